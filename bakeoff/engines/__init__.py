@@ -1,0 +1,35 @@
+"""Engines: prompts in, groups of completions out. One small protocol; which one is a dict literal in `sample.py`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from bakeoff.records import Completion, Prompt
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn. Temperature 0 is greedy."""
+
+    group_size: int = 16
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    """With the prompt's id and the completion's index it fixes the completion's own random stream."""
+
+
+class Engine(Protocol):
+    """Anything that turns prompts into completions."""
+
+    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[list[Completion]]:
+        """Yield one whole group (`group_size` completions, by index) per prompt, as groups finish, in any order.
+
+        A prompt that cannot be completed yields nothing silently: it raises `bakeoff.errors.UserError`.
+        """
+        ...

@@ -1,0 +1,171 @@
+"""The nouns of the loop. Each frozen dataclass is the schema of one Parquet table; tables join on content-hash ids."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+T = typing.TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    """`system`, `user` or `assistant`."""
+    content: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the policy is asked: a conversation that ends with the user's turn."""
+
+    id: str
+    messages: list[Message]
+    source: str
+    """`file:line` of the first row it came from."""
+    count: int
+    """How many source rows it stands for (exact and near duplicates included)."""
+    split: str
+    """`train` or `heldout`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SetAside:
+    """A source row that was not kept, and why. The text is an excerpt, redacted like everything else."""
+
+    reason: str
+    source: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Completion:
+    """One candidate answer. The completions of one prompt are its group."""
+
+    id: str
+    prompt_id: str
+    index: int
+    """Place in the group, from 0; also the key of the completion's own random stream."""
+    text: str
+    tokens: list[int]
+    """Token ids, the end-of-turn token included when it was reached."""
+    logp: float
+    """Sum over tokens of the log-probability under the distribution that was sampled from (nats)."""
+    finish: str
+    """`stop` (end of turn or stop string) or `length` (cut at max_tokens)."""
+    strategy: str = "plain"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Score:
+    """A scorer's reward for one completion; missing (None) with a reason, never silently 0."""
+
+    completion_id: str
+    prompt_id: str
+    scorer: str
+    reward: float | None
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pick:
+    """A tester's choice of the best of a group."""
+
+    messages: list[Message]
+    completions: list[str]
+    pick: int
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """A held-out prompt with its true answer. Only the evaluation may read these."""
+
+    prompt_id: str
+    messages: list[Message]
+    answer: str
+    verifier: str
+    """Which program compares a completion with the answer; a name from `bakeoff.rewards.verifiers.VERIFIERS`."""
+    source: str
+
+
+def content_id(*parts: object) -> str:
+    """A 16-hex-digit SHA-256 of the JSON of `parts`: equal content gives equal ids on any machine."""
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, default=dataclasses.asdict)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def prompt_id(messages: Iterable[Message]) -> str:
+    return content_id([[m.role, m.content] for m in messages])
+
+
+# Table: a list of one record class, written beside its place and renamed, so that a file that exists is complete.
+
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def _arrow_type(hint: object) -> pa.DataType:
+    if dataclasses.is_dataclass(hint):
+        return pa.struct(list(schema(hint)))  # type: ignore[arg-type]
+    if typing.get_origin(hint) is list:
+        return pa.list_(_arrow_type(typing.get_args(hint)[0]))
+    if typing.get_origin(hint) is types.UnionType:
+        return _arrow_type(next(a for a in typing.get_args(hint) if a is not type(None)))
+    return _ARROW[hint]  # type: ignore[index]
+
+
+def schema(record: type) -> pa.Schema:
+    """The Arrow schema that a record class stands for."""
+    hints = typing.get_type_hints(record)
+    return pa.schema([pa.field(f.name, _arrow_type(hints[f.name])) for f in dataclasses.fields(record)])
+
+
+def write_table(path: Path, record: type, rows: Iterable[object]) -> None:
+    """Write `rows` of one record class to a Parquet file, atomically.
+
+    Raises OSError when the disk is full; the file then does not exist.
+    """
+    table = pa.Table.from_pylist([dataclasses.asdict(r) for r in rows], schema=schema(record))  # type: ignore[call-overload]
+    with atomic(path) as beside:
+        pq.write_table(table, beside)
+
+
+def read_table(path: Path, record: type[T]) -> list[T]:
+    """The rows of a Parquet file as record objects."""
+    hints = typing.get_type_hints(record)
+    build = {name: _builder(hint) for name, hint in hints.items()}
+    columns = pq.read_table(path).to_pydict()
+    return [
+        record(**{name: build[name](value) for name, value in zip(columns, row, strict=True)})
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
+def _builder(hint: object) -> typing.Callable[[typing.Any], typing.Any]:
+    if typing.get_origin(hint) is list:
+        inner = _builder(typing.get_args(hint)[0])
+        return lambda value: [inner(v) for v in value]
+    if dataclasses.is_dataclass(hint):
+        return lambda value: hint(**value)  # type: ignore[operator]
+    return lambda value: value
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A path to write to; it takes the place of `path` when the block ends well, and goes when it does not."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
