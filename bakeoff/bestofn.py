@@ -1,0 +1,157 @@
+"""Best-of-N in closed form. Only ranks matter, so one dial, N, says how far a policy is moved.
+
+Shapes: Y answers of a policy known in full; P prompts, M draws per prompt. F(y) is the probability of a reward at
+most y's, F_<(y) of a smaller one; equal rewards are ties, broken at random (exactly, never by position).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def distribution(p: np.ndarray, reward: np.ndarray, n: float) -> np.ndarray:
+    """pi_N(y) = p(y) (F^N - F_<^N) / (F - F_<): BOND (arXiv:2407.14622) theorem 1, with ties; p, reward [Y] -> [Y].
+
+    Raises ValueError when p is not a distribution.
+    """
+    p, reward = np.asarray(p, float), np.asarray(reward, float)
+    if p.shape != reward.shape or (p < 0).any() or not math.isclose(p.sum(), 1, abs_tol=1e-6):
+        raise ValueError(f"p must be a distribution over the {len(reward)} rewards; it sums to {p.sum()!r}")
+    below = (p * (reward[None, :] < reward[:, None])).sum(-1)
+    level = (p * (reward[None, :] == reward[:, None])).sum(-1)
+    gained = np.minimum(below + level, 1) ** n - below**n
+    return np.where(p > 0, p * gained / np.where(level > 0, level, 1), 0.0)
+
+
+def kl_bound(n: float) -> float:
+    """KL(pi_N || pi) <= log N - (N - 1)/N in nats (arXiv:2401.01879), reached when no two draws tie."""
+    return math.log(n) - (n - 1) / n
+
+
+def kl(p: np.ndarray, reward: np.ndarray, n: float) -> float:
+    """The exact KL(pi_N || pi) in nats: sum of pi_N log(pi_N / p), ties and collisions included; p, reward [Y]."""
+    best, p = distribution(p, reward, n), np.asarray(p, float)
+    kept = best > 0
+    return float((best[kept] * np.log(best[kept] / p[kept])).sum())
+
+
+def win_rate(n: float) -> float:
+    """How often a best-of-N beats a single draw, ties half: N/(N + 1) (arXiv:2401.01879) without ties."""
+    return n / (n + 1)
+
+
+def k_eff(win_rate: float) -> float:
+    """The N that a win rate w against one reference draw stands for, w/(1 - w); infinite when w = 1."""
+    return win_rate / (1 - win_rate) if win_rate < 1 else math.inf
+
+
+def best_of_k_weights(m: int, k: int) -> np.ndarray:
+    """The chance that the i-th lowest of M is the best of K of them, C(i-1, K-1)/C(M, K): [M], ascending, sums to 1.
+
+    The unbiased estimator of pass@k (arXiv:2107.03374, equation 1), for any reward.
+    Raises ValueError unless 1 <= K <= M.
+    """
+    return np.diff(_subsets_below(m, k))
+
+
+def best_of_k_curve(rewards_PM: np.ndarray, gold_PM: np.ndarray, ks: Sequence[int]) -> np.ndarray:
+    """The expected gold of the draw a scorer picks among K of M, by prompt: [P, len(ks)], unbiased, ties shared.
+
+    A draw's weight is that of `best_of_k_weights`, averaged over the draws it ties with.
+    Raises ValueError when a reward is missing (NaN) or a K is not in 1..M.
+    """
+    rewards, gold = np.asarray(rewards_PM, float), np.asarray(gold_PM, float)
+    if rewards.shape != gold.shape or np.isnan(rewards).any():
+        raise ValueError(f"rewards {rewards.shape} and gold {gold.shape} must match, and no reward may be missing")
+    below, upto = _ranks(rewards)
+    curve = np.empty((len(rewards), len(ks)))
+    for column, k in enumerate(ks):
+        chance = _subsets_below(rewards.shape[1], k)
+        curve[:, column] = ((chance[upto] - chance[below]) / (upto - below) * gold).sum(-1)
+    return curve
+
+
+def pass_at_k(correct_PM: np.ndarray, ks: Sequence[int]) -> np.ndarray:
+    """The best of K by an oracle: 1 - C(M-c, K)/C(M, K) (arXiv:2107.03374, equation 1), or the expected maximum of
+    graded gold; [P, M] -> [P, len(ks)]."""
+    return best_of_k_curve(correct_PM, correct_PM, ks)
+
+
+def equivalent_n(curve: np.ndarray, ks: Sequence[int], value: float) -> float:
+    """The tries at which the reference's best-of-K curve [len(ks)] first reaches a value, linear in log K between ks.
+
+    A value above the whole curve gives the last K, which then is a lower bound. One below its start gives less than
+    one try, along the first segment if that rises (0 if it does not). Raises ValueError unless the ks ascend from 1.
+    """
+    curve = np.asarray(curve, float)
+    if list(ks) != sorted(set(ks)) or ks[0] != 1 or curve.shape != (len(ks),):
+        raise ValueError(f"ks must ascend from 1, one for each point of the curve {curve.shape}; found {list(ks)!r}")
+    if value > curve.max():
+        return float(ks[-1])
+    right = int(np.argmax(curve >= value)) or min(1, len(ks) - 1)
+    left = max(right - 1, 0)
+    rise = curve[right] - curve[left]
+    if value == curve[left]:
+        return float(ks[left])
+    if rise <= 0:
+        return 0.0
+    return float(ks[left] * (ks[right] / ks[left]) ** ((value - curve[left]) / rise))
+
+
+def quantiles(rewards: np.ndarray) -> np.ndarray:
+    """Mid-rank quantiles within each group, (rank - 1/2)/M with tied ranks averaged (QRPO, arXiv:2507.08068): [..., M].
+
+    Unchanged by any increasing change of the rewards; their mean is 1/2.
+    """
+    below, upto = _ranks(np.asarray(rewards, float))
+    return (below + upto) / (2 * below.shape[-1])
+
+
+def log_quantiles(rewards: np.ndarray, n: float) -> np.ndarray:
+    """The utility whose optimum at beta = 1/(N - 1) is exactly pi_N over each group: [..., M], N > 1.
+
+    log((F^N - F_<^N) / (N (F - F_<))) / (N - 1), with F the group's own; it tends to log F as ties vanish
+    (arXiv:2407.14622, theorem 1, solved for the reward).
+    """
+    below, upto = _ranks(np.asarray(rewards, float))
+    m = below.shape[-1]
+    return np.log(((upto / m) ** n - (below / m) ** n) * m / (n * (upto - below))) / (n - 1)
+
+
+def beta_for(n: float) -> float:
+    """The beta at which the optimum of quantile regression costs the KL of best-of-N, log N - (N - 1)/N.
+
+    The optimum is a density exp(q/beta)/Z on quantiles q in [0, 1], Z = beta (e^(1/beta) - 1) (arXiv:2507.08068); its
+    KL rises with 1/beta, found by bisection to 1e-9. Infinite for N = 1; raises ValueError below.
+    """
+    if n < 1:
+        raise ValueError(f"best of {n!r}: N is at least 1")
+    if n == 1:
+        return math.inf
+    low, high = 1e-6, 4.0 * n
+    while high - low > 1e-9 * high:
+        tilt = (low + high) / 2
+        low, high = (tilt, high) if _tilt_kl(tilt) < kl_bound(n) else (low, tilt)
+    return 1 / high
+
+
+def _tilt_kl(tilt: float) -> float:
+    """KL of the density exp(t q)/Z from the uniform one on [0, 1]: t E[q] - log Z."""
+    mean = 1 / -math.expm1(-tilt) - 1 / tilt
+    return tilt * mean - tilt - math.log(-math.expm1(-tilt) / tilt)
+
+
+def _ranks(rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many of each group are strictly below, and at or below, each member: two int arrays [..., M]."""
+    mine, others = rewards[..., :, None], rewards[..., None, :]
+    return (others < mine).sum(-1), (others <= mine).sum(-1)
+
+
+def _subsets_below(m: int, k: int) -> np.ndarray:
+    """C(j, K)/C(M, K) for j = 0..M: the chance that K of M all come from the j lowest; [M + 1]."""
+    if not 1 <= k <= m:
+        raise ValueError(f"the best of {k!r} among {m!r} draws: expected 1 <= K <= M")
+    return np.array([math.comb(j, k) / math.comb(m, k) for j in range(m + 1)])

@@ -1,0 +1,108 @@
+"""The command line: one function per command. Parse, call, print."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bakeoff import __version__, config
+from bakeoff.errors import UserError
+
+STAGES = {
+    "prompts": "read and clean the logs, hold prompts out",
+    "sample": "draw N completions of each training prompt",
+    "reward": "train the reward model on testers' picks",
+    "score": "reward every completion",
+    "bake": "train the policy on the best of each group",
+    "evaluate": "measure first answers on held-out prompts, before and after",
+    "report": "write report.html and summary.json",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 when it went well, 2 after a one-line error that the user can mend, 130 after Ctrl-C."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.command(parsed)
+    except UserError as error:
+        print(f"bakeoff: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bakeoff: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not _disk_full(error):
+            raise
+        print("bakeoff: the disk is full; free some space, then the same command goes on from here", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """`bakeoff run RECIPE`: the whole loop."""
+    from bakeoff import pipeline
+    from bakeoff.run import open_run, read_json
+
+    recipe = config.load(parsed.recipe, parsed.overrides)
+    pipeline.check_files(recipe)
+    folder = open_run(_out(parsed), recipe)
+    pipeline.run_all(folder, recipe)
+    _conclude(read_json(folder.summary), folder.report)
+
+
+def stage(parsed: argparse.Namespace) -> None:
+    """`bakeoff STAGE RECIPE`: one stage over a run folder; does nothing when it is done."""
+    from bakeoff import pipeline
+    from bakeoff.run import open_run
+
+    recipe = config.load(parsed.recipe, parsed.overrides)
+    folder = open_run(_out(parsed), recipe)
+    chosen = next(s for s in pipeline.STAGES if s.name == parsed.stage)
+    made = chosen.made(folder)
+    if not made.exists():
+        pipeline.run_stage(folder, recipe, chosen)
+    print(f"{parsed.stage}: {made}")
+
+
+def _conclude(summary: dict, report: Path) -> None:
+    from bakeoff.report.verdict import verdict
+
+    print(f"\n{verdict(summary)}\n")
+    for alarm in summary["alarms"]:
+        print(f"Alarm: {alarm}")
+    print(f"Report: {report}")
+
+
+def _out(parsed: argparse.Namespace) -> Path:
+    return parsed.out or Path("runs") / parsed.recipe.stem
+
+
+def _disk_full(error: BaseException) -> bool:
+    """Whether an error, of whichever library, says that there is no space."""
+    code = getattr(error, "errno", None)
+    return code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+        words in str(error) for words in ("No space left on device", "File too large", "StorageFull")
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bakeoff", description=__doc__ and "Bake best-of-N into a model's first answer.")
+    parser.add_argument("--version", action="version", version=f"bakeoff {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    whole = commands.add_parser("run", help="the whole loop of a recipe; goes on where it stopped")
+    whole.set_defaults(command=run)
+    _recipe_arguments(whole)
+    for name, what in STAGES.items():
+        one = commands.add_parser(name, help=what)
+        one.set_defaults(command=stage, stage=name)
+        _recipe_arguments(one)
+    return parser
+
+
+def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", type=Path, help="a TOML file of settings")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the recipe's")
+    parser.add_argument("--out", type=Path, help="the run folder (default: runs/ and the recipe's name)")

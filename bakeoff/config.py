@@ -1,0 +1,198 @@
+"""A recipe's settings: what a user may change, with its default and its meaning. Unknown names are errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tomli_w
+
+from bakeoff.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Where the prompts come from and how the logs are cleaned."""
+
+    sources: list[str] = field(default_factory=list)
+    """Files, folders and globs of logs."""
+    languages: list[str] = field(default_factory=list)
+    min_words: int = 3
+    max_tokens: int = 1024
+    heldout: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Test-time compute: how the candidates are drawn."""
+
+    group_size: int = 16
+    """N: completions per prompt."""
+    temperature: float = 1.0
+    """Divides the logits; 1 is the model's own distribution, 0 is greedy."""
+    top_p: float = 1.0
+    """Keep the smallest set of tokens whose probabilities reach this sum."""
+    top_k: int = 0
+    """Keep this many most probable tokens; 0 keeps all."""
+    min_p: float = 0.0
+    """Keep tokens at least this fraction as probable as the most probable one."""
+    max_tokens: int = 256
+    """Longest completion, in tokens."""
+    stop: list[str] = field(default_factory=list)
+    """Strings that end a completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """The reward model, trained on testers' picks."""
+
+    picks: list[str] = field(default_factory=list)
+    """JSONL files of picks: `prompt` or `messages`, `completions`, `pick` (index of the preferred one)."""
+    base: str = ""
+    """Model the reward model starts from; empty: the policy's own weights."""
+    learning_rate: float = 3e-5
+    epochs: int = 2
+    """Passes over the picks."""
+    error_rate: float = 0.1
+    """Share of picks assumed to be a slip of the tester (uniform over the group)."""
+    heldout: float = 0.2
+    """Share of the picks (by prompt) kept to measure the reward model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bake:
+    """The training that moves best-of-N into the first answer."""
+
+    method: str = "distil"
+    """`distil`: fine-tune on each group's best completion (RAFT, arXiv:2304.06767)."""
+    learning_rate: float = 3e-5
+    epochs: int = 2
+    """Passes over the training prompts."""
+    batch_size: int = 16
+    """Prompts per optimizer step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """First answers on held-out prompts, before and after."""
+
+    gold: str = ""
+    """JSONL of held-out prompts with true answers (`prompt`, `answer`, `verifier`); only the evaluation opens it."""
+    samples: int = 8
+    """Sampled first answers of the tuned model per prompt; the reference draws `sample.group_size`."""
+    prompts: int = 300
+    """At most this many prompts held out of the log are evaluated (those of the gold file always are)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    model: str = "smollm2-135m"
+    """Hub id, local folder, or the alias `smollm2-135m`."""
+    seed: int = 0
+    """Every stage derives its own generators from it."""
+    device: str = "auto"
+    """`auto` (CUDA, MPS, else CPU) or a torch device."""
+    dtype: str = "auto"
+    """`auto` (bfloat16 where it is fast), `bfloat16` or `float32`."""
+    prompts: Prompts = field(default_factory=Prompts)
+    sample: Sample = field(default_factory=Sample)
+    reward: Reward = field(default_factory=Reward)
+    bake: Bake = field(default_factory=Bake)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+
+
+PATHS = ("prompts.sources", "reward.picks", "evaluate.gold")
+"""Settings that name files: relative ones are looked up from the recipe's folder."""
+
+
+def load(recipe: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `section.key=value` overrides (values as in TOML; a bare word is a string).
+
+    Raises UserError naming the file or override, the setting, and the nearest known name.
+    """
+    try:
+        values = tomllib.loads(recipe.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{recipe}: no such recipe; give the path of a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{recipe}: not valid TOML ({error})") from None
+    values = _located(values, recipe.parent)
+    for override in overrides:
+        _apply(values, override)
+    return _build(Recipe, values, str(recipe))
+
+
+def dump(recipe: Recipe) -> str:
+    """Every setting as TOML: what `config.toml` of a run holds."""
+    return tomli_w.dumps(dataclasses.asdict(recipe))
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """One line `name: old -> new` per setting that differs between two nested dicts of settings."""
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            lines.append(f"{prefix}{name}: {a!r} -> {b!r}")
+    return lines
+
+
+def _located(values: dict, folder: Path) -> dict:
+    located = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
+    for section, key in (name.split(".") for name in PATHS):
+        paths = located.get(section, {}).get(key) if isinstance(located.get(section), dict) else None
+        if isinstance(paths, str) and paths:
+            located[section][key] = str(folder / paths)
+        elif isinstance(paths, list):
+            located[section][key] = [str(folder / p) if isinstance(p, str) else p for p in paths]
+    return located
+
+
+def _apply(values: dict, override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"{override!r}: an override is section.key=value")
+    *sections, key = name.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"{override!r}: {section!r} is a setting, not a section")
+    try:
+        values[key] = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        values[key] = text
+
+
+def _build(section: type, values: object, where: str) -> typing.Any:
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected a section of settings, found {values!r}")
+    hints = typing.get_type_hints(section)
+    built = {}
+    for name, value in values.items():
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(hints)}"
+            raise UserError(f"{where}: unknown setting {name!r}; {hint}")
+        at = f"{where}: {name}"
+        built[name] = (
+            _build(hints[name], value, at) if dataclasses.is_dataclass(hints[name]) else _typed(hints[name], value, at)
+        )
+    return section(**built)
+
+
+def _typed(hint: typing.Any, value: typing.Any, where: str) -> typing.Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if typing.get_origin(hint) is list:
+        if not isinstance(value, list):
+            raise UserError(f"{where}: expected a list, found {value!r}")
+        return [_typed(typing.get_args(hint)[0], v, where) for v in value]
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        raise UserError(f"{where}: expected {hint.__name__}, found {value!r}")
+    return value

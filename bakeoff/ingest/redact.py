@@ -1,0 +1,113 @@
+"""Personal data and secrets become typed placeholders, the same one for the same value within a record."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from bakeoff.ingest import checks
+
+_LABEL = re.compile(
+    r"\b(?:tel|telephone|phone|mobile|cell|fax|whatsapp|call|dial|sms|text|reach|ring)\b[^\d+\n]{0,24}$", re.I
+)
+
+KEY = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"  # AWS
+    r"|\bgh[pousr]_[A-Za-z0-9]{30,}\b|\bgithub_pat_\w{40,}\b|\bglpat-[\w-]{20,}"  # GitHub, GitLab
+    r"|\bsk-(?:ant-|proj-|or-)?[\w-]{20,}|\b[rs]k_(?:live|test)_\w{16,}"  # OpenAI, Anthropic, Stripe
+    r"|\bxox[abeprs]-[\w-]{10,}|\bAIza[\w-]{35}|\bhf_[A-Za-z0-9]{30,}\b"  # Slack, Google, Hugging Face
+    r"|\b(?:npm_|pypi-|dop_v1_|SG\.)[\w.-]{30,}"
+    r"|\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]+)?"  # JSON Web Token
+    r"|(?<=://)[^\s/:@]+:[^\s/@]+(?=@)"  # user:password@host
+    r"|(?i:(?<=bearer )|(?<=bearer: ))[\w.~+/-]{20,}=*"
+    r"|(?i:(?<=password)|(?<=passwd)|(?<=api_key)|(?<=api-key)|(?<=apikey)|(?<=secret)|(?<=token)|(?<=_key))"
+    r"[\"']?\s?[:=]\s?[\"']?(?P<value>[^\s\"',;]{6,})",
+    re.S,
+)
+EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}(?![\w-])")
+IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?\b", re.I)
+CARD = re.compile(r"(?<![\d.,-])(?:\d{14,16}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}|\d{4}([ -])\d{6}\2\d{4,5})(?![\d-]|[.,]\d)")
+IP = re.compile(
+    r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d]|\.\d)|(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![\w:])", re.I
+)
+ID = re.compile(
+    r"(?<![\w-])(?:(?P<ssn>\d{3}-\d{2}-\d{4})"
+    r"|(?P<nino>[A-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D])|(?P<dni>[XYZ\d]\d{7}-?[A-Z])"
+    r"|(?P<cpf>\d{3}\.\d{3}\.\d{3}-\d{2})|(?P<nir>[12] ?\d{2} ?\d{2} ?\d{2} ?\d{3} ?\d{3} ?\d{2})"
+    r"|(?P<fiscal>[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z])|(?P<aadhaar>\d{4} \d{4} \d{4}))(?![\w-])"
+)
+PHONE = re.compile(
+    r"(?<![\w.,+-])(?:"
+    r"(?P<sure>\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}"  # +49 30 1234567
+    r"|(?:1[ .-])?\([2-9]\d\d\) ?[2-9]\d\d[ .-]\d{4}|(?:1[ .-])?[2-9]\d\d([.-])[2-9]\d\d\2\d{4}"  # (415) 555-0134
+    r"|0[1-9](?:([ .-])\d\d)(?:\3\d\d){3}|\(?0\d{2,4}\)?[ -]\d{3,4}[ -]\d{3,4})"  # 06 12 34 56 78, 020 7946 0958
+    r"|(?P<labelled>\(?\d{2,5}\)?(?:[ .-]?\d{2,5}){1,4}))(?![\w-]|[.,]\d)"
+)
+
+
+def redact(texts: Sequence[str], kinds: Sequence[str]) -> tuple[list[str], Counter[str]]:
+    """The texts of one record with placeholders, and how many were put in by kind."""
+    seen: dict[tuple[str, str], str] = {}
+    counts: Counter[str] = Counter()
+
+    def put(kind: str, value: str) -> str:
+        key = (kind, re.sub(r"[\s()./-]", "", value).lower() if kind != "key" else value)
+        counts[kind] += 1
+        return seen.setdefault(key, f"[{kind.upper()}_{1 + sum(k == kind for k, _ in seen)}]")
+
+    out = []
+    for text in texts:
+        for kind in kinds:
+            text = _redact_kind(text, kind, put)
+        out.append(text)
+    return out, counts
+
+
+def _redact_kind(text: str, kind: str, put: Callable[[str, str], str]) -> str:
+    hint, pattern, sound = RECOGNISERS[kind]
+    if not hint.search(text):
+        return text
+
+    def replace(match: re.Match[str]) -> str:
+        if not sound(match):
+            return match[0]
+        value = match.groupdict().get("value")
+        return match[0].replace(value, put(kind, value)) if value else put(kind, match[0])
+
+    return pattern.sub(replace, text)
+
+
+def _key(match: re.Match[str]) -> bool:
+    """Named secrets are taken at their word unless the value is a placeholder or plain word."""
+    value = match.groupdict().get("value")
+    return value is None or bool(re.search(r"\d", value) and not value.startswith(("[", "<", "{", "$")))
+
+
+def _ip(match: re.Match[str]) -> bool:
+    return checks.ip(match[0]) and not checks.VERSION.search(match.string[max(0, match.start() - 16) : match.start()])
+
+
+def _id(match: re.Match[str]) -> bool:
+    return checks.national_id(str(match.lastgroup), match[0])
+
+
+def _phone(match: re.Match[str]) -> bool:
+    digits = sum(c.isdigit() for c in match[0])
+    if match["sure"]:
+        return 8 <= digits <= 15
+    return 7 <= digits <= 15 and bool(_LABEL.search(match.string[max(0, match.start() - 48) : match.start()]))
+
+
+_DIGITS = re.compile(r"\d")
+RECOGNISERS: dict[str, tuple[re.Pattern[str], re.Pattern[str], Callable[[re.Match[str]], bool]]] = {
+    "key": (re.compile(r"[_-]|eyJ|AKIA|ASIA|AIza|://|(?i:bearer|pass|secret|token|apikey)"), KEY, _key),
+    "email": (re.compile("@"), EMAIL, lambda match: True),
+    "iban": (re.compile(r"[A-Za-z]{2}\d\d"), IBAN, lambda match: checks.iban(match[0])),
+    "card": (re.compile(r"\d{4}[ -]?\d{4}"), CARD, lambda match: checks.card(match[0])),
+    "ip": (re.compile(r"\d\.\d{1,3}\.\d|:[0-9a-fA-F]*:"), IP, _ip),
+    "id": (re.compile(r"\d\d"), ID, _id),
+    "phone": (re.compile(r"\d\d[ ./()-]{0,3}\d\d"), PHONE, _phone),
+}
+"""By kind: what must occur for the kind to be looked for at all, the candidates, and which of them are sound."""

@@ -1,0 +1,64 @@
+"""Text made sound: encodings, control characters, white space, chat-template tokens."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+
+_BOMS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_MOJIBAKE = re.compile(
+    "[\u00c2\u00c3\u00e2\u00c5\u00c4\u00d0\u00d1][\u0080-\u00bf\u0152-\u017e\u2018-\u203a\u20ac\u2122]"
+)
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060\ufeff\ufffe\uffff]")
+_SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_TEMPLATE = re.compile(
+    r"<[|\uff5c]([\w \u2581./-]{1,64})[|\uff5c]>"  # ChatML, Llama 3, Phi, GPT, DeepSeek
+    r"|\[(/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK))\]"  # Mistral, GLM
+    r"|<{1,2}(/?SYS)>{1,2}"  # Llama 2
+    r"|<(/?s|bos|eos|pad|unk|start_of_turn|end_of_turn|turn\|?|\|turn|sop)>"  # SentencePiece, Gemma
+)
+
+
+def decode(data: bytes) -> str:
+    """Bytes as text: by their byte-order mark, else UTF-8, else Windows-1252."""
+    for mark, name in _BOMS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(name, "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.removeprefix(codecs.BOM_UTF8).decode("cp1252", "replace")
+
+
+def tidy(text: str) -> str:
+    """Text without mojibake, control characters, odd spaces, or blank lines at its ends; tables keep their columns."""
+    if not text.isascii():
+        text = _SPACES.sub(" ", unicodedata.normalize("NFC", _unmojibake(_whole(text))))
+    text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    if "\n" not in text.strip():
+        return re.sub(r"[ \t]+", " ", text.strip())
+    text = re.sub(r"[ \t]+\n", "\n", text)
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n").rstrip()
+
+
+def _whole(text: str) -> str:
+    """Halves of surrogate pairs joined; a half alone, which no file can hold, becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _unmojibake(text: str) -> str:
+    """UTF-8 that somebody read as Windows-1252, read again; the text as it is when that cannot be."""
+    if not _MOJIBAKE.search(text):
+        return text
+    try:
+        return text.encode("cp1252").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+def neutral(text: str) -> str:
+    """Text in which no chat template finds a token of its own: `<|im_end|>` becomes `(im_end)`."""
+    if "<" not in text and "[" not in text:
+        return text
+    return _TEMPLATE.sub(lambda m: f"({next(g for g in m.groups() if g)})", text)

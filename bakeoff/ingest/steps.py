@@ -1,0 +1,137 @@
+"""Cleaning, step by step: each step takes a batch of drafts and gives it back, some of them set aside."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bakeoff.ingest import filters, repair, shapes
+from bakeoff.ingest.language import language
+from bakeoff.ingest.readers import Row
+from bakeoff.ingest.redact import redact
+from bakeoff.ingest.settings import KINDS, Cleaning
+from bakeoff.records import Message, SetAside
+
+EXCERPT = 200
+"""Characters of a set-aside row that are kept to be looked at."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Draft:
+    """A row on its way to become a prompt; with a reason, it is set aside."""
+
+    source: str
+    messages: list[Message] = dataclasses.field(default_factory=list)
+    reason: str = ""
+    raw: Any = ""
+    """What the reader found, as long as there are no messages."""
+    redacted: tuple[str, ...] = ()
+    """The kind of each placeholder put in."""
+
+
+Step = Callable[[list[Draft], Cleaning], list[Draft]]
+CountTokens = Callable[[list[str]], list[int]]
+
+
+def drafts(rows: Sequence[Row], settings: Cleaning) -> list[Draft]:
+    """Rows as drafts that hold a conversation, or say why there is none."""
+    return [_draft(row, settings) for row in rows]
+
+
+def _draft(row: Row, settings: Cleaning) -> Draft:
+    if row.reason:
+        return Draft(row.source, reason=row.reason, raw=row.value)
+    found = shapes.conversation(row.value, settings.prompt_field)
+    if isinstance(found, str):
+        return Draft(row.source, reason=found, raw=row.value)
+    return Draft(row.source, found)
+
+
+def _each_text(change: Callable[[str], str]) -> Step:
+    def step(batch: list[Draft], settings: Cleaning) -> list[Draft]:
+        return [
+            dataclasses.replace(d, messages=[Message(m.role, change(m.content)) for m in d.messages])
+            if not d.reason
+            else d
+            for d in batch
+        ]
+
+    return step
+
+
+def _each_question(why: Callable[[str, Draft, Cleaning], str]) -> Step:
+    def step(batch: list[Draft], settings: Cleaning) -> list[Draft]:
+        return [
+            dataclasses.replace(d, reason=reason)
+            if not d.reason and (reason := why(d.messages[-1].content, d, settings))
+            else d
+            for d in batch
+        ]
+
+    return step
+
+
+def _short(text: str, draft: Draft, settings: Cleaning) -> str:
+    """A later turn may be short ("And in 2021?"); a first one must say what it is about."""
+    first = all(m.role != "assistant" for m in draft.messages)
+    return filters.short(text, settings.min_words if first else 1)
+
+
+def _foreign(text: str, draft: Draft, settings: Cleaning) -> str:
+    found = language(text)
+    return "other language" if settings.languages and found and found not in settings.languages else ""
+
+
+def _redact(batch: list[Draft], settings: Cleaning) -> list[Draft]:
+    return [_redacted(d, settings.redact) if not d.reason else d for d in batch]
+
+
+def _redacted(draft: Draft, kinds: Sequence[str]) -> Draft:
+    texts, counts = redact([m.content for m in draft.messages], kinds)
+    if not counts:
+        return draft
+    messages = [Message(m.role, text) for m, text in zip(draft.messages, texts, strict=True)]
+    return dataclasses.replace(draft, messages=messages, redacted=tuple(counts.elements()))
+
+
+STEPS: dict[str, Step] = {
+    "tidy": _each_text(repair.tidy),
+    "template_tokens": _each_text(repair.neutral),
+    "redact": _redact,
+    "length": _each_question(_short),
+    "health_checks": _each_question(lambda text, *_: "health check" if filters.probe(text) else ""),
+    "noise": _each_question(lambda text, *_: "keyboard noise" if filters.noise(text) else ""),
+    "language": _each_question(_foreign),
+}
+"""The order of cleaning."""
+
+
+def cleaned(rows: Sequence[Row], settings: Cleaning) -> list[Draft]:
+    """A batch of rows through every step that is not skipped."""
+    batch = drafts(rows, settings)
+    for name, step in STEPS.items():
+        if name not in settings.skip:
+            batch = step(batch, settings)
+    return batch
+
+
+def too_long(batch: list[Draft], settings: Cleaning, count_tokens: CountTokens) -> list[Draft]:
+    """Set aside conversations of too many tokens; a token is a byte or more, so most need no counting."""
+    texts = {i: "\n".join(m.content for m in d.messages) for i, d in enumerate(batch) if not d.reason}
+    doubtful = {i: text for i, text in texts.items() if len(text.encode()) > settings.max_tokens}
+    counts = dict(zip(doubtful, count_tokens(list(doubtful.values())) if doubtful else [], strict=True))
+    return [
+        dataclasses.replace(d, reason="too long") if counts.get(i, 0) > settings.max_tokens else d
+        for i, d in enumerate(batch)
+    ]
+
+
+def set_aside(draft: Draft, settings: Cleaning) -> SetAside:
+    """The row's excerpt, redacted: nothing personal reaches the disk because a row was broken."""
+    text = draft.messages[-1].content if draft.messages else draft.raw
+    text = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False, default=str)
+    text = repair.tidy(text[: 10 * EXCERPT])
+    (text,), _ = redact([text], settings.redact and KINDS)
+    return SetAside(draft.reason, draft.source, text[:EXCERPT])

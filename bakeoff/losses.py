@@ -1,0 +1,95 @@
+"""Losses as functions of tensors. Each gives one loss per item; the caller takes the mean.
+
+Shapes: G groups, K completions to pick from, M completions of a group, B items. `logp` is a completion's
+log-probability summed over its tokens: a mean over tokens would tilt the optimum by length. Quantiles come from
+`bestofn.quantiles` and `bestofn.log_quantiles`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+
+def luce(reward_GK: Tensor, pick_G: Tensor | int, error_rate: float = 0.0, mask_GK: Tensor | None = None) -> Tensor:
+    """-log((1 - e) softmax(reward)[pick] + e/K): Luce's choice (1959) by a tester who slips with probability e; [G].
+
+    `mask_GK` is True where there is a completion, so that groups may differ in size; K then counts those.
+    One group alone, rewards [K] and an integer pick, gives a scalar.
+    """
+    if mask_GK is None:
+        mask_GK = torch.ones_like(reward_GK, dtype=torch.bool)
+    choice = reward_GK.masked_fill(~mask_GK, -torch.inf).log_softmax(-1)
+    picked = choice.gather(-1, torch.as_tensor(pick_G, device=choice.device)[..., None])[..., 0]
+    careful = math.log(1 - error_rate) if error_rate < 1 else -math.inf
+    slip = torch.log(error_rate / mask_GK.sum(-1).to(picked.dtype))
+    return -torch.logaddexp(picked + careful, slip)
+
+
+def bradley_terry(chosen_reward: Tensor, rejected_reward: Tensor, margin: float = 0.0) -> Tensor:
+    """-log sigmoid(chosen - rejected - margin): Bradley and Terry (1952), a pick between two; any equal shapes."""
+    return -logsigmoid(chosen_reward - rejected_reward - margin)
+
+
+def distil(logp: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+    """-weight * logp: fine-tuning on the best of a group (RAFT, arXiv:2304.06767), or on all of it by rank weights.
+
+    With `bestofn.best_of_k_weights` the sum over a group is the unbiased cross-entropy of best-of-K; any shape.
+    """
+    return -weight * logp
+
+
+def group_advantage(utility_GM: Tensor, beta: float, count_GM: Tensor | None = None) -> Tensor:
+    """u - beta log mean exp(u / beta) over the group: A*-PO (arXiv:2505.20686), so that mean exp(A / beta) = 1; [G, M].
+
+    `count_GM` says how many draws a completion stands for (0 is padding): duplicates are counted, not repeated.
+    """
+    if count_GM is None:
+        count_GM = torch.ones_like(utility_GM)
+    share = torch.log(count_GM / count_GM.sum(-1, keepdim=True))
+    return utility_GM - beta * torch.logsumexp(utility_GM / beta + share, -1, keepdim=True)
+
+
+def regress(logp: Tensor, ref_logp: Tensor, advantage: Tensor, beta: float) -> Tensor:
+    """(beta (logp - ref_logp) - A)^2: A*-PO (arXiv:2505.20686), OAPL (2602.19362), QRPO (2507.08068); any equal shapes.
+
+    They differ in the utility inside A: the reward, the reward against a moving reference, its quantile.
+    """
+    return (beta * (logp - ref_logp) - advantage) ** 2
+
+
+def log_ratio_gap(
+    chosen_logp: Tensor, rejected_logp: Tensor, ref_chosen_logp: Tensor, ref_rejected_logp: Tensor
+) -> Tensor:
+    """h = (logp - ref_logp) of the chosen less that of the rejected: what pairwise losses are functions of; [B]."""
+    return (chosen_logp - ref_chosen_logp) - (rejected_logp - ref_rejected_logp)
+
+
+def dpo(gap: Tensor, beta: float) -> Tensor:
+    """-log sigmoid(beta h): DPO (arXiv:2305.18290, equation 7), h from `log_ratio_gap`; log 2 at the reference; [B]."""
+    return -logsigmoid(beta * gap)
+
+
+def ipo(gap: Tensor, beta: float) -> Tensor:
+    """(h - 1/(2 beta))^2: IPO (arXiv:2310.12036, equation 17), h from `log_ratio_gap`; a gap it can reach; [B]."""
+    return (gap - 1 / (2 * beta)) ** 2
+
+
+def leave_one_out(reward_GM: Tensor) -> Tensor:
+    """Each reward less the mean of the group's others (RLOO, arXiv:2402.14740): sums to zero over a group; [G, M]."""
+    m = reward_GM.shape[-1]
+    return (reward_GM - reward_GM.mean(-1, keepdim=True)) * m / (m - 1)
+
+
+def bond(best_logp_G: Tensor, logp_GM: Tensor, penalty_GM: Tensor, mix: float = 0.5) -> Tensor:
+    """(1 - mix) KL(pi_N || pi) + mix KL(pi || pi_N) up to a constant: BOND (arXiv:2407.14622); [G].
+
+    The forward term learns the reference's best-of-N; the backward one is REINFORCE with a leave-one-out baseline on
+    the policy's own M > 1 samples. `penalty_GM` is logp - ref_logp - (N - 1) u of those samples, u their log quantile
+    among the reference's; it is a reward with its sign turned, so no gradient flows through it.
+    """
+    backward = (leave_one_out(penalty_GM.detach()) * logp_GM).mean(-1)
+    return (1 - mix) * -best_logp_G + mix * backward

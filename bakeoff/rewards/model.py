@@ -1,0 +1,105 @@
+"""The reward model: learns from testers' picks, then rewards any policy's completions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bakeoff import losses, models, trees
+from bakeoff.config import Recipe
+from bakeoff.optimizer import MasterAdamW
+from bakeoff.records import Completion, Message, Pick, Score
+
+TRAIN_TOKENS = 2048
+"""Padded tokens per forward and backward pass: more costs memory and is no faster on a CPU."""
+SCORE_TOKENS = 4096
+PICKS_PER_STEP = 8
+
+
+class RewardModel:
+    """A sequence classifier with one output as a scorer; the completions of a prompt are read as one tree."""
+
+    def __init__(self, model: Any, tokenizer: Any):
+        self.model, self.tokenizer = model, tokenizer
+
+    def tree(self, key: int, messages: Sequence[Message], texts: Sequence[str]) -> trees.Tree:
+        answers = [models.answer_tokens(self.tokenizer, text) for text in texts]
+        return trees.Tree(key, models.render(self.tokenizer, messages), answers)
+
+    def rewards(self, groups: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[list[float]]:
+        """One reward per text of each (messages, texts) group; equal texts are scored once and share it."""
+        unique = [list(dict.fromkeys(texts)) for _, texts in groups]
+        packed = [self.tree(i, m, texts) for i, ((m, _), texts) in enumerate(zip(groups, unique, strict=True))]
+        found: dict[tuple[int, str], float] = {}
+        for batch in trees.batches(packed, SCORE_TOKENS):
+            with torch.inference_mode():
+                values = trees.rewards(self.model, tree_pack := trees.pack(batch, self.model)).tolist()
+            for value, (_, tree, number, _) in zip(values, tree_pack.starts(), strict=True):
+                found[tree.key, unique[tree.key][tree.first + number]] = value
+        return [[found[i, text] for text in texts] for i, (_, texts) in enumerate(groups)]
+
+    def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
+        """See `bakeoff.rewards.Scorer`."""
+        rewards = self.rewards([(messages, [c.text for c in group]) for messages, group in groups])
+        for (_, group), values in zip(groups, rewards, strict=True):
+            yield [Score(c.id, c.prompt_id, "reward_model", v) for c, v in zip(group, values, strict=True)]
+
+
+def load(name: str | Path, recipe: Recipe | None = None) -> RewardModel:
+    """The scorer in a sequence-classification folder, or a fresh one over any model's weights."""
+    return RewardModel(*models.load_reward_model(str(name), recipe))
+
+
+def steps(picks: Sequence[Pick], epochs: int) -> int:
+    """How many optimizer steps `train` takes."""
+    return epochs * -(-len(picks) // PICKS_PER_STEP)
+
+
+def train(
+    scorer: RewardModel, picks: Sequence[Pick], *, learning_rate: float, epochs: int, error_rate: float, seed: int
+) -> Iterator[dict[str, float]]:
+    """Train on picks in place, yielding metrics after every step.
+
+    The likelihood of a pick is Luce's choice over the group, with a share `error_rate` of slips:
+    (1 - e) softmax(reward)_pick + e / K (Luce 1959).
+    """
+    torch.manual_seed(seed)
+    head = scorer.model.score.weight
+    with torch.no_grad():
+        head.normal_(0.0, head.shape[1] ** -0.5 / 10)  # small first rewards: no pick is certain before training
+    order = random.Random(seed)
+    optimizer = MasterAdamW(scorer.model.parameters(), learning_rate=learning_rate, steps=steps(picks, epochs))
+    scorer.model.train()
+    for _ in range(epochs):
+        shuffled = order.sample(range(len(picks)), len(picks))
+        for start in range(0, len(picks), PICKS_PER_STEP):
+            batch = [picks[i] for i in shuffled[start : start + PICKS_PER_STEP]]
+            loss, right = _accumulate(scorer, batch, error_rate)
+            norm = optimizer.step()
+            yield {"loss": loss / len(batch), "accuracy": right / len(batch), "grad_norm": norm}
+    scorer.model.eval()
+    optimizer.close()
+
+
+def _accumulate(scorer: RewardModel, picks: Sequence[Pick], error_rate: float) -> tuple[float, float]:
+    """Add the gradient of the mean loss of `picks`; returns the summed loss and how many picks came out on top."""
+    loss_sum, right = 0.0, 0
+    packed = [scorer.tree(i, p.messages, p.completions) for i, p in enumerate(picks)]
+    for batch in trees.batches(packed, max(TRAIN_TOKENS, *map(len, packed))):  # a group stays whole
+        rewards = trees.rewards(scorer.model, trees.pack(batch, scorer.model))
+        groups: list[Tensor] = list(rewards.split([len(t.branches) for t in batch]))
+        loss = torch.stack(
+            [
+                losses.luce(g[None], torch.tensor([picks[t.key].pick]), error_rate)
+                for g, t in zip(groups, batch, strict=True)
+            ]
+        ).sum()
+        (loss / len(picks)).backward()
+        loss_sum += float(loss.detach())
+        right += sum(int(g.argmax()) == picks[t.key].pick for g, t in zip(groups, batch, strict=True))
+    return loss_sum, right

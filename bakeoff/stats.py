@@ -1,0 +1,79 @@
+"""Intervals: every number that is reported is a `Measured`, with its 95 % interval over prompts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A value with its interval; a bound that the data cannot give is infinite, a value that does not exist is NaN."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    """Prompts (or picks, pairs...) it was measured on."""
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """For JSON: five significant digits, None for what is not finite."""
+        return {"value": _json(self.value), "low": _json(self.low), "high": _json(self.high), "n": self.n}
+
+
+def _json(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def interval(
+    statistic: Callable[[np.ndarray], float],
+    n: int,
+    *,
+    seed: int,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Measured:
+    """The percentile bootstrap over n rows (Efron 1979) of any function of resampled row indices.
+
+    `statistic` maps indices [n] to a number: `lambda i: tuned[i].mean() - reference[i].mean()` is paired, because both
+    columns see the same rows. A resample whose statistic is not finite (a ratio over zero) may lie anywhere, so it
+    counts as below the low bound and above the high one: more than 2.5 % of them leave no bounds. Neither do fewer
+    than two rows.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic(np.arange(n))) if n else math.nan
+        if n < 2:
+            return Measured(value, -math.inf, math.inf, n)
+        generator = np.random.default_rng(seed)
+        values = np.array([statistic(generator.integers(n, size=n)) for _ in range(resamples)], float)
+    known, tail = np.isfinite(values), (1 - level) / 2
+    low = np.quantile(np.where(known, values, -np.inf), tail, method="inverted_cdf")
+    high = np.quantile(np.where(known, values, np.inf), 1 - tail, method="inverted_cdf")
+    return Measured(value, float(low), float(high), n)
+
+
+def bootstrap(
+    values: np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean, *, seed: int, resamples: int = 2000
+) -> Measured:
+    """The interval of a statistic (np.mean, np.median) of one number per prompt, values [P]."""
+    values = np.asarray(values, float)
+    return interval(lambda rows: statistic(values[rows]), len(values), seed=seed, resamples=resamples)
+
+
+def proportion(k: float, n: int) -> Measured:
+    """The Wilson (1927) score interval of k out of n; k may hold halves (ties), n = 0 excludes nothing in [0, 1].
+
+    Raises ValueError when k is not in [0, n].
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"a proportion of {k!r} out of {n!r}: expected 0 <= k <= n")
+    if n == 0:
+        return Measured(math.nan, 0.0, 1.0, 0)
+    z = 1.959964
+    share = k / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Measured(share, max(0.0, centre - half), min(1.0, centre + half), n)

@@ -1,0 +1,146 @@
+"""Trees: a prompt read once with its completions as branches, packed into one sequence.
+
+Each branch sees the prompt and itself, and its positions restart where the prompt ends, so every token gets the hidden
+state it would have in a row of its own. B rows, T tokens in the longest row, H hidden units, M gathered tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+VOCABULARY_CHUNK = 256
+"""Tokens projected onto the vocabulary at once: bounds the memory of the logits."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tree:
+    key: int
+    """Place in the caller's list."""
+    prompt: list[int]
+    branches: list[list[int]]
+    first: int = 0
+    """Place of the first branch in the caller's group, when a large group was split."""
+
+    def __len__(self) -> int:
+        return len(self.prompt) + sum(map(len, self.branches))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Packed:
+    ids_BT: Tensor
+    positions_BT: Tensor
+    mask_B1TT: Tensor
+    """Added to the attention scores: 0 where a token may look, the least number elsewhere."""
+    trees: list[Tree]
+
+    def starts(self) -> Iterator[tuple[int, Tree, int, int]]:
+        """(row, tree, branch, place of the branch's first token) for every branch, row by row."""
+        for row, tree in enumerate(self.trees):
+            at = len(tree.prompt)
+            for number, branch in enumerate(tree.branches):
+                yield row, tree, number, at
+                at += len(branch)
+
+
+def batches(trees: Sequence[Tree], budget: int) -> list[list[Tree]]:
+    """Trees of similar length together, at most `budget` padded tokens a batch (a larger tree is split or alone)."""
+    small = sorted((part for tree in trees for part in _split(tree, budget)), key=len)
+    grouped: list[list[Tree]] = []
+    for tree in small:
+        if grouped and (len(grouped[-1]) + 1) * len(tree) <= budget:
+            grouped[-1].append(tree)
+        else:
+            grouped.append([tree])
+    return grouped
+
+
+def _split(tree: Tree, budget: int) -> list[Tree]:
+    parts, branches, size, first = [], [], len(tree.prompt), tree.first
+    for number, branch in enumerate(tree.branches):
+        if branches and size + len(branch) > budget:
+            parts.append(Tree(tree.key, tree.prompt, branches, first))
+            branches, size, first = [], len(tree.prompt), tree.first + number
+        branches.append(branch)
+        size += len(branch)
+    return [*parts, Tree(tree.key, tree.prompt, branches, first)]
+
+
+def pack(trees: Sequence[Tree], model: Any) -> Packed:
+    """One row per tree, padded on the right; padding sees only itself."""
+    longest = max(map(len, trees))
+    ids = torch.zeros(len(trees), longest, dtype=torch.long)
+    positions = torch.zeros_like(ids)
+    owner = torch.full_like(ids, -1)  # 0 the prompt, 1.. the branches, -1 padding
+    for row, tree in enumerate(trees):
+        at = 0
+        for number, tokens in enumerate([tree.prompt, *tree.branches]):
+            end = at + len(tokens)
+            ids[row, at:end] = torch.tensor(tokens)
+            start = 0 if number == 0 else len(tree.prompt)
+            positions[row, at:end] = torch.arange(start, start + len(tokens))
+            owner[row, at:end] = number
+            at = end
+    sees = (owner[:, :, None] == owner[:, None, :]) | (owner[:, None, :] == 0) & (owner[:, :, None] > 0)
+    sees &= torch.ones(longest, longest, dtype=torch.bool).tril()
+    mask = torch.zeros(sees.shape, dtype=model.dtype).masked_fill_(~sees, torch.finfo(model.dtype).min)
+    on = model.device
+    return Packed(ids.to(on), positions.to(on), mask[:, None].to(on), list(trees))
+
+
+def hidden(model: Any, packed: Packed) -> Tensor:
+    """Last hidden states [B, T, H] of the model's trunk, after its final norm."""
+    out = model.base_model(
+        input_ids=packed.ids_BT,
+        attention_mask=packed.mask_B1TT,
+        position_ids=packed.positions_BT,
+        use_cache=False,
+    )
+    return out.last_hidden_state
+
+
+def rewards(model: Any, packed: Packed) -> Tensor:
+    """The head's output at the last token of every branch, float32, in the order of `packed.starts()`."""
+    rows, places = [], []
+    for row, tree, number, at in packed.starts():
+        rows.append(row)
+        places.append(at + len(tree.branches[number]) - 1)
+    return model.score(hidden(model, packed)[rows, places]).squeeze(-1).float()
+
+
+def branch_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For every token of every branch: (row, place of the token that predicts it, the token, number of its branch)."""
+    rows, places, targets, branches = [], [], [], []
+    for count, (row, tree, number, at) in enumerate(packed.starts()):
+        branch = tree.branches[number]
+        rows += [row] * len(branch)
+        places += [len(tree.prompt) - 1, *range(at, at + len(branch) - 1)]
+        targets += branch
+        branches += [count] * len(branch)
+    return tuple(torch.tensor(x, device=packed.ids_BT.device) for x in (rows, places, targets, branches))  # type: ignore
+
+
+def token_logps(model: Any, packed: Packed, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """(log-probability [M] of every branch token given what precedes it, number [M] of its branch), float32."""
+    rows, places, targets, branches = branch_tokens(packed)
+    states_MH = hidden(model, packed)[rows, places]
+    logps = [
+        -F.cross_entropy(model.lm_head(states).float() / temperature, target, reduction="none")
+        for states, target in zip(
+            states_MH.split(VOCABULARY_CHUNK), targets.split(VOCABULARY_CHUNK), strict=True
+        )
+    ]
+    return torch.cat(logps), branches
+
+
+def next_token_logps(model: Any, packed: Packed, temperature: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Chunks of (log-distribution over the vocabulary [m, V] before every branch token, number [m] of its branch)."""
+    rows, places, _, branches = branch_tokens(packed)
+    states_MH = hidden(model, packed)[rows, places]
+    for states, number in zip(states_MH.split(VOCABULARY_CHUNK), branches.split(VOCABULARY_CHUNK), strict=True):
+        yield (model.lm_head(states).float() / temperature).log_softmax(-1), number

@@ -1,0 +1,96 @@
+"""Make the demo's data from a seed: `python examples/filings/make.py [--picks]`. All of it is synthetic."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from companies import split_companies
+from dirt import dirty_log
+from questions import Case, cases
+from tester import pick
+
+from bakeoff.engines import Sampling
+from bakeoff.records import Message, Prompt, atomic, prompt_id
+
+GOLD, PICKS = 200, 480
+MODEL = "smollm2-135m"
+SAMPLING = Sampling(group_size=8, temperature=0.8, max_tokens=48)
+
+
+def main() -> None:
+    """Write `log.jsonl` and `gold.jsonl`; with --picks, also sample the model and write `picks.jsonl`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
+    parser.add_argument("--picks", action="store_true", help="also sample the demo model for picks.jsonl (minutes)")
+    args = parser.parse_args()
+    write_lines(args.out / "log.jsonl", log(args.seed))
+    write_lines(args.out / "gold.jsonl", map(_json, gold(args.seed)))
+    if args.picks:
+        write_lines(args.out / "picks.jsonl", map(_json, picks(args.seed)))
+
+
+def log(seed: int) -> list[str]:
+    """The lines of the raw log."""
+    names = split_companies(seed)["log"]
+    rng = random.Random(f"log {seed}")
+    return dirty_log(rng, cases(rng, names), names)
+
+
+def gold(seed: int) -> list[dict[str, object]]:
+    """Held-out prompts with their true answers."""
+    return [{"prompt": c.prompt, "answer": c.answer, "verifier": c.verifier} for c in _cases("gold", seed, GOLD)]
+
+
+def picks(seed: int) -> list[dict[str, object]]:
+    """Groups really sampled from the demo model, each with the simulated tester's pick."""
+    asked = _cases("picks", seed, PICKS)
+    rng = random.Random(f"tester {seed}")
+    rows = []
+    for case, completions in zip(asked, sample(asked, seed), strict=True):
+        choice = pick(rng, completions, case.answer, case.verifier)
+        rows.append({"prompt": case.prompt, "completions": completions, "pick": choice})
+    return rows
+
+
+def sample(asked: list[Case], seed: int) -> Iterator[list[str]]:
+    """The completions of the demo model, one group per case, in the order of the cases."""
+    from tqdm import tqdm
+
+    from bakeoff import models
+    from bakeoff.engines.local import LocalEngine
+
+    prompts = [_prompt(case) for case in asked]
+    sampling = dataclasses.replace(SAMPLING, seed=seed)
+    groups = LocalEngine(*models.load_policy(MODEL)).complete(prompts, sampling)
+    texts = {group[0].prompt_id: [c.text for c in group] for group in tqdm(groups, total=len(prompts), unit="prompt")}
+    return (texts[p.id] for p in prompts)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    with atomic(path) as beside:
+        beside.write_text("".join(line + "\n" for line in lines), "utf-8")
+
+
+def _cases(split: str, seed: int, n: int) -> list[Case]:
+    source = cases(random.Random(f"{split} {seed}"), split_companies(seed)[split])
+    return list(itertools.islice(source, n))
+
+
+def _prompt(case: Case) -> Prompt:
+    messages = [Message("user", case.prompt)]
+    return Prompt(prompt_id(messages), messages, "make.py", 1, "train")
+
+
+def _json(row: dict[str, object]) -> str:
+    return json.dumps(row, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    main()

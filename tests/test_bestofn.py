@@ -1,0 +1,166 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from bakeoff import bestofn
+
+
+def test_best_of_two_of_three_answers():
+    # Two draws of a third each: the best is never first with 4/9, second with 3/9...
+    p = np.full(3, 1 / 3)
+    assert bestofn.distribution(p, np.array([0.0, 1.0, 2.0]), 2) == pytest.approx([1 / 9, 3 / 9, 5 / 9])
+    # two answers tie at the top: they share 8/9
+    assert bestofn.distribution(p, np.array([0.0, 5.0, 5.0]), 2) == pytest.approx([1 / 9, 4 / 9, 4 / 9])
+    assert bestofn.distribution(p, np.array([7.0, 7.0, 7.0]), 2) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("reward", [[0, 1, 2, 3], [0, 1, 1, 3], [2, 2, 0, 0]])
+def test_the_distribution_is_that_of_every_possible_group(reward):
+    p, n = np.array([0.1, 0.2, 0.3, 0.4]), 3
+    expected = np.zeros(4)
+    for group in itertools.product(range(4), repeat=n):
+        top = max(reward[y] for y in group)
+        best = [y for y in group if reward[y] == top]
+        for y in best:
+            expected[y] += math.prod(p[z] for z in group) / len(best)
+    assert bestofn.distribution(p, np.array(reward), n) == pytest.approx(expected)
+
+
+def test_best_of_n_of_best_of_n_is_best_of_n_squared():
+    p, reward = np.array([0.1, 0.2, 0.3, 0.4]), np.array([3.0, 1.0, 1.0, 0.0])
+    once = bestofn.distribution(p, reward, 4)
+    assert bestofn.distribution(once, reward, 4) == pytest.approx(bestofn.distribution(p, reward, 16))
+    assert bestofn.distribution(p, np.exp(reward), 4) == pytest.approx(once)
+
+
+def test_p_must_be_a_distribution():
+    with pytest.raises(ValueError, match=r"sums to .*1\.5"):
+        bestofn.distribution(np.array([0.5, 1.0]), np.array([0.0, 1.0]), 2)
+    assert bestofn.distribution(np.array([0.5, 0.0, 0.5]), np.array([0.0, 9.0, 1.0]), 2)[1] == 0
+
+
+def test_kl_and_win_rate_of_the_table():
+    assert [round(bestofn.kl_bound(n), 3) for n in (1, 2, 4, 8, 16, 32, 64)] == [
+        0.0, 0.193, 0.636, 1.204, 1.835, 2.497, 3.175
+    ]  # fmt: skip
+    many = np.full(2000, 1 / 2000)
+    assert bestofn.kl(many, np.arange(2000), 16) == pytest.approx(1.835, abs=1e-2)
+    ten = np.full(10, 0.1)  # collisions make it cheaper than the bound
+    assert bestofn.kl(ten, np.arange(10), 16) == pytest.approx(1.733, abs=1e-3)
+    assert bestofn.kl(ten, np.arange(10), 64) == pytest.approx(2.29, abs=5e-3)
+    assert bestofn.kl(ten, np.zeros(10), 16) == pytest.approx(0)
+
+
+def test_kl_of_a_right_or_wrong_reward():
+    p, n = 0.2, 8
+    a = 1 - (1 - p) ** n
+    expected = a * math.log(a / p) + (1 - a) * math.log((1 - a) / (1 - p))
+    assert bestofn.kl(np.array([p, 1 - p]), np.array([1, 0]), n) == pytest.approx(expected)
+
+
+def test_k_eff_undoes_the_win_rate():
+    for n in (1, 2, 8, 64):
+        assert bestofn.k_eff(bestofn.win_rate(n)) == pytest.approx(n)
+    assert bestofn.k_eff(0.5) == 1
+    assert bestofn.k_eff(0.25) == pytest.approx(1 / 3)
+    assert bestofn.k_eff(1) == math.inf
+
+
+def test_best_of_k_weights_by_hand():
+    # K = 2 of 4: the lowest never wins, then 1, 2 and 3 of the 6 pairs
+    assert bestofn.best_of_k_weights(4, 2) == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6])
+    assert bestofn.best_of_k_weights(4, 1) == pytest.approx([0.25] * 4)
+    assert bestofn.best_of_k_weights(4, 4) == pytest.approx([0, 0, 0, 1])
+    assert 1 / (bestofn.best_of_k_weights(16, 8) ** 2).sum() == pytest.approx(2.9, abs=0.1)
+    with pytest.raises(ValueError, match="best of 5 among 4"):
+        bestofn.best_of_k_weights(4, 5)
+
+
+@pytest.mark.parametrize("rewards", [[3.0, 1.0, 2.0, 0.0], [1.0, 1.0, 0.0, 0.0], [1.0, 2.0, 2.0, 2.0]])
+def test_the_curve_is_the_mean_over_every_subset(rewards):
+    gold = [1.0, 0.0, 0.5, 0.25]
+    curve = bestofn.best_of_k_curve(np.array([rewards]), np.array([gold]), [1, 2, 3, 4])[0]
+    for k in (1, 2, 3, 4):
+        picked = []
+        for subset in itertools.combinations(range(4), k):
+            best = [i for i in subset if rewards[i] == max(rewards[j] for j in subset)]
+            picked.append(np.mean([gold[i] for i in best]))
+        assert curve[k - 1] == pytest.approx(np.mean(picked))
+
+
+def test_the_curve_does_not_depend_on_positions_or_the_scale_of_rewards():
+    rewards, gold = np.array([[1.0, 1.0, 0.0, 2.0]]), np.array([[1.0, 0.0, 1.0, 0.0]])
+    curve = bestofn.best_of_k_curve(rewards, gold, [1, 2, 4])
+    assert bestofn.best_of_k_curve(rewards[:, ::-1], gold[:, ::-1], [1, 2, 4]) == pytest.approx(curve)
+    assert bestofn.best_of_k_curve(np.exp(rewards), gold, [1, 2, 4]) == pytest.approx(curve)
+    # a scorer that cannot tell is a random pick
+    assert bestofn.best_of_k_curve(np.zeros((1, 4)), gold, [1, 4]) == pytest.approx(np.array([[0.5, 0.5]]))
+
+
+def test_a_missing_reward_is_not_a_reward():
+    with pytest.raises(ValueError, match="missing"):
+        bestofn.best_of_k_curve(np.array([[1.0, np.nan]]), np.zeros((1, 2)), [1])
+
+
+def test_pass_at_k_by_hand():
+    # one of four right: two tries see it with 1 - C(3,2)/C(4,2) = 1/2
+    correct = np.array([[0, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
+    expected = [[0.25, 0.5, 1], [1, 1, 1], [0, 0, 0]]
+    assert bestofn.pass_at_k(correct, [1, 2, 4]) == pytest.approx(np.array(expected))
+
+
+@pytest.mark.parametrize(
+    ("value", "tries"), [(0.2, 1), (0.4, 2), (0.5, 2 * math.sqrt(2)), (0.8, 8), (0.9, 8), (0.0, 0.5), (-0.2, 0.25)]
+)
+def test_equivalent_n_reads_the_curve_backwards(value, tries):
+    assert bestofn.equivalent_n(np.array([0.2, 0.4, 0.6, 0.8]), [1, 2, 4, 8], value) == pytest.approx(tries)
+
+
+def test_equivalent_n_of_a_curve_that_turns_down_or_is_flat():
+    assert bestofn.equivalent_n(np.array([0.2, 0.6, 0.4]), [1, 2, 4], 0.4) == pytest.approx(math.sqrt(2))
+    flat = np.array([0.5, 0.5])
+    assert [bestofn.equivalent_n(flat, [1, 8], v) for v in (0.4, 0.5, 0.6)] == [0, 1, 8]
+    assert [bestofn.equivalent_n(flat[:1], [1], v) for v in (0.4, 0.5, 0.6)] == [0, 1, 1]
+    with pytest.raises(ValueError, match="ascend from 1"):
+        bestofn.equivalent_n(flat, [2, 4], 0.5)
+
+
+def test_quantiles_share_ties_and_see_only_ranks():
+    rewards = np.array([10.0, -1.0, 3.0, 3.0])
+    assert bestofn.quantiles(rewards) == pytest.approx([7 / 8, 1 / 8, 4 / 8, 4 / 8])
+    assert (bestofn.quantiles(np.exp(rewards)) == bestofn.quantiles(rewards)).all()
+    assert (bestofn.log_quantiles(np.exp(rewards), 8) == bestofn.log_quantiles(rewards, 8)).all()
+    assert bestofn.quantiles(np.zeros((2, 5))) == pytest.approx(np.full((2, 5), 0.5))
+
+
+@pytest.mark.parametrize("rewards", [[0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 1.0, 0.0], [5.0, 5.0, 5.0, 5.0]])
+def test_the_log_quantile_s_optimum_is_best_of_n(rewards):
+    n, p = 8, np.full(4, 0.25)
+    tilted = n * p * np.exp(bestofn.log_quantiles(np.array(rewards), n) * (n - 1))  # Z = 1/N
+    assert tilted == pytest.approx(bestofn.distribution(p, np.array(rewards), n))
+
+
+def test_the_log_quantile_tends_to_the_log_of_the_quantile():
+    rewards = np.arange(4000.0)
+    assert bestofn.log_quantiles(rewards, 8)[2000] == pytest.approx(
+        math.log(bestofn.quantiles(rewards)[2000]), abs=1e-3
+    )
+
+
+def test_the_dial_of_quantile_regression():
+    betas = [bestofn.beta_for(n) for n in (2, 4, 8, 16, 32)]
+    assert betas == pytest.approx([0.44, 0.20, 0.11, 0.059, 0.030], rel=0.02)
+    assert bestofn.beta_for(1) == math.inf
+    with pytest.raises(ValueError, match="at least 1"):
+        bestofn.beta_for(0.5)
+
+
+@pytest.mark.parametrize("n", [2, 8, 32])
+def test_at_its_beta_quantile_regression_costs_and_wins_as_best_of_n(n):
+    q = (np.arange(200_000) + 0.5) / 200_000
+    density = np.exp((q - 1) / bestofn.beta_for(n))
+    density /= density.mean()
+    assert (density * np.log(density)).mean() == pytest.approx(bestofn.kl_bound(n), abs=1e-4)
+    assert (density * q).mean() == pytest.approx(bestofn.win_rate(n), abs=0.01)

@@ -1,0 +1,92 @@
+"""Every number in the documents stands in docs/results, and the tables there are made from it."""
+
+import importlib.util
+import json
+import platform
+import re
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "results.py"
+spec = importlib.util.spec_from_file_location("results", SCRIPT)
+results = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(results)
+
+ROW = {"name": "demo.gain", "value": 0.36149, "low": 0.301, "high": 0.42, "n": 300}
+
+
+@pytest.mark.parametrize("path", results.documents(), ids=lambda path: path.name)
+def test_the_tables_of_a_document_are_those_of_its_results(path):
+    text = path.read_text(encoding="utf-8")
+    assert results.render(text) == text, f"{path.name} differs from docs/results; run: python benchmarks/results.py"
+    assert len(re.findall("<!-- (?:results|value):", text)) == len(re.findall("<!-- end -->", text))
+
+
+@pytest.mark.parametrize("path", sorted(results.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_result_says_where_it_comes_from(path):
+    rows = results.read(path.stem)
+    assert len({row["name"] for row in rows}) == len(rows)
+    for row in rows:
+        assert set(row) == {*results.MEASURED, *results.STAMPED}
+        assert all(row[key] for key in results.STAMPED), row["name"]
+
+
+def test_a_result_is_recorded_once_with_its_origin(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", [str(SCRIPT.with_name("demo.py")), "--seeds", "0 1"])
+    results.record("demo", [ROW, {"name": "demo.minutes", "value": 4}], tmp_path)
+    results.record("demo", [ROW | {"value": 0.5, "command": "make demo"}], tmp_path)
+    gain, minutes = results.read("demo", tmp_path)
+    assert (gain["value"], gain["command"]) == (0.5, "make demo")
+    assert minutes["command"] == "python benchmarks/demo.py --seeds '0 1'"
+    assert minutes["low"] is None and minutes["n"] is None
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", gain["date"])
+    assert gain["machine"].endswith("cores") and platform.node() not in gain["machine"]
+    assert [p.name for p in tmp_path.iterdir()] == ["demo.json"]
+
+
+def test_no_path_of_the_machine_is_told():
+    assert results.command(["/home/ann/bin/bakeoff", "run", "/data/secret/log.jsonl"]) == "bakeoff run log.jsonl"
+    assert results.command([str(SCRIPT), "x/y"]) == "python benchmarks/results.py x/y"
+
+
+def test_a_row_that_is_no_result_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'vlaue'"):
+        results.record("demo", [{"name": "demo.gain", "vlaue": 1}], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rendering_fills_tables_and_sentences_and_settles(tmp_path):
+    rows = [ROW, ROW | {"name": "demo.minutes", "value": 4, "low": None, "high": None, "n": None}]
+    stamp = {"command": "make demo", "commit": "abc", "date": "2026-01-02", "machine": "a CPU, 2 cores"}
+    (tmp_path / "demo.json").write_text(json.dumps([row | stamp for row in rows]))
+    text = "Up by <!-- value: demo demo.gain -->9<!-- end -->.\n\n<!-- results: demo demo.* -->\nold\n<!-- end -->\n"
+    made = results.render(text, tmp_path)
+    assert made == (
+        "Up by <!-- value: demo demo.gain -->0.361<!-- end -->.\n\n"
+        "<!-- results: demo demo.* -->\n"
+        "| result | value | 95 % interval | n |\n"
+        "| --- | ---: | :---: | ---: |\n"
+        "| `demo.gain` | 0.361 | 0.301 to 0.420 | 300 |\n"
+        "| `demo.minutes` | 4 |  |  |\n"
+        "\n"
+        "`make demo` at abc, 2026-01-02, on a CPU, 2 cores.\n"
+        "<!-- end -->\n"
+    )
+    assert results.render(made, tmp_path) == made
+
+
+def test_a_document_cannot_quote_what_was_not_measured(tmp_path):
+    with pytest.raises(ValueError, match="none.json does not exist"):
+        results.render("<!-- value: none x --><!-- end -->", tmp_path)
+    (tmp_path / "demo.json").write_text("[]")
+    with pytest.raises(ValueError, match="holds no 'x'"):
+        results.render("<!-- value: demo x --><!-- end -->", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "0.500"), (1, "1"), (12.345, "12.3"), (99.97, "100"), (1512.4, "1,512"), (-0.0312, "-0.0312"), (None, "–")],
+)
+def test_numbers(value, text):
+    assert results.number(value) == text

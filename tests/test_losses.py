@@ -1,0 +1,147 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bakeoff import bestofn, losses
+
+
+def test_luce_at_equal_rewards_is_log_k():
+    loss = losses.luce(torch.zeros(2, 8), torch.tensor([0, 7]))
+    assert loss.tolist() == pytest.approx([math.log(8)] * 2)
+    assert losses.luce(torch.zeros(8), 3, 0.1).item() == pytest.approx(math.log(8))
+
+
+def test_luce_by_hand_with_a_tester_who_slips():
+    reward = torch.tensor([[math.log(3.0), 0.0]])  # softmax 3/4, 1/4
+    assert losses.luce(reward, torch.tensor([0])).item() == pytest.approx(-math.log(3 / 4))
+    assert losses.luce(reward, torch.tensor([0]), 0.1).item() == pytest.approx(-math.log(0.9 * 3 / 4 + 0.05))
+    assert losses.luce(reward, torch.tensor([1]), 1.0).item() == pytest.approx(math.log(2))
+    # however sure the reward model is, one slip costs at most log(K / e)
+    assert losses.luce(torch.tensor([[99.0, -99.0]]), torch.tensor([1]), 0.1).item() == pytest.approx(math.log(20))
+
+
+def test_luce_does_not_see_padding_or_a_shift():
+    reward = torch.tensor([[1.0, 2.0, 0.5]])
+    padded = torch.cat([reward + 7, torch.full((1, 2), 1e9)], -1).requires_grad_()
+    mask = torch.tensor([[True, True, True, False, False]])
+    loss = losses.luce(padded, torch.tensor([1]), 0.1, mask)
+    assert loss.item() == pytest.approx(losses.luce(reward, torch.tensor([1]), 0.1).item(), rel=1e-5)
+    loss.sum().backward()
+    assert padded.grad[0, 3:].tolist() == [0, 0]
+    assert torch.isfinite(padded.grad).all() and padded.grad[0, 1] < 0 < padded.grad[0, 0]
+
+
+def test_luce_between_two_is_bradley_terry():
+    chosen, rejected = torch.tensor([0.3, -2.0]), torch.tensor([1.0, 0.5])
+    pair = losses.luce(torch.stack([chosen, rejected], -1), torch.tensor([0, 0]))
+    assert torch.allclose(pair, losses.bradley_terry(chosen, rejected))
+    assert losses.bradley_terry(chosen, chosen).tolist() == pytest.approx([math.log(2)] * 2)
+
+
+def test_dpo_starts_at_log_2_and_ipo_at_its_target_squared():
+    chosen, rejected = torch.tensor([-3.0]), torch.tensor([-5.0])
+    start = losses.log_ratio_gap(chosen, rejected, chosen, rejected)
+    assert losses.dpo(start, 0.1).item() == pytest.approx(math.log(2))
+    assert losses.ipo(start, 0.1).item() == pytest.approx(25)
+    assert losses.ipo(torch.tensor([5.0]), 0.1).item() == 0
+    assert losses.log_ratio_gap(chosen + 1, rejected - 2, chosen, rejected).item() == 3
+
+
+def test_pairwise_losses_raise_the_chosen_and_lower_the_rejected():
+    for loss in (losses.dpo, losses.ipo):
+        chosen, rejected = torch.tensor([-3.0], requires_grad=True), torch.tensor([-5.0], requires_grad=True)
+        ref = chosen.detach(), rejected.detach()
+        loss(losses.log_ratio_gap(chosen, rejected, *ref), 0.1).sum().backward()
+        assert chosen.grad.item() < 0 < rejected.grad.item()
+        assert chosen.grad.item() == -rejected.grad.item()
+
+
+def test_advantages_keep_their_law():
+    utility = torch.tensor([[0.1, 0.9, 0.5, 0.5], [2.0, 2.0, 2.0, 2.0]], dtype=torch.float64)
+    advantage = losses.group_advantage(utility, 0.11)
+    assert torch.exp(advantage / 0.11).mean(-1).tolist() == pytest.approx([1, 1])
+    assert advantage[1].tolist() == pytest.approx([0] * 4)
+    assert torch.allclose(losses.group_advantage(utility + 5, 0.11), advantage)
+    assert advantage.max() <= 0.11 * math.log(4)
+
+
+def test_counting_duplicates_equals_repeating_them():
+    repeated = losses.group_advantage(torch.tensor([[0.2, 0.2, 0.2, 0.8]]), 0.2)
+    counted = losses.group_advantage(torch.tensor([[0.2, 0.8, 99.0]]), 0.2, torch.tensor([[3.0, 1.0, 0.0]]))
+    assert torch.allclose(counted[0, :2], repeated[0, [0, 3]])
+
+
+def test_regress_raises_what_is_better_than_the_group():
+    logp = torch.tensor([[-4.0, -4.0, -4.0]], requires_grad=True)
+    advantage = losses.group_advantage(torch.tensor([[1 / 6, 3 / 6, 5 / 6]]), 0.11)
+    loss = losses.regress(logp, logp.detach(), advantage, 0.11)
+    assert torch.allclose(loss, advantage**2)
+    loss.sum().backward()
+    assert logp.grad[0, 0] > 0 > logp.grad[0, 2]
+    assert torch.allclose(logp.grad, -2 * 0.11 * advantage)
+
+
+def test_rank_based_targets_do_not_see_a_monotone_change_of_the_reward():
+    rewards = np.array([[0.3, -1.0, 2.0, 0.3]])
+    for utility in (bestofn.quantiles, lambda r: bestofn.log_quantiles(r, 8)):
+        plain, bent = (losses.group_advantage(torch.tensor(utility(r)), 0.1) for r in (rewards, np.exp(3 * rewards)))
+        assert torch.equal(plain, bent)
+
+
+def test_distil_is_the_weighted_cross_entropy():
+    logp = torch.log(torch.tensor([0.5, 0.25]))
+    assert losses.distil(logp).tolist() == pytest.approx([math.log(2), math.log(4)])
+    assert losses.distil(logp, torch.tensor([1.0, 0.0])).tolist() == pytest.approx([math.log(2), 0])
+
+
+def test_leave_one_out_by_hand():
+    assert losses.leave_one_out(torch.tensor([[1.0, 0.0, 0.0]])).tolist() == [pytest.approx([1, -0.5, -0.5])]
+
+
+# A policy that is a table of logits: what the objectives converge to is known.
+
+
+def total_variation(logits: torch.Tensor, target: np.ndarray) -> float:
+    return 0.5 * np.abs(logits.softmax(-1).detach().numpy() - target).sum()
+
+
+def fit(loss, steps: int, learning_rate: float, size: int) -> torch.Tensor:
+    logits = torch.zeros(size, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=learning_rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(logits).backward()
+        optimizer.step()
+    return logits
+
+
+@pytest.mark.parametrize("rewards", [[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 1.0, 1.0, 2.0]])
+@pytest.mark.parametrize("n", [2, 8])
+def test_regress_on_the_log_quantile_converges_to_best_of_n(rewards, n):
+    beta, ref = 1 / (n - 1), torch.full((5,), -math.log(5), dtype=torch.float64)
+    advantage = losses.group_advantage(torch.tensor(bestofn.log_quantiles(np.array(rewards), n))[None], beta)[0]
+
+    def loss(logits):
+        return losses.regress(logits.log_softmax(-1), ref, advantage, beta).mean() / beta**2
+
+    logits = fit(loss, steps=400, learning_rate=0.1, size=5)
+    assert total_variation(logits, bestofn.distribution(np.full(5, 0.2), np.array(rewards), n)) < 1e-3
+
+
+@pytest.mark.parametrize("rewards", [[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 1.0, 1.0, 2.0]])
+def test_bond_converges_to_best_of_n(rewards):
+    n, draws = 4, 64
+    target = bestofn.distribution(np.full(5, 0.2), np.array(rewards), n)
+    utility = torch.tensor(bestofn.log_quantiles(np.array(rewards), n))
+    generator = torch.Generator().manual_seed(0)
+
+    def loss(logits):
+        logp = logits.log_softmax(-1)
+        best = torch.multinomial(torch.tensor(target), draws, replacement=True, generator=generator)
+        own = torch.multinomial(logp.detach().exp(), draws, replacement=True, generator=generator)
+        penalty = logp[own] + math.log(5) - (n - 1) * utility[own]
+        return losses.bond(logp[best].mean()[None], logp[own][None], penalty[None]).mean()
+
+    assert total_variation(fit(loss, steps=600, learning_rate=0.02, size=5), target) < 0.03
