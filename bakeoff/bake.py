@@ -29,10 +29,9 @@ def bake(run: Run, recipe: Recipe) -> None:
         raise UserError(f"{run.folder}: no group has a finished best completion ({dict(counts)}); nothing to bake")
     model, tokenizer = models.load_policy(recipe.model, recipe)
     examples = [
-        trees.Tree(i, models.render(tokenizer, prompts[c.prompt_id].messages), [c.tokens])
-        for i, c in enumerate(chosen)
+        trees.Tree(i, models.render(tokenizer, prompts[c.prompt_id].messages), [c.tokens]) for i, c in enumerate(chosen)
     ]
-    metrics = distil(model, examples, recipe.bake, seed=recipe.seed)
+    metrics = METHODS[recipe.bake.method](model, examples, recipe.bake, seed=recipe.seed)
     tokens = 0
     for step, values in enumerate(tqdm(metrics, desc="bake", total=steps(examples, recipe.bake), unit="step")):
         run.log("bake", step=step, **values)
@@ -67,17 +66,13 @@ def steps(examples: Sequence[trees.Tree], settings: Bake) -> int:
     return settings.epochs * -(-len(examples) // settings.batch_size)
 
 
-def distil(
-    model: Any, examples: Sequence[trees.Tree], settings: Bake, *, seed: int
-) -> Iterator[dict[str, float]]:
+def distil(model: Any, examples: Sequence[trees.Tree], settings: Bake, *, seed: int) -> Iterator[dict[str, float]]:
     """Fine-tune the model in place on one completion per prompt, yielding metrics after every step.
 
     The loss is the mean negative log-likelihood of a batch's completion tokens (RAFT, Dong et al., arXiv:2304.06767).
     """
     order = random.Random(seed)
-    optimizer = MasterAdamW(
-        model.parameters(), learning_rate=settings.learning_rate, steps=steps(examples, settings)
-    )
+    optimizer = MasterAdamW(model.parameters(), learning_rate=settings.learning_rate, steps=steps(examples, settings))
     model.train()
     for _ in range(settings.epochs):
         shuffled = order.sample(list(examples), len(examples))
@@ -99,3 +94,6 @@ def _accumulate(model: Any, batch: Sequence[trees.Tree], total: int) -> float:
         loss.backward()
         summed += float(loss.detach())
     return summed
+
+
+METHODS = {"distil": distil}

@@ -80,7 +80,7 @@ def pass_at_k(correct_PM: np.ndarray, ks: Sequence[int]) -> np.ndarray:
     return best_of_k_curve(correct_PM, correct_PM, ks)
 
 
-def equivalent_n(curve: np.ndarray, ks: Sequence[int], value: float) -> float:
+def equivalent_n(curve: Sequence[float] | np.ndarray, ks: Sequence[int], value: float) -> float:
     """The tries at which the reference's best-of-K curve [len(ks)] first reaches a value, linear in log K between ks.
 
     A value above the whole curve gives the last K, which then is a lower bound. One below its start gives less than

@@ -18,7 +18,8 @@ STAGES = {
     "score": "reward every completion",
     "bake": "train the policy on the best of each group",
     "evaluate": "measure first answers on held-out prompts, before and after",
-    "report": "write report.html and summary.json",
+    "summary": "write summary.json",
+    "report": "write report.html",
 }
 
 
@@ -47,7 +48,7 @@ def run(parsed: argparse.Namespace) -> None:
     from bakeoff.run import open_run, read_json
 
     recipe = config.load(parsed.recipe, parsed.overrides)
-    pipeline.check_files(recipe)
+    pipeline.check(recipe)
     folder = open_run(_out(parsed), recipe)
     pipeline.run_all(folder, recipe)
     _conclude(read_json(folder.summary), folder.report)
@@ -89,7 +90,9 @@ def _disk_full(error: BaseException) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bakeoff", description=__doc__ and "Bake best-of-N into a model's first answer.")
+    parser = argparse.ArgumentParser(
+        prog="bakeoff", description=__doc__ and "Bake best-of-N into a model's first answer."
+    )
     parser.add_argument("--version", action="version", version=f"bakeoff {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     whole = commands.add_parser("run", help="the whole loop of a recipe; goes on where it stopped")

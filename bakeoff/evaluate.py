@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,9 @@ def evaluate(run: Run, recipe: Recipe) -> None:
     reference = _draws(run, recipe, "reference", recipe.model, prompts, recipe.sample.group_size)
     tuned = _draws(run, recipe, "tuned", str(run.policy), prompts, recipe.evaluate.samples)
     kl_P = divergence(run, recipe, prompts, tuned)
-    write_json(run.details("evaluation"), figures(recipe, answers, prompts, reference, tuned, kl_P) | {"leaked": leaked})
+    write_json(
+        run.details("evaluation"), figures(recipe, answers, prompts, reference, tuned, kl_P) | {"leaked": leaked}
+    )
 
 
 def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:
@@ -69,9 +72,7 @@ def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> 
 
 def _draws(run: Run, recipe: Recipe, name: str, model: str, prompts: list[Prompt], size: int) -> Draws:
     sampling = dataclasses.replace(Sampling.of(recipe.sample, recipe.seed + 1), group_size=size)
-    completions = complete_table(
-        run, name, prompts, sampling, lambda: LocalEngine(*models.load_policy(model, recipe))
-    )
+    completions = complete_table(run, name, prompts, sampling, lambda: LocalEngine(*models.load_policy(model, recipe)))
     scores = score_table(
         run, f"{name}_scores", prompts, completions, lambda: reward_model.load(run.reward_model, recipe)
     )
@@ -100,7 +101,7 @@ def divergence(run: Run, recipe: Recipe, prompts: Sequence[Prompt], tuned: Draws
     return total_P / np.array([max(1, len(t.branches)) for t in packed])
 
 
-def _batch_divergence(policy, reference, packed: trees.Packed, temperature: float):  # noqa: ANN001, ANN202
+def _batch_divergence(policy, reference, packed: trees.Packed, temperature: float):
     owner = np.array([tree.key for _, tree, _, _ in packed.starts()])
     sums = torch.zeros(len(owner))
     pairs = zip(
@@ -111,7 +112,7 @@ def _batch_divergence(policy, reference, packed: trees.Packed, temperature: floa
     for (logp, branch), (ref_logp, _) in pairs:
         kl = (logp.exp() * (logp - ref_logp)).sum(-1)
         sums.index_add_(0, branch.cpu(), kl.cpu())
-    return zip(owner, sums.tolist(), strict=True)
+    return zip(owner.tolist(), sums.tolist(), strict=True)
 
 
 def figures(
@@ -140,6 +141,10 @@ def figures(
         },
         "length": {
             name: stats.bootstrap(_lengths(draws).mean(1), seed=seed).as_dict()
+            for name, draws in (("reference", reference), ("tuned", tuned))
+        },
+        "truncated": {
+            name: sum(c.finish == "length" for group in draws.completions for c in group) / draws.reward_PM.size
             for name, draws in (("reference", reference), ("tuned", tuned))
         },
     }
@@ -175,13 +180,13 @@ def comparison(
     first, best, now = reference_PM.mean(1), curve_PK[:, -1], tuned_PS.mean(1)
     wins_P = np.array([_win_share(t, r) for t, r in zip(tuned_reward_PS, reference_reward_PM, strict=True)])
 
-    def measured(statistic: Callable[[np.ndarray], np.ndarray]) -> dict:
+    def measured(statistic: Callable[[np.ndarray], float]) -> dict:
         return stats.interval(statistic, len(first), seed=seed).as_dict()
 
-    def mean(column_P: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda i: column_P[i].mean(-1)
+    def mean(column_P: np.ndarray) -> Callable[[np.ndarray], float]:
+        return lambda i: float(column_P[i].mean())
 
-    def gain(i: np.ndarray) -> np.ndarray:
+    def gain(i: np.ndarray) -> float:
         return mean(now)(i) - mean(first)(i)
 
     def curve(ks: list[int], curve_PK: np.ndarray) -> list[dict]:
@@ -193,11 +198,13 @@ def comparison(
         "tuned_at_1": measured(mean(now)),
         "gain": measured(gain),
         "gap_closed": measured(lambda i: gain(i) / (mean(best)(i) - mean(first)(i))),
-        "equivalent_n": measured(lambda i: bestofn.equivalent_n(curve_PK[i].mean(-2), ks, mean(now)(i)).value),
+        "equivalent_n": measured(lambda i: bestofn.equivalent_n(curve_PK[i].mean(0), ks, mean(now)(i))),
         "k_eff": measured(lambda i: bestofn.k_eff(mean(wins_P)(i))),
         "curve": curve(ks, curve_PK),
         "oracle": curve(ks, bestofn.pass_at_k(reference_PM, ks)),
-        "tuned_curve": curve(own_ks := _powers(tuned_PS.shape[1]), bestofn.best_of_k_curve(tuned_reward_PS, tuned_PS, own_ks)),
+        "tuned_curve": curve(
+            own_ks := _powers(tuned_PS.shape[1]), bestofn.best_of_k_curve(tuned_reward_PS, tuned_PS, own_ks)
+        ),
     }
 
 

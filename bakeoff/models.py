@@ -82,7 +82,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def render(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation up to where the answer begins; without a chat template, turns joined as plain text."""
+    """Token ids of a conversation up to where its answer begins; turns joined as plain text without a chat template."""
     turns = [{"role": m.role, "content": m.content} for m in messages]
     if tokenizer.chat_template:
         return tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
@@ -136,7 +136,7 @@ def _gguf(alias: str, package: str, version: str) -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     del model.config.quantization_config
     model.hf_quantizer = None

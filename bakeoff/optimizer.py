@@ -19,9 +19,7 @@ class MasterAdamW:
     def __init__(self, parameters: Iterable[nn.Parameter], *, learning_rate: float, steps: int):
         self.parameters = [p for p in parameters if p.requires_grad]
         self.masters = [p.detach().float().clone() for p in self.parameters]
-        self.adamw = torch.optim.AdamW(
-            self.masters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
-        )
+        self.adamw = torch.optim.AdamW(self.masters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
         self.learning_rate, self.steps, self.taken = learning_rate, steps, 0
         self.hooks = [
             p.register_post_accumulate_grad_hook(lambda p, m=m: _collect(p, m))  # type: ignore[misc]

@@ -6,16 +6,17 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from bakeoff.bake import bake
+from bakeoff.bake import METHODS, bake
 from bakeoff.config import Recipe
 from bakeoff.errors import UserError
 from bakeoff.evaluate import evaluate
 from bakeoff.gold import sealed
 from bakeoff.ingest.stage import prompts
-from bakeoff.report.stage import report
+from bakeoff.rewards.picks import read_picks
 from bakeoff.run import Run
 from bakeoff.sample import sample
 from bakeoff.score import score
+from bakeoff.summary import summarize
 from bakeoff.train_reward import train_reward
 
 
@@ -35,13 +36,13 @@ STAGES = (
     Stage("score", score, lambda run: run.table("scores")),
     Stage("bake", bake, lambda run: run.details("bake")),
     Stage("evaluate", evaluate, lambda run: run.details("evaluation"), opens_gold=True),
-    Stage("report", report, lambda run: run.report),
+    Stage("summary", summarize, lambda run: run.summary),
 )
 
 
 def run_all(run: Run, recipe: Recipe) -> None:
     """Run every stage that is not done yet."""
-    check_files(recipe)
+    check(recipe)
     for stage in STAGES:
         if not stage.made(run).exists():
             run_stage(run, recipe, stage)
@@ -54,15 +55,20 @@ def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
     """
     for earlier in STAGES[: STAGES.index(stage)]:
         if not earlier.made(run).exists():
-            raise UserError(f"{run.folder}: {stage.name} needs {earlier.made(run).name}; first run: bakeoff {earlier.name}")
+            raise UserError(
+                f"{run.folder}: {stage.name} needs {earlier.made(run).name}; first run: bakeoff {earlier.name}"
+            )
     with run.timed(stage.name), sealed("" if stage.opens_gold else recipe.evaluate.gold):
         stage.work(run, recipe)
 
 
-def check_files(recipe: Recipe) -> None:
-    """Raise UserError for a file that a late stage would miss, before any long work."""
+def check(recipe: Recipe) -> None:
+    """Raise UserError for what a late stage would stumble over, before any long work."""
     for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), ("evaluate.gold", recipe.evaluate.gold)]:
         if path and not Path(path).is_file():
             raise UserError(f"{setting}: {path}: no such file; correct the setting")
     if not recipe.reward.picks:
         raise UserError("reward.picks: no file of testers' picks given; the reward model is trained on them")
+    read_picks(recipe.reward.picks)
+    if recipe.bake.method not in METHODS:
+        raise UserError(f"bake.method: unknown method {recipe.bake.method!r}; known: {', '.join(METHODS)}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,17 @@ class Measured:
     def as_dict(self) -> dict[str, float | int | None]:
         """For JSON: five significant digits, None for what is not finite."""
         return {"value": _json(self.value), "low": _json(self.low), "high": _json(self.high), "n": self.n}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Measured:
+        """Back from `as_dict`, or from a longer row that holds it."""
+        value, low, high = row["value"], row["low"], row["high"]
+        return cls(
+            math.nan if value is None else value,
+            -math.inf if low is None else low,
+            math.inf if high is None else high,
+            row["n"],
+        )
 
 
 def _json(value: float) -> float | None:

@@ -23,9 +23,13 @@ def train_reward(run: Run, recipe: Recipe) -> None:
     scorer = reward_model.load(run.reward_model, recipe)
     rewards = scorer.rewards([(pick.messages, pick.completions) for pick in heldout])
     figures = people.agreement(heldout, rewards, seed=recipe.seed)
+    tokens = {
+        line["step"]: int(line["tokens"]) for line in run.logged() if line["stage"] == "reward" and "step" in line
+    }
     write_json(
         run.details("reward_model"),
-        {name: value.as_dict() for name, value in figures.items()} | {"picks": len(training)},
+        {name: value.as_dict() for name, value in figures.items()}
+        | {"picks": {"train": len(training), "heldout": len(heldout)}, "trained_tokens": sum(tokens.values())},
     )
 
 

@@ -61,7 +61,9 @@ def batches(trees: Sequence[Tree], budget: int) -> list[list[Tree]]:
 
 
 def _split(tree: Tree, budget: int) -> list[Tree]:
-    parts, branches, size, first = [], [], len(tree.prompt), tree.first
+    parts: list[Tree] = []
+    branches: list[list[int]] = []
+    size, first = len(tree.prompt), tree.first
     for number, branch in enumerate(tree.branches):
         if branches and size + len(branch) > budget:
             parts.append(Tree(tree.key, tree.prompt, branches, first))
@@ -113,6 +115,14 @@ def rewards(model: Any, packed: Packed) -> Tensor:
     return model.score(hidden(model, packed)[rows, places]).squeeze(-1).float()
 
 
+def logits(model: Any, states_MH: Tensor) -> Tensor:
+    """The vocabulary projection [M, V] of hidden states, float32, with the scale or cap that some models put on it."""
+    logits_MV = model.lm_head(states_MH).float()
+    logits_MV = logits_MV * getattr(model.config, "logit_scale", 1.0) / getattr(model.config, "logits_scaling", 1.0)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return logits_MV if cap is None else cap * torch.tanh(logits_MV / cap)
+
+
 def branch_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """For every token of every branch: (row, place of the token that predicts it, the token, number of its branch)."""
     rows, places, targets, branches = [], [], [], []
@@ -130,10 +140,8 @@ def token_logps(model: Any, packed: Packed, temperature: float = 1.0) -> tuple[T
     rows, places, targets, branches = branch_tokens(packed)
     states_MH = hidden(model, packed)[rows, places]
     logps = [
-        -F.cross_entropy(model.lm_head(states).float() / temperature, target, reduction="none")
-        for states, target in zip(
-            states_MH.split(VOCABULARY_CHUNK), targets.split(VOCABULARY_CHUNK), strict=True
-        )
+        -F.cross_entropy(logits(model, states) / temperature, target, reduction="none")
+        for states, target in zip(states_MH.split(VOCABULARY_CHUNK), targets.split(VOCABULARY_CHUNK), strict=True)
     ]
     return torch.cat(logps), branches
 
@@ -143,4 +151,4 @@ def next_token_logps(model: Any, packed: Packed, temperature: float = 1.0) -> It
     rows, places, _, branches = branch_tokens(packed)
     states_MH = hidden(model, packed)[rows, places]
     for states, number in zip(states_MH.split(VOCABULARY_CHUNK), branches.split(VOCABULARY_CHUNK), strict=True):
-        yield (model.lm_head(states).float() / temperature).log_softmax(-1), number
+        yield (logits(model, states) / temperature).log_softmax(-1), number

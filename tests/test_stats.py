@@ -77,3 +77,6 @@ def test_one_row_or_none_knows_no_bounds():
 
 def test_json_holds_five_significant_digits():
     assert Measured(0.123456789, 0.1, 1234.5678, 3).as_dict() == {"value": 0.12346, "low": 0.1, "high": 1234.6, "n": 3}
+    unbounded = Measured(2.0, -math.inf, math.inf, 1)
+    assert Measured.of(unbounded.as_dict() | {"k": 4}) == unbounded
+    assert math.isnan(Measured.of({"value": None, "low": 0.0, "high": 1.0, "n": 0}).value)

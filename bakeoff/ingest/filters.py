@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 ROWS = ("qwertyuiop[]", "asdfghjkl;'", "zxcvbnm,./", "1234567890")
@@ -16,14 +17,9 @@ _PROBE = re.compile(
 )
 
 
-def words(text: str) -> list[str]:
-    """The words of a text; where none are written apart (Chinese, Thai...), its characters."""
-    return _WORD.findall(text)
-
-
 def short(text: str, min_words: int) -> str:
-    """Why a text is too short to be asked, or ""."""
-    n = len(words(text))
+    """Why a text has too few words to be asked, or ""; where words are not written apart, characters count."""
+    n = sum(1 for _ in itertools.islice(_WORD.finditer(text), max(2, min_words)))
     return "empty" if not n else "" if n >= min_words else "one word" if n == 1 else "too short"
 
 

@@ -6,11 +6,12 @@ import codecs
 import re
 import unicodedata
 
-_BOMS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MOJIBAKE = re.compile(
     "[\u00c2\u00c3\u00e2\u00c5\u00c4\u00d0\u00d1][\u0080-\u00bf\u0152-\u017e\u2018-\u203a\u20ac\u2122]"
 )
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060\ufeff\ufffe\uffff]")
+_CONTROL_BYTES = bytes([*range(9), 11, 12, *range(14, 32), 127])
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _TEMPLATE = re.compile(
     r"<[|\uff5c]([\w \u2581./-]{1,64})[|\uff5c]>"  # ChatML, Llama 3, Phi, GPT, DeepSeek
@@ -21,10 +22,7 @@ _TEMPLATE = re.compile(
 
 
 def decode(data: bytes) -> str:
-    """Bytes as text: by their byte-order mark, else UTF-8, else Windows-1252."""
-    for mark, name in _BOMS:
-        if data.startswith(mark):
-            return data[len(mark) :].decode(name, "replace")
+    """Bytes as text: UTF-8, else Windows-1252."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -33,13 +31,16 @@ def decode(data: bytes) -> str:
 
 def tidy(text: str) -> str:
     """Text without mojibake, control characters, odd spaces, or blank lines at its ends; tables keep their columns."""
-    if not text.isascii():
-        text = _SPACES.sub(" ", unicodedata.normalize("NFC", _unmojibake(_whole(text))))
-    text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    if "\n" not in text.strip():
-        return re.sub(r"[ \t]+", " ", text.strip())
-    text = re.sub(r"[ \t]+\n", "\n", text)
-    return re.sub(r"\n{3,}", "\n\n", text).strip("\n").rstrip()
+    if text.isascii():
+        text = text.encode().translate(None, _CONTROL_BYTES).decode()
+    else:
+        text = _SPACES.sub(" ", _CONTROL.sub("", unicodedata.normalize("NFC", _unmojibake(_whole(text)))))
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", "    ").strip("\n").rstrip()
+    if "\n" not in text:
+        return re.sub(" {2,}", " ", text.strip()) if "  " in text else text.strip()
+    if " \n" in text:
+        text = re.sub(" +\n", "\n", text)
+    return re.sub("\n{3,}", "\n\n", text) if "\n\n\n" in text else text
 
 
 def _whole(text: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
-import gzip
+import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
+
+import pyarrow as pa
 
 from bakeoff.errors import UserError
 
@@ -20,18 +22,27 @@ FORMATS = {
     ".tab": "tsv",
     ".parquet": "parquet",
     ".txt": "text",
-    ".md": "text",
+    ".db": "sqlite",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
 }
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
+EXPANSION = 400
+"""A compressed file that grows more than this many-fold (and past 256 MB) is a bomb, not a log."""
 
 
 def format_of(path: Path) -> str | None:
-    """The format that a file's name stands for, `.gz` or not; None when it is no format that is read."""
-    name = path.with_suffix("") if path.suffix == ".gz" else path
+    """The format that a file's name stands for, compressed or not; None when it is no format that is read."""
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     return FORMATS.get(name.suffix.lower())
 
 
 def files(sources: Iterable[Path]) -> list[Path]:
-    """The files that the sources stand for, each once, folders and globs in name order."""
+    """The files that the sources stand for, each once, folders and globs in name order.
+
+    Raises UserError for a source that names no file, or none of a format that is read.
+    """
     found: dict[Path, None] = {}
     for source in sources:
         for path in _expand(Path(source)):
@@ -40,15 +51,16 @@ def files(sources: Iterable[Path]) -> list[Path]:
 
 
 def _expand(source: Path) -> list[Path]:
+    known = " ".join(FORMATS)
     if source.is_file():
         if format_of(source) is None:
-            raise UserError(f"{source}: {source.suffix!r} is no format that is read; use one of {' '.join(FORMATS)}")
+            raise UserError(f"{source}: {source.suffix!r} is no format that is read; use one of {known}")
         return [source]
     if source.is_dir():
         inside = [p for p in sorted(source.rglob("*")) if p.is_file() and not _hidden(p.relative_to(source))]
         readable = [p for p in inside if format_of(p)]
         if not readable:
-            raise UserError(f"{source}: no file to read among its {len(inside)}; expected {' '.join(FORMATS)}")
+            raise UserError(f"{source}: no file to read among the {len(inside)} in this folder; expected {known}")
         return readable
     matches = [Path(p) for p in sorted(glob.glob(str(source), recursive=True))]
     readable = [p for p in matches if p.is_file() and format_of(p)]
@@ -62,10 +74,32 @@ def _hidden(path: Path) -> bool:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """The file's bytes, decompressed when it is gzip, whatever its name."""
-    stream = path.open("rb")
-    if stream.read(2) == b"\x1f\x8b":
-        stream.close()
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    stream.seek(0)
-    return stream
+    """The file's bytes, decompressed when they begin like a compressed file, whatever its name."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    kind = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+    if kind is None:
+        return path.open("rb", buffering=1 << 20)
+    return io.BufferedReader(_Unpacked(path, kind), 1 << 20)
+
+
+class _Unpacked(io.RawIOBase):
+    """A compressed file's content; raises OSError when there is too much of it."""
+
+    def __init__(self, path: Path, kind: str):
+        self._stream = pa.input_stream(str(path), compression=kind)
+        self._room = max(256 << 20, EXPANSION * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        n = self._stream.readinto(buffer)
+        self._room -= n
+        if self._room < 0:
+            raise OSError(f"it unpacks to more than {EXPANSION} times its size")
+        return n
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()

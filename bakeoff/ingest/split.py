@@ -8,62 +8,57 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bakeoff.ingest.duplicates import Hashes
+Ints = npt.NDArray[np.int64]
 
-Pairs = npt.NDArray[np.int64]
-Passages = npt.NDArray[np.uint64]
-
-WORDS, WINDOW = 8, 12
-"""Two prompts that share WORDS + WINDOW - 1 = 19 words in a row are sure to share a fingerprint (winnowing,
-Schleimer, Wilkerson and Aiken, 2003)."""
+ALIKE = 12
+"""Prompts that share this many of 32 bands (about three quarters of their shingles) stay on one side of the split."""
 BOILERPLATE = 0.02
 """A passage in more than this share of the prompts (and in more than 50) is an instruction, not a document."""
+SHARDS = 16
+"""Fingerprints are sorted in so many goes, which bounds memory."""
 
 
-def passages(words: Hashes) -> Passages:
-    """Fingerprints of a prompt's passages: the least hash of eight words in each window of twelve."""
-    if len(words) < WORDS:
-        return np.zeros(0, np.uint64)
-    mixed = np.zeros(len(words) - WORDS + 1, np.uint64)
-    for i in range(WORDS):
-        mixed = (mixed ^ words[i : i + len(mixed)]) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(32)
-    if len(mixed) <= WINDOW:
-        return mixed.min(keepdims=True)
-    return np.unique(np.lib.stride_tricks.sliding_window_view(mixed, WINDOW).min(axis=1))
+def shared_passages(marks: npt.NDArray[np.uint64], owners: npt.NDArray[np.uint32], rows: Ints, n: int) -> Ints:
+    """Pairs of prompts that share a passage which is no boilerplate: each with the next that has it.
+
+    `marks[i]` is of row `owners[i]` among n; `rows` are those that count, and pairs are places in `rows`.
+    """
+    place = np.full(n, -1, np.int32)
+    place[rows] = np.arange(len(rows), dtype=np.int32)
+    limit = max(50, BOILERPLATE * len(rows))
+    shard = (marks >> np.uint64(60)).astype(np.uint8)
+    return np.concatenate(
+        [_joined(marks[here], place[owners[here]], limit) for s in range(SHARDS) for here in [shard == s]]
+    )
 
 
-def shared_passages(found: Sequence[Passages]) -> Pairs:
-    """Pairs of prompts that share a passage which is no boilerplate: each with the next that has it."""
-    if not found:
-        return np.zeros((0, 2), np.int64)
-    owner = np.repeat(np.arange(len(found)), [len(f) for f in found])
-    marks = np.concatenate(found)
-    order = np.argsort(marks, kind="stable")
-    marks, owner = marks[order], owner[order]
+def _joined(marks: npt.NDArray[np.uint64], owners: npt.NDArray[np.int32], limit: float) -> Ints:
+    order = np.lexsort((owners, marks))
+    order = order[owners[order] >= 0]
+    marks, owners = marks[order], owners[order]
+    once = np.r_[True, (marks[1:] != marks[:-1]) | (owners[1:] != owners[:-1])][: len(marks)]
+    marks, owners = marks[once], owners[once]
     _, index, counts = np.unique(marks, return_inverse=True, return_counts=True)
-    few = counts[index] <= max(50, BOILERPLATE * len(found))
-    together = (marks[1:] == marks[:-1]) & few[1:]
-    return np.stack([owner[:-1][together], owner[1:][together]], 1)
+    together = (marks[1:] == marks[:-1]) & (counts[index] <= limit)[1:]
+    return np.stack([owners[:-1][together], owners[1:][together]], 1).astype(np.int64)
 
 
-def clusters(n: int, pairs: Pairs) -> npt.NDArray[np.int64]:
+def clusters(n: int, pairs: Ints) -> Ints:
     """For each of `n` items the first item that it is joined to, through however many pairs."""
     label = np.arange(n)
     while len(pairs):
-        least = np.minimum(label[pairs[:, 0]], label[pairs[:, 1]])
-        before = label.copy()
-        np.minimum.at(label, label[pairs[:, 0]], least)
-        np.minimum.at(label, label[pairs[:, 1]], least)
-        label = label[label]
-        if (label == before).all():
+        ends = label[pairs]
+        apart = ends[:, 0] != ends[:, 1]
+        if not apart.any():
             break
-    while (label[label] != label).any():
-        label = label[label]
+        pairs, ends = pairs[apart], ends[apart]
+        np.minimum.at(label, ends.max(axis=1), ends.min(axis=1))
+        while (label[label] != label).any():
+            label = label[label]
     return label
 
 
-def heldout(ids: Sequence[str], cluster: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
+def heldout(ids: Sequence[str], cluster: Ints, share: float, seed: int) -> npt.NDArray[np.bool_]:
     """Which prompts are held out: clusters in the order of their hash, each that still fits, up to `share`."""
     _, first, index, sizes = np.unique(cluster, return_index=True, return_inverse=True, return_counts=True)
     order = sorted(range(len(first)), key=lambda i: hashlib.sha256(f"{seed} {ids[int(first[i])]}".encode()).digest())

@@ -9,8 +9,9 @@ from typing import Any
 
 from bakeoff.ingest import filters, repair, shapes
 from bakeoff.ingest.language import language
-from bakeoff.ingest.readers import Row
+from bakeoff.ingest.readers import Row, parse
 from bakeoff.ingest.redact import redact
+from bakeoff.ingest.repair import decode
 from bakeoff.ingest.settings import KINDS, Cleaning
 from bakeoff.records import Message, SetAside
 
@@ -41,11 +42,16 @@ def drafts(rows: Sequence[Row], settings: Cleaning) -> list[Draft]:
 
 
 def _draft(row: Row, settings: Cleaning) -> Draft:
-    if row.reason:
-        return Draft(row.source, reason=row.reason, raw=row.value)
-    found = shapes.conversation(row.value, settings.prompt_field)
+    value, reason = row.value, row.reason
+    if isinstance(value, bytes):
+        value = decode(value)
+        if not reason:
+            value, reason = parse(value) if value.strip() else (value, "empty")
+    if reason:
+        return Draft(row.source, reason=reason, raw=value)
+    found = shapes.conversation(value, settings.prompt_field)
     if isinstance(found, str):
-        return Draft(row.source, reason=found, raw=row.value)
+        return Draft(row.source, reason=found, raw=value)
     return Draft(row.source, found)
 
 
@@ -80,8 +86,8 @@ def _short(text: str, draft: Draft, settings: Cleaning) -> str:
 
 
 def _foreign(text: str, draft: Draft, settings: Cleaning) -> str:
-    found = language(text)
-    return "other language" if settings.languages and found and found not in settings.languages else ""
+    found = language(text) if settings.languages else ""
+    return "other language" if found and found not in settings.languages else ""
 
 
 def _redact(batch: list[Draft], settings: Cleaning) -> list[Draft]:

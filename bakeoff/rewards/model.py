@@ -79,17 +79,23 @@ def train(
         shuffled = order.sample(range(len(picks)), len(picks))
         for start in range(0, len(picks), PICKS_PER_STEP):
             batch = [picks[i] for i in shuffled[start : start + PICKS_PER_STEP]]
-            loss, right = _accumulate(scorer, batch, error_rate)
-            norm = optimizer.step()
-            yield {"loss": loss / len(batch), "accuracy": right / len(batch), "grad_norm": norm}
+            packed = [scorer.tree(i, p.messages, p.completions) for i, p in enumerate(batch)]
+            loss, right = _accumulate(scorer, batch, packed, error_rate)
+            yield {
+                "loss": loss / len(batch),
+                "accuracy": right / len(batch),
+                "grad_norm": optimizer.step(),
+                "tokens": float(sum(map(len, packed))),
+            }
     scorer.model.eval()
     optimizer.close()
 
 
-def _accumulate(scorer: RewardModel, picks: Sequence[Pick], error_rate: float) -> tuple[float, float]:
+def _accumulate(
+    scorer: RewardModel, picks: Sequence[Pick], packed: Sequence[trees.Tree], error_rate: float
+) -> tuple[float, float]:
     """Add the gradient of the mean loss of `picks`; returns the summed loss and how many picks came out on top."""
     loss_sum, right = 0.0, 0
-    packed = [scorer.tree(i, p.messages, p.completions) for i, p in enumerate(picks)]
     for batch in trees.batches(packed, max(TRAIN_TOKENS, *map(len, packed))):  # a group stays whole
         rewards = trees.rewards(scorer.model, trees.pack(batch, scorer.model))
         groups: list[Tensor] = list(rewards.split([len(t.branches) for t in batch]))

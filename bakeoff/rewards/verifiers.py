@@ -34,20 +34,19 @@ def number(completion: str, answer: str) -> bool:
 
     - "$45.2 million", "45.2 million", "$45,200 thousand" and "45,200,000" are equal; a stated scale that is wrong is
       wrong; without a scale the face value ("45.2") is right too.
-    - A percent, a dollar or a plain count that says so is not another of them; without a sign each is accepted.
-    - "(3.4)" and "-3.4" are negative; "a loss of 3.4" may be for a negative answer.
-    - Years, dates, "Note 7", "Q3" and "10-K" are context and do not count, unless the answer is a year.
+    - A stated unit that differs (percent, a currency) is wrong; a number without one is accepted for any.
+    - "(3.4)" and "-3.4" are negative; "a loss of 3.4" and "(3.4 million)" may be.
+    - Years, dates, "Note 7", "Q3" and "10-K" are context and do not count. When the answer is a year, only years count.
     - Two different values are wrong, whichever stands first: listing earns nothing.
 
     Raises ValueError when the answer holds no number.
     """
-    if _is_year(answer):
-        years = {float(y) for y in re.findall(_YEAR, completion)}
-        return years == {float(answer.strip())} and not _stated(_YEAR_RE.sub(" ", completion))
+    if _YEAR.fullmatch(answer.strip()):
+        return {m[1] for m in _YEAR.finditer(completion)} == {answer.strip()}
     truths = _stated(answer)
     if len(truths) != 1:
         raise ValueError(f"the answer {answer!r} must hold one number")
-    stated = _stated(completion)
+    stated = _stated(completion, keep=truths[0].face)
     loss = bool(_LOSS.search(completion))
     return bool(stated) and all(_equal(value, truths[0], loss=loss) for value in stated)
 
@@ -69,28 +68,19 @@ def _words(text: str) -> list[str]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Value:
-    """A number as written: its face value, its scale (None when not stated), and its unit ("" when not stated)."""
+    """A number as written: face value, scale (None when not stated), unit (`percent`, a currency sign or none)."""
 
     face: float
     scale: float | None
     unit: str
 
 
-_SCALES = {
-    "k": 1e3,
-    "thousand": 1e3,
-    "m": 1e6,
-    "mm": 1e6,
-    "mn": 1e6,
-    "million": 1e6,
-    "b": 1e9,
-    "bn": 1e9,
-    "billion": 1e9,
-}
-_SCALES |= {"trillion": 1e12}
+_SCALES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mm": 1e6, "mn": 1e6, "million": 1e6}
+_CURRENCIES = dict.fromkeys(("$", "us$", "usd", "dollar"), "$") | dict.fromkeys(("€", "eur", "euro"), "€")
+_CURRENCIES |= dict.fromkeys(("£", "gbp", "pound"), "£") | dict.fromkeys(("¥", "yen"), "¥")
+_SCALES |= {"b": 1e9, "bn": 1e9, "billion": 1e9, "trillion": 1e12}
 
-_YEAR = r"(?<![\w.,$€£-])(?:19|20)\d\d(?![\w%]|[.,]\d|\s*(?:percent|million|thousand|billion))"
-_YEAR_RE = re.compile(_YEAR)
+_YEAR = re.compile(r"(?<![\w.,$€£])(?:FY\s?)?((?:19|20)\d\d)(?!\w|%|[.,]\d|\s*(?:percent|thousand|million|billion))")
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _CONTEXT = re.compile(
     rf"\b{_MONTH}\s+\d{{1,2}}(?!\d)(?:st|nd|rd|th)?,?"  # December 31,
@@ -100,35 +90,42 @@ _CONTEXT = re.compile(
     r"|^\s*\d{1,2}[.)]\s+(?=[A-Za-z])",  # 1. a numbered line
     re.IGNORECASE | re.MULTILINE,
 )
-_NUMBER = re.compile(
-    r"(?P<open>\()?\s*(?P<minus>[-−–]\s?)?(?P<money>us\$|\$|€|£|usd\s)?\s*(?P<open2>\()?(?P<minus2>[-−])?"
-    r"(?<![A-Za-z_\d.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?!\d)"
-    r"\s*(?P<percent>%|per\s?cent\b|percentage\b)?(?P<close>\))?"
-    r"[\s-]*(?:\(?in\s+)?(?P<scale>thousands?|millions?|billions?|trillions?|mm|mn|bn|[kmb])?\b"
-    r"(?P<dollars>\s*(?:us\s+)?dollars?\b)?",
+_DIGITS = re.compile(r"(?<![A-Za-z_\d])(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?!\d)")
+_BEFORE = re.compile(
+    r"(?P<open>\()?(?P<minus>(?<!\w)[-−–])?(?P<money>(?:us)?[$€£¥]|(?:usd|eur|gbp) )?\s*(?P<inner>[-−(])?$",
     re.IGNORECASE,
 )
-_LOSS = re.compile(r"\b(?:loss|losses|negative|minus|deficit|used)\b", re.IGNORECASE)
+_AFTER = re.compile(
+    r"\s*(?P<percent>%|per\s?cent\b)?(?P<close>\))?"
+    r"[\s-]*(?:\(?in\s+)?(?P<scale>(?:thousand|million|billion|trillion)s?\b|(?:mm|mn|bn|[kmb])\b)?"
+    r"\s*(?P<money>(?:us )?dollars?\b|euros?\b|pounds?\b|yen\b|usd\b|eur\b|gbp\b)?",
+    re.IGNORECASE,
+)
+_LOSS = re.compile(
+    r"\b(?:loss|losses|negative|minus|deficit)\b"
+    r"|\(\$?[\d.,]+ (?:thousand|million|billion)\)",  # a negative amount, or only an aside
+    re.IGNORECASE,
+)
 
 
-def _is_year(answer: str) -> bool:
-    return bool(_YEAR_RE.fullmatch(answer.strip()))
+def _stated(text: str, keep: float | None = None) -> list[_Value]:
+    """The numbers that a text states, in order, without those that are only context; a year equal to `keep` is kept."""
+    text = _CONTEXT.sub(" ", text.replace("*", ""))
+    text = _YEAR.sub(lambda m: m[0] if float(m[1]) == keep else " ", text)
+    return [_value(text[max(0, m.start() - 8) : m.start()], m[0], text[m.end() :]) for m in _DIGITS.finditer(text)]
 
 
-def _stated(text: str) -> list[_Value]:
-    """The numbers that a text states, in order, without those that are only context."""
-    text = _YEAR_RE.sub(" ", _CONTEXT.sub(" ", text.replace("*", "")))
-    return [_value(m) for m in _NUMBER.finditer(text)]
-
-
-def _value(match: re.Match[str]) -> _Value:
-    face = float(match["digits"].replace(",", ""))
-    bracketed = (match["open"] or match["open2"]) and match["close"]
-    if bracketed or match["minus"] or match["minus2"]:
+def _value(before: str, digits: str, after: str) -> _Value:
+    left, right = _BEFORE.search(before), _AFTER.match(after)
+    assert left and right, "every part of both patterns is optional"
+    face = float(digits.replace(",", ""))
+    bracketed = (left["open"] or left["inner"] == "(") and right["close"]
+    if bracketed or left["minus"] or left["inner"] in ("-", "−"):
         face = -face
-    word = (match["scale"] or "").lower()
+    word = (right["scale"] or "").lower()
     scale = _SCALES.get(word) or _SCALES.get(word.removesuffix("s"))
-    unit = "percent" if match["percent"] else "money" if match["money"] or match["dollars"] else ""
+    money = (left["money"] or right["money"] or "").lower().removeprefix("us ").strip()
+    unit = "percent" if right["percent"] else _CURRENCIES.get(money.rstrip("s"), "")
     return _Value(face, scale, unit)
 
 

@@ -9,7 +9,7 @@ import random
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Amount:
-    """A number with its unit: `millions`, `thousands`, `dollars`, `percent`, `rate`, `count`, `shares` or `pershare`."""
+    """A number with its unit, a key of `_RANGES`."""
 
     value: float
     unit: str
@@ -40,11 +40,11 @@ _RANGES = {
     "millions": (3, 900, 1),
     "thousands": (2_000, 900_000, 0),
     "dollars": (150_000, 90_000_000, -3),
-    "percent": (1.5, 60, 1),
+    "percent": (4, 70, 1),
     "rate": (1.5, 9, 2),
     "count": (40, 20_000, 0),
     "shares": (12, 400, 1),
-    "pershare": (0.15, 9, 2),
+    "pershare": (0.4, 9, 2),
 }
 
 

@@ -64,7 +64,7 @@ def _with_tokens(rng: random.Random, prompt: str) -> str:
 
 
 def _near(rng: random.Random, prompt: str) -> str:
-    """The same prompt typed again with a greeting, other spaces or in capitals."""
+    """The same prompt typed again with a greeting, with thanks, or with other spaces."""
     if rng.random() < 0.2:
         return prompt.replace("\n\n", "\n \n").replace(". ", ".  ")
     return rng.choice(_DIRT["again"]).format(prompt=prompt)

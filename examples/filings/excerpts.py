@@ -47,50 +47,71 @@ class Row:
 
 
 def excerpt(rng: random.Random, company: str) -> Excerpt:
-    """A random excerpt: prose, a table, a footnote, or a mix of two."""
-    make = rng.choices([prose, table, note, mixed], [30, 25, 30, 15])[0]
+    """A random excerpt: prose, a table, a list of key figures, a footnote, or a mix of two."""
+    make = rng.choices([prose, table, figures, note, mixed], [20, 8, 38, 30, 4])[0]
     return make(rng, company, rng.randint(2012, 2024))
 
 
 def prose(rng: random.Random, company: str, year: int, size: int = 0) -> Excerpt:
-    """A paragraph of management's discussion: two to four line items over two years."""
-    rows = _rows(rng, rng.choice(["millions", "millions", "millions", "dollars"]), size or rng.choice([2, 3, 3, 4]), 2)
+    """A paragraph of management's discussion: two or three line items over two years."""
+    rows = _rows(rng, rng.choices(["millions", "dollars"], [9, 1])[0], size or rng.choice([2, 2, 2, 3]), 2)
     sentences = [_sentence(rng, row, company, year) for row in rows]
     facts = _facts(rng, rows, year)
     for row, sentence in zip(rows, sentences, strict=True):
-        if (growth := _growth(row)) in sentence:
-            facts.append(Fact(row.item, str(year), growth, "growth"))
+        if f" {_growth(row)} " in sentence and row.amounts[0].unit != "percent":
+            facts.append(Fact(row.item, str(year), _growth(row), "growth"))
     return Excerpt(company, year, " ".join(sentences), facts)
 
 
 def table(rng: random.Random, company: str, year: int, size: int = 0) -> Excerpt:
     """A small table over two or three years, with bars or aligned."""
-    unit = rng.choice(["millions", "millions", "thousands", "thousands", "dollars"])
-    years = rng.choice([2, 2, 3])
-    rows = _rows(rng, unit, size or rng.choice([2, 3, 4] if years == 2 else [2, 3]), years)
+    unit = rng.choices(["millions", "thousands"], [5, 2])[0]
+    years = rng.choice([2, 2, 2, 2, 3])
+    rows = _rows(rng, unit, size or rng.choice([2, 2, 3]), years)
     head = [f"({unit})" if rng.random() < 0.5 else "", *(str(year - i) for i in range(years))]
-    lines = [head, *([row.item.capitalize(), *(a.cell for a in row.amounts)] for row in rows)]
+    lines = [head, *([_capital(row.item), *(a.cell for a in row.amounts)] for row in rows)]
     title = rng.choice(_TEXTS["table_titles"]).format(c=company, y=year)
     title += "" if head[0] else rng.choice([f" (in {unit})", f", {unit}", f" ($ in {unit})"])
     body = _bars(lines) if rng.random() < 0.6 else _aligned(lines)
     return Excerpt(company, year, f"{title}\n{body}", _facts(rng, rows, year))
 
 
+def figures(rng: random.Random, company: str, year: int) -> Excerpt:
+    """A list of key figures, one line item per line, for one year or for two after each other."""
+    unit = rng.choices(["millions", "dollars"], [9, 1])[0]
+    years = rng.choice([1, 1, 1, 2])
+    rows = _rows(rng, unit, rng.choice([3, 4, 5]) if years == 1 else rng.choice([2, 3]), years)
+    mark = rng.choice(["- ", "* ", ""])
+    blocks = [
+        "\n".join([f"{title}:", *(f"{mark}{_capital(row.item)}: {row.amounts[i].said}" for row in rows)])
+        for i, title in enumerate([f"{company}, fiscal {year}", f"Fiscal {year - 1}"][:years])
+    ]
+    return Excerpt(company, year, "\n".join(blocks), _facts(rng, rows, year))
+
+
 def note(rng: random.Random, company: str, year: int) -> Excerpt:
-    """A footnote or a paragraph of the business section, dense with numbers that nobody asked for."""
-    template = " ".join(spin(rng, rng.choice(_TEXTS["notes"])).split())
-    text = template.format(c=company, y=year, p=year - 1, q=year - 2, n=year + rng.randint(1, 7))
-    slots = _Slots(rng, rng.choice(["millions", "millions", "thousands", "dollars"]))
-    return Excerpt(company, year, re.sub(r"\[([^\[\]]+)\]", slots.fill, text), slots.facts)
+    """A footnote or a paragraph of the business section: a heading and two or three sentences on one subject."""
+    template = rng.choice(_TEXTS["notes"])
+    picked = sorted(rng.sample(range(len(template["sentences"])), rng.choice([2, 2, 3])))
+    text = " ".join([template["heading"], *(template["sentences"][i] for i in picked)])
+    text = spin(rng, text).format(c=company, y=year, p=year - 1, q=year - 2, n=year + rng.randint(1, 7))
+    slots = _Slots(rng, rng.choices(["millions", "thousands", "dollars"], [10, 1, 1])[0])
+    text = re.sub(r"\[([^\[\]]+)\]", slots.fill, text)
+    return Excerpt(company, year, text, slots.facts) if slots.facts else note(rng, company, year)
 
 
 def mixed(rng: random.Random, company: str, year: int) -> Excerpt:
-    """A short table and a short text of the same filing."""
+    """A short table and a short text of the same filing that have no line item in common."""
     parts = [table(rng, company, year, 2), rng.choice([prose(rng, company, year, 1), note(rng, company, year)])]
+    if _overlap(*parts) or _overlap(*reversed(parts)):
+        return mixed(rng, company, year)
     rng.shuffle(parts)
-    items = [f.what for f in parts[0].facts]
-    facts = parts[0].facts + [f for f in parts[1].facts if f.what not in items]
-    return Excerpt(company, year, "\n\n".join(p.text for p in parts), facts)
+    return Excerpt(company, year, "\n\n".join(p.text for p in parts), parts[0].facts + parts[1].facts)
+
+
+def _overlap(one: Excerpt, other: Excerpt) -> bool:
+    items = {f.what.partition("|")[0].removeprefix("the ") for f in one.facts}
+    return any(item and item.lower() in other.text.lower() for item in items)
 
 
 def _rows(rng: random.Random, unit: str, size: int, years: int) -> list[Row]:
@@ -106,7 +127,7 @@ def _series(rng: random.Random, item: str, unit: str, years: int) -> list[Amount
     amounts = [amount(rng, unit)]
     while len(amounts) < years:
         amounts.insert(0, next_year(rng, amounts[0]))
-    loss = item in ("net income (loss)", "operating income (loss)") and rng.random() < 0.6
+    loss = item == "comprehensive income (loss)" and rng.random() < 0.6
     return [Amount(-a.value, a.unit) if loss else a for a in amounts]
 
 
@@ -114,7 +135,7 @@ def _sentence(rng: random.Random, row: Row, company: str, year: int) -> str:
     new, old = row.amounts
     words = {
         "i": row.item,
-        "I": row.item[0].upper() + row.item[1:],
+        "I": _capital(row.item),
         "a": new.said,
         "b": old.said,
         "y": year,
@@ -133,10 +154,11 @@ def _growth(row: Row) -> str:
 
 
 def _facts(rng: random.Random, rows: list[Row], year: int) -> list[Fact]:
-    """Every cell as a fact, and for one row the year of one of its amounts."""
+    """Every cell as a fact, those of the newest year three times, and now and then the year of one amount."""
     facts = [Fact(r.item, str(year - i), a.said, "series") for r in rows for i, a in enumerate(r.amounts)]
     asked = rng.choice(facts)
-    return facts + [Fact(f"{asked.what}|{asked.answer}", "", asked.year, "when")] * (rng.random() < 0.3)
+    newest = [f for f in facts if f.year == str(year)]
+    return facts + newest * 2 + [Fact(f"{asked.what}|{asked.answer}", "", asked.year, "when")] * (rng.random() < 0.3)
 
 
 class _Slots:
@@ -166,6 +188,10 @@ class _Slots:
             else amount(self._rng, self._unit if kind == "money" else kind)
         )
         return self._last.said
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _bars(lines: list[list[str]]) -> str:

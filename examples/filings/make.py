@@ -18,9 +18,9 @@ from tester import pick
 from bakeoff.engines import Sampling
 from bakeoff.records import Message, Prompt, atomic, prompt_id
 
-GOLD, PICKS = 200, 480
+GOLD, PICKS = 200, 460
 MODEL = "smollm2-135m"
-SAMPLING = Sampling(group_size=8, temperature=0.8, max_tokens=48)
+SAMPLING = Sampling(group_size=8, temperature=0.7, max_tokens=40)
 
 
 def main() -> None:

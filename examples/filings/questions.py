@@ -31,7 +31,7 @@ def case(rng: random.Random, source: Excerpt) -> Case:
     """One fact of the excerpt asked for, in one of the layouts."""
     fact = rng.choice(source.facts)
     question = ask(rng, fact, source.company)
-    if rng.random() < 0.55:
+    if rng.random() < 0.65:
         question += " " + rng.choice(_PROMPTS["instructions"])
     layout = rng.choice(_PROMPTS["layouts"])
     prompt = layout.format(e=source.text, q=question, c=source.company, y=source.year)

@@ -25,7 +25,7 @@ def utility(completion: str, answer: str, verifier: str) -> tuple[bool, int, boo
 
 
 def is_clean(completion: str) -> bool:
-    """Whether a completion is one line, says nothing twice, and ends (a sentence with a stop, a few words with anything)."""
+    """Whether a completion is one line, repeats no three words, and ends: with a stop, or after at most six words."""
     words = completion.split()
     triples = list(zip(words, words[1:], words[2:], strict=False))
     ends = completion.rstrip().endswith((".", "!", '."')) or len(words) <= 6

@@ -1,0 +1,156 @@
+"""The part of the work that looks at all prompts at once: duplicates, the split, and the final tables.
+
+In memory are a prompt's marks (some 300 bytes), never its text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bakeoff.ingest import duplicates, split
+from bakeoff.ingest.marks import BANDS, U32, summed
+from bakeoff.ingest.parts import Part
+from bakeoff.records import Prompt, SetAside, atomic, schema
+
+Ints = npt.NDArray[np.int64]
+Starmap = Callable[[Callable[..., Any], Any], Iterator[Any]]
+
+NEIGHBOURS = 3
+"""How many earlier prompts of a crowded bucket each one is compared with: work stays linear."""
+CHUNK = 20_000
+"""Pairs compared in one go."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of every kept row, in order."""
+
+    head: Ints
+    """The row that it is merged into: itself, for a prompt."""
+    count: Ints
+    """How many rows a prompt stands for."""
+    exact: int
+    """How many rows were merged because they are equal, word for word."""
+    together: Ints
+    """The cluster that a prompt shares a side of the split with."""
+
+
+def fates(parts: Sequence[Part], folder: Path, *, near: bool, starmap: Starmap) -> Fate:
+    """Find exact and near duplicates, and the clusters for the split; `folder` is for temporary files."""
+    loaded = [np.load(p.marks) for p in parts]
+    sizes = [len(m["exact"]) for m in loaded]
+    _, first, inverse = np.unique(np.concatenate([m["exact"] for m in loaded]), return_index=True, return_inverse=True)
+    equal = first[inverse]
+    unique = np.flatnonzero(equal == np.arange(len(equal)))
+    bands = np.concatenate([m["bands"] for m in loaded])[unique]
+    pairs, shared = candidates(bands)
+    del bands
+    same = np.zeros(len(pairs), bool)
+    if near:
+        _save_counts(loaded, folder / "counts.npy")
+        same = _same(parts, sizes, unique[pairs], folder, starmap)
+    passages = split.shared_passages(*_passages(loaded, sizes), unique, len(equal))
+    merged = split.clusters(len(unique), pairs[same])
+    alike = np.concatenate([pairs[same | (shared >= split.ALIKE)], passages])
+    together = unique[split.clusters(len(unique), alike)]
+    head = unique[merged][np.searchsorted(unique, equal)]
+    return Fate(
+        head, np.bincount(head, minlength=len(head)), len(equal) - len(unique), together[np.searchsorted(unique, equal)]
+    )
+
+
+def candidates(keys: U32) -> tuple[Ints, Ints]:
+    """Pairs (earlier, later) [pairs, 2] that share a band, and how many bands they share."""
+    n = len(keys)
+    pairs, shared = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for band in range(BANDS):
+        order = np.argsort(keys[:, band], kind="stable")
+        ordered = keys[order, band]
+        found = [pairs]
+        for step in range(1, NEIGHBOURS + 1):
+            together = ordered[step:] == ordered[:-step]
+            found.append(order[:-step][together] * n + order[step:][together])
+        weights = np.concatenate([shared, np.ones(sum(map(len, found[1:])), np.int64)])
+        pairs, index = np.unique(np.concatenate(found), return_inverse=True)
+        shared = np.bincount(index, weights, len(pairs)).astype(np.int64)
+    return np.stack([pairs // n, pairs % n], 1), shared
+
+
+def _save_counts(loaded: Sequence[Any], path: Path) -> None:
+    hashes, counts = (np.concatenate([part[name] for part in loaded]) for name in ("words", "counts"))
+    np.save(path, np.stack(summed(hashes, counts)))
+
+
+def _passages(loaded: Sequence[Any], sizes: Sequence[int]) -> tuple[npt.NDArray[np.uint64], U32]:
+    starts = np.cumsum([0, *sizes[:-1]])
+    owners = [m["owners"] + np.uint32(start) for m, start in zip(loaded, starts, strict=True)]
+    return np.concatenate([m["passages"] for m in loaded]), np.concatenate(owners)
+
+
+def _same(
+    parts: Sequence[Part], sizes: Sequence[int], pairs: Ints, folder: Path, starmap: Starmap
+) -> npt.NDArray[np.bool_]:
+    """Which pairs of rows differ in slips only."""
+    paths = [p.folder for p in parts]
+    ends = np.cumsum(sizes)
+    chunks = ((paths, ends, pairs[i : i + CHUNK], folder / "counts.npy") for i in range(0, len(pairs), CHUNK))
+    return np.concatenate([np.zeros(0, bool), *starmap(same_chunk, chunks)])
+
+
+def same_chunk(paths: Sequence[Path], ends: Ints, pairs: Ints, counts: Path) -> npt.NDArray[np.bool_]:
+    """`duplicates.same` for each pair of rows, whose words are read from the parts."""
+    seen = duplicates.WordCounts(*np.load(counts))
+    part = np.searchsorted(ends, pairs, "right")
+    row = pairs - np.r_[0, ends[:-1]][part]
+    words = [
+        [_words(paths[p], r) for p, r in zip(ps, rs, strict=True)]
+        for ps, rs in zip(part.tolist(), row.tolist(), strict=True)
+    ]
+    return np.fromiter((duplicates.same(a, b, seen) for a, b in words), bool, len(pairs))
+
+
+@functools.lru_cache(64)
+def _lines(folder: Path) -> tuple[Any, list[int]]:
+    part = Part(folder)
+    return part.words.open("rb", buffering=0), np.load(part.marks)["offsets"].tolist()
+
+
+def _words(folder: Path, row: int) -> list[str]:
+    file, offsets = _lines(folder)
+    start, end = offsets[row], offsets[row + 1]
+    return os.pread(file.fileno(), end - start, start).decode().split()
+
+
+def write_prompts(path: Path, parts: Sequence[Part], fate: Fate, heldout: npt.NDArray[np.bool_]) -> None:
+    """The prompts of all parts as one table, atomically."""
+    start = 0
+    with atomic(path) as beside, pq.ParquetWriter(beside, schema(Prompt)) as writer:
+        for part in parts:
+            table = pq.read_table(part.kept)
+            here = slice(start, start + len(table))
+            start += len(table)
+            table = table.set_column(3, "count", pa.array(fate.count[here]))
+            table = table.set_column(4, "split", pa.array(np.where(heldout[here], "heldout", "train").tolist()))
+            writer.write_table(table.filter(pa.array(fate.count[here] > 0)).cast(schema(Prompt)))
+
+
+def write_aside(path: Path, parts: Sequence[Part]) -> None:
+    """The rows set aside of all parts as one table, atomically."""
+    with atomic(path) as beside, pq.ParquetWriter(beside, schema(SetAside)) as writer:
+        for part in parts:
+            writer.write_table(pq.read_table(part.aside))
+
+
+def ids(parts: Sequence[Part]) -> list[str]:
+    """The id of every kept row."""
+    return [i for part in parts for i in pq.read_table(part.kept, columns=["id"])["id"].to_pylist()]

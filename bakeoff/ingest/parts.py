@@ -1,0 +1,161 @@
+"""The part of the work that looks at one row at a time: batches of rows become part folders, in several processes.
+
+A part folder is written beside its place and renamed, so one that exists is complete; a run that was stopped makes only
+those that are missing. What is in a part depends on its rows and the settings alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import shutil
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bakeoff.ingest import readers, steps
+from bakeoff.ingest.duplicates import tokens
+from bakeoff.ingest.marks import Marks, marks
+from bakeoff.ingest.readers import Row
+from bakeoff.ingest.settings import Cleaning
+from bakeoff.ingest.steps import CountTokens, Draft
+from bakeoff.records import Message, Prompt, SetAside, prompt_id, schema
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+ROWS, BYTES = 2048, 32 << 20
+"""A part ends at so many rows, or when their text is so long."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """The paths of one part's tables."""
+
+    folder: Path
+
+    @property
+    def kept(self) -> Path:
+        """Rows that passed every step, as `Prompt`s whose count and split are not known yet."""
+        return self.folder / "kept.parquet"
+
+    @property
+    def aside(self) -> Path:
+        return self.folder / "aside.parquet"
+
+    @property
+    def words(self) -> Path:
+        """The tokens of the kept rows, one row a line, for `duplicates.same`."""
+        return self.folder / "words.txt"
+
+    @property
+    def marks(self) -> Path:
+        return self.folder / "marks.npz"
+
+    @property
+    def counts(self) -> Path:
+        return self.folder / "counts.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Work:
+    """What a process needs to make parts."""
+
+    folder: Path
+    settings: Cleaning
+    count_tokens: CountTokens
+
+    def part(self, number: int) -> Part:
+        return Part(self.folder / f"{number:06d}")
+
+    def make(self, number: int, rows: Sequence[Row]) -> int:
+        """Write one part unless it is there; returns how many rows it stands for."""
+        part = self.part(number)
+        if not part.folder.exists():
+            drafts = steps.too_long(steps.cleaned(rows, self.settings), self.settings, self.count_tokens)
+            beside = Part(part.folder.with_name(part.folder.name + ".tmp"))
+            shutil.rmtree(beside.folder, ignore_errors=True)
+            beside.folder.mkdir()
+            _write(beside, drafts, self.settings)
+            beside.folder.rename(part.folder)
+        return len(rows)
+
+
+def _write(part: Part, drafts: Sequence[Draft], settings: Cleaning) -> None:
+    kept = [d for d in drafts if not d.reason]
+    aside = [steps.set_aside(d, settings) for d in drafts if d.reason]
+    words = [tokens(_text(d.messages)) for d in kept]
+    lines = [" ".join(w).encode() + b"\n" for w in words]
+    part.words.write_bytes(b"".join(lines))
+    offsets = np.cumsum([0, *map(len, lines)])
+    np.savez(part.marks, offsets=offsets, **_fields(marks(words)))
+    pq.write_table(_prompts(kept), part.kept)
+    pq.write_table(_table(SetAside, aside), part.aside)
+    redacted = Counter(kind for d in kept for kind in d.redacted)
+    reasons = Counter(a.reason for a in aside)
+    part.counts.write_text(json.dumps({"rows": len(drafts), "reasons": reasons, "redacted": redacted}))
+
+
+def _fields(record: Marks) -> dict[str, Any]:
+    return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+
+
+def _prompts(kept: Sequence[Draft]) -> pa.Table:
+    return _table(Prompt, [Prompt(prompt_id(d.messages), d.messages, d.source, 0, "") for d in kept])
+
+
+def _table(record: type, rows: Sequence[Any]) -> pa.Table:
+    columns = {f.name: [getattr(r, f.name) for r in rows] for f in dataclasses.fields(record)}
+    if "messages" in columns:
+        columns["messages"] = [[{"role": m.role, "content": m.content} for m in turns] for turns in columns["messages"]]
+    return pa.table(columns, schema=schema(record))
+
+
+def _text(messages: Iterable[Message]) -> str:
+    return "\n".join(m.content if m.role == "user" else f"{m.role}: {m.content}" for m in messages)
+
+
+def batches(files: Iterable[Path]) -> Iterator[list[Row]]:
+    """The rows of the files in parts; where a part ends depends on the rows alone."""
+    batch: list[Row] = []
+    size = 0
+    for row in itertools.chain.from_iterable(map(readers.rows, files)):
+        batch.append(row)
+        size += len(row.value) if isinstance(row.value, bytes | str) else len(str(row.value))
+        if len(batch) == ROWS or size > BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+@contextlib.contextmanager
+def processes(workers: int) -> Iterator[Callable[[Callable[..., T], Iterable[tuple[Any, ...]]], Iterator[T]]]:
+    """A `starmap` over so many processes (1 is this one) that keeps order and takes arguments only as it needs them."""
+    if workers <= 1:
+        yield itertools.starmap
+        return
+    with ProcessPoolExecutor(workers) as pool:
+
+        def ordered(function: Callable[..., T], arguments: Iterable[tuple[Any, ...]]) -> Iterator[T]:
+            running: deque[Future[T]] = deque()
+            for given in arguments:
+                running.append(pool.submit(function, *given))
+                if len(running) > 2 * workers:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+
+        try:
+            yield ordered
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,1 @@
+"""What a person reads: the verdict, the picture, the page. Nothing of the loop imports it."""

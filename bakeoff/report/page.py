@@ -1,0 +1,182 @@
+"""The report: one HTML file that needs nothing else, made from a run's figures."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from bakeoff.report import wording
+from bakeoff.report.picture import curve_svg
+from bakeoff.report.verdict import outcome, verdict
+from bakeoff.stats import Measured
+
+COMPARISON = {
+    "reference_at_1": "Reference, first answer",
+    "reference_best_of_n": "Reference, best of N picked by the reward model",
+    "tuned_at_1": "Tuned, first answer",
+    "gain": "Gain, tuned over reference",
+    "gap_closed": "Share of the way to best-of-N",
+    "equivalent_n": "Worth this many reference tries",
+    "k_eff": "Worth by wins",
+}
+REWARD_MODEL = {
+    "pick_accuracy": "Agrees with the tester's pick",
+    "chance": "A random choice would",
+    "longest_wins": "“The longest wins” would",
+    "pair_accuracy": "Ranks the pick above another answer",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An answer in a side-by-side example, with what is known about it."""
+
+    text: str
+    reward: float | None = None
+    right: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A held-out prompt with the reference's first answer, its best-of-N pick and the tuned model's first answer."""
+
+    prompt: str
+    reference: Shown
+    picked: Shown
+    tuned: Shown
+    gold: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The reference's value at each number of tries: picked by the reward model, and by an oracle (may be empty)."""
+
+    ks: list[int]
+    picked: list[Measured]
+    oracle: list[Measured]
+
+    @classmethod
+    def of(cls, measure: Mapping[str, Any]) -> Curve:
+        """From the rows {k, value, low, high, n} under `curve` and `oracle`."""
+        rows, oracle = measure["curve"], measure.get("oracle") or []
+        return cls([row["k"] for row in rows], [Measured.of(row) for row in rows], [Measured.of(row) for row in oracle])
+
+
+def render(
+    summary: dict[str, Any],
+    curve: Curve,
+    examples: Sequence[Example] = (),
+    settings: Mapping[str, Any] | None = None,
+    *,
+    title: str = "bakeoff report",
+    notes: Sequence[str] = (),
+) -> str:
+    """The page of a run: `summary` as in summary.json, the curve in the same measure, at most ten examples, settings.
+
+    `notes` are sentences under the verdict (what is simulated or synthetic). Settings may nest.
+    """
+    measure = summary["quality"] or summary["reward"]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("page.html").render(
+        title=title,
+        notes=notes,
+        summary=summary,
+        measure=measure,
+        verdict=verdict(summary),
+        outcome=outcome(summary),
+        picture=_picture(measure, curve),
+        examples=examples[:10],
+        settings=list(_flat(settings or {})),
+        **_tables(summary),
+        **{form.__name__: form for form in (wording.number, wording.percent, wording.duration, wording.span)},
+        count=lambda value: f"{value:,}",
+        share=_share,
+    )
+
+
+def _picture(measure: dict[str, Any], curve: Curve) -> Markup | None:
+    """The picture, or nothing when the evaluation was too small to give a value everywhere."""
+    tuned = Measured.of(measure["tuned_at_1"])
+    if not all(math.isfinite(m.value) for m in (*curve.picked, *curve.oracle, tuned)):
+        return None
+    return Markup(curve_svg(curve.ks, curve.picked, curve.oracle, tuned, metric=measure["metric"]))
+
+
+def _tables(summary: dict[str, Any]) -> dict[str, Any]:
+    """The rows of every table on the page."""
+    prompts, quality = summary["prompts"], summary["quality"]
+    seconds = {stage: value for stage, value in summary["seconds"].items() if stage != "total"}
+    names = {"reference": "Length of an answer before, tokens", "tuned": "Length after, tokens"}
+    return {
+        "quality": {"title": _title(quality["metric"])} if quality else None,
+        "comparison": [_row(summary, key, name) for key, name in COMPARISON.items()],
+        "drift": [
+            ("KL to the reference, nats per answer", _measured(summary["kl"]["tuned"])),
+            ("KL of a perfect best-of-N, at most", _measured(summary["kl"]["best_of_n"])),
+            *((name, _measured(summary["length"][key])) for key, name in names.items()),
+        ],
+        "reward_model": [(name, _measured(summary["reward_model"].get(key))) for key, name in REWARD_MODEL.items()],
+        "funnel": [(key.capitalize(), prompts[key]) for key in ("read", "kept", "train", "heldout")],
+        "dropped": sorted(prompts["dropped"].items(), key=lambda item: -item[1]),
+        "seconds": list(seconds.items()),
+        "totals": [
+            ("Total", wording.duration(summary["seconds"]["total"])),
+            *((f"tokens {kind}", f"{n:,}") for kind, n in summary["tokens"].items()),
+            ("peak memory", f"{summary['peak_memory_mb']:,.0f} MB"),
+        ],
+    }
+
+
+def _row(summary: dict[str, Any], key: str, name: str) -> dict[str, Any]:
+    """One line of the comparison: the quantity by quality and by reward, each with how to write it."""
+    row: dict[str, Any] = {"name": name}
+    for kind in ("quality", "reward"):
+        measure = summary[kind] or {}
+        row[kind] = _measured(measure.get(key))
+        row[f"{kind}_form"] = _form(key, measure.get("metric", ""))
+    return row
+
+
+def _form(key: str, metric: str) -> Callable[[float], str]:
+    if key == "gap_closed":
+        return wording.percent
+    if key in ("equivalent_n", "k_eff") or metric == "reward":
+        return wording.number
+    return wording.points if key == "gain" else wording.percent
+
+
+def _measured(value: Any) -> Measured | None:
+    """A measured quantity, or a plain number as one without an interval; None stays None."""
+    if isinstance(value, Mapping):
+        return Measured.of(value)
+    return None if value is None else Measured(value, value, value, 0)
+
+
+def _title(metric: str) -> str:
+    return "Right, by true answers" if metric == "correct" else f"Quality ({metric}), by true answers"
+
+
+def _share(value: float, rows: Sequence[tuple[str, float]]) -> float:
+    """The length of a bar in per cent of the longest in its table."""
+    return round(100 * value / (max(v for _, v in rows) or 1), 1)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(section.key, value) of nested settings."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield (
+                f"{prefix}{key}",
+                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str),
+            )

@@ -1,0 +1,195 @@
+"""The one picture: what the reference reaches with ever more tries, and the tuned model with one, as an SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from bakeoff.bestofn import equivalent_n
+from bakeoff.report import wording
+from bakeoff.stats import Measured
+
+WIDTH, HEIGHT = 760, 420
+LEFT, RIGHT, TOP, BOTTOM = 62, 222, 48, 62
+LINE = 16
+"""Height of a line of text."""
+
+STYLE = """
+.bakeoff{font:13px/1.2 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
+.bakeoff text{fill:#4d5661}.bakeoff .paper{fill:#fff}.bakeoff .grid{stroke:#e3e6ea}.bakeoff .axis{stroke:#8b949e}
+.bakeoff .halo{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}
+.bakeoff .strong{font-weight:650}.bakeoff path,.bakeoff line{fill:none}
+.bakeoff .curve{stroke:#1c5d99;stroke-width:2.5}.bakeoff .band{fill:#1c5d99;fill-opacity:.14}
+.bakeoff .curve-dot{fill:#1c5d99}.bakeoff text.curve-text{fill:#1c5d99}
+.bakeoff .oracle{stroke:#7a838d;stroke-width:1.5;stroke-dasharray:2 4;stroke-linecap:round}
+.bakeoff .tuned{stroke:#b83a06;stroke-width:2}.bakeoff .level{stroke-dasharray:6 5;stroke-width:1.5}
+.bakeoff .tuned-dot{fill:#b83a06}.bakeoff text.tuned-text{fill:#b83a06}
+.bakeoff .meet{fill:#fff;stroke:#b83a06;stroke-width:2}
+@media (prefers-color-scheme:dark){
+.bakeoff text{fill:#b3bcc6}.bakeoff .paper{fill:#15191d}.bakeoff .grid{stroke:#2a3037}.bakeoff .axis{stroke:#77818b}
+.bakeoff .halo{stroke:#15191d}
+.bakeoff .curve{stroke:#74b3ee}.bakeoff .band{fill:#74b3ee;fill-opacity:.18}
+.bakeoff .curve-dot{fill:#74b3ee}.bakeoff text.curve-text{fill:#74b3ee}.bakeoff .oracle{stroke:#98a2ac}
+.bakeoff .tuned{stroke:#ff9b66}.bakeoff .tuned-dot{fill:#ff9b66}.bakeoff text.tuned-text{fill:#ff9b66}
+.bakeoff .meet{fill:#15191d;stroke:#ff9b66}
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """Where tries (in log scale) and values lie on the paper."""
+
+    most: float
+    low: float
+    high: float
+
+    def x(self, tries: float) -> float:
+        share = math.log(tries) / math.log(self.most) if self.most > 1 else 0.0
+        return round(LEFT + 22 + share * (WIDTH - LEFT - RIGHT - 22), 1)
+
+    def y(self, value: float) -> float:
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
+
+
+def curve_svg(
+    ks: Sequence[int], curve: Sequence[Measured], oracle: Sequence[Measured], tuned: Measured, *, metric: str
+) -> str:
+    """The reference's curve over tries with its 95 % band, the oracle's (may be empty), and the tuned model's point.
+
+    A dashed line leads from the point to where the curve is as high. Raises ValueError when a point has no value.
+    """
+    if len(curve) != len(ks) or not all(math.isfinite(m.value) for m in (*curve, *oracle, tuned)):
+        raise ValueError(f"the picture needs a value at each of the tries {list(ks)!r} and for the tuned model")
+    plane, ticks = _plane(ks[-1], [*curve, *oracle, tuned], metric)
+    parts = [
+        _frame(plane, ks, ticks, metric),
+        _reference(plane, ks, curve, oracle),
+        _tuned(plane, ks, curve, tuned, metric),
+        _labels(plane, curve, oracle, tuned, metric),
+    ]
+    story = (
+        f"Reference: {wording.amount(curve[0].value, metric)} at the first try, "
+        f"{wording.amount(curve[-1].value, metric)} with the best of {ks[-1]} picked by the reward model. "
+        f"Tuned model: {wording.amount(tuned.value, metric)} at the first try."
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="bakeoff" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(story)}">\n<title>{escape(story)}</title>\n<style>{STYLE}</style>\n'
+        f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}" rx="8"/>\n' + "\n".join(parts) + "\n</svg>\n"
+    )
+
+
+def _plane(most: int, points: Sequence[Measured], metric: str) -> tuple[Plane, list[float]]:
+    """The plane that holds every point and interval, and the values marked on its axis; shares start at zero."""
+    bounds = [b for m in points for b in (m.value, m.low, m.high) if math.isfinite(b)]
+    low, high = (min(bounds), max(bounds)) if metric == "reward" else (0.0, max(bounds))
+    step = _step((high - low) or abs(high) or 1.0)
+    first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
+    ticks = [i * step for i in range(first, last + 1)]
+    return Plane(most, ticks[0], ticks[-1]), ticks
+
+
+def _step(width: float) -> float:
+    """A round step that divides the width into four to eight parts."""
+    power = 10 ** math.floor(math.log10(width / 4))
+    return power * max(m for m in (1, 2, 5) if m * power <= width / 4)
+
+
+def _frame(plane: Plane, ks: Sequence[int], ticks: Sequence[float], metric: str) -> str:
+    right, floor = WIDTH - RIGHT, HEIGHT - BOTTOM
+    name = {"correct": "Correct answers", "reward": "Mean reward"}.get(metric, metric)
+    lines = [f'<text class="strong" x="{LEFT - 40}" y="26">{escape(name)} on held-out prompts</text>']
+    for tick in ticks:
+        y = plane.y(tick)
+        lines.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
+        lines.append(f'<text x="{LEFT - 8}" y="{y + 4.5}" text-anchor="end">{_tick(tick, metric)}</text>')
+    lines.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{floor}" y2="{floor}"/>')
+    for k in ks:
+        lines.append(f'<line class="axis" x1="{plane.x(k)}" x2="{plane.x(k)}" y1="{floor}" y2="{floor + 5}"/>')
+        lines.append(f'<text x="{plane.x(k)}" y="{floor + 20}" text-anchor="middle">{k}</text>')
+    middle = (LEFT + right) / 2
+    lines.append(f'<text x="{middle}" y="{floor + 44}" text-anchor="middle">tries per prompt</text>')
+    return "\n".join(lines)
+
+
+def _tick(value: float, metric: str) -> str:
+    return wording.number(round(value, 10)) if metric == "reward" else f"{100 * value:.4g}\N{NO-BREAK SPACE}%"
+
+
+def _reference(plane: Plane, ks: Sequence[int], curve: Sequence[Measured], oracle: Sequence[Measured]) -> str:
+    def line(values: Sequence[float]) -> list[str]:
+        return [f"{plane.x(k)},{plane.y(v)}" for k, v in zip(ks, values, strict=True)]
+
+    band = " ".join(line([m.low for m in curve]) + line([m.high for m in curve])[::-1])
+    lines = [f'<polygon class="band" points="{band}"/>']
+    if oracle:
+        lines.append(f'<path class="oracle" d="M {" ".join(line([m.value for m in oracle]))}"/>')
+    lines.append(f'<path class="curve" d="M {" ".join(line([m.value for m in curve]))}"/>')
+    dots = zip(ks, curve, strict=True)
+    lines += [f'<circle class="curve-dot" cx="{plane.x(k)}" cy="{plane.y(m.value)}" r="3.5"/>' for k, m in dots]
+    return "\n".join(lines)
+
+
+def _tuned(plane: Plane, ks: Sequence[int], curve: Sequence[Measured], tuned: Measured, metric: str) -> str:
+    """The tuned model's point with its interval, the line to the curve, and both first answers' values."""
+    x, y, right = plane.x(1), plane.y(tuned.value), WIDTH - RIGHT
+    lines = [f'<line class="tuned level" x1="{x}" x2="{right}" y1="{y}" y2="{y}"/>', _meeting(plane, ks, curve, tuned)]
+    low, high = plane.y(tuned.low), plane.y(tuned.high)
+    caps = "".join(f" M {x - 5},{at} H {x + 5}" for at in (low, high))
+    lines.append(f'<path class="tuned" d="M {x},{low} V {high}{caps}"/>')
+    lines.append(f'<circle class="tuned-dot" cx="{x}" cy="{y}" r="6"/>')
+    above = tuned.value >= curve[0].value
+    for value, kind, up in ((tuned.value, "tuned", above), (curve[0].value, "curve", not above)):
+        at = plane.y(value) + (-10 if up else 20)
+        text = wording.amount(value, metric)
+        lines.append(f'<text class="halo strong {kind}-text" x="{x + 10}" y="{at}">{text}</text>')
+    return "\n".join(lines)
+
+
+def _meeting(plane: Plane, ks: Sequence[int], curve: Sequence[Measured], tuned: Measured) -> str:
+    """The mark where the reference's curve is as high as the tuned model; nothing when that is nowhere inside."""
+    values = [m.value for m in curve]
+    worth = equivalent_n(values, ks, tuned.value)
+    if tuned.value > max(values) or worth <= 1.05:
+        return ""
+    x, y, floor = plane.x(worth), plane.y(tuned.value), HEIGHT - BOTTOM
+    return (
+        f'<line class="tuned level" x1="{x}" x2="{x}" y1="{y}" y2="{floor}"/>'
+        f'<circle class="meet" cx="{x}" cy="{y}" r="4.5"/>'
+        f'<text class="halo tuned-text" x="{x - 6}" y="{floor - 8}" text-anchor="end">= {wording.tries(worth)}</text>'
+    )
+
+
+def _labels(plane: Plane, curve: Sequence[Measured], oracle: Sequence[Measured], tuned: Measured, metric: str) -> str:
+    """What each line is, at its right end, moved apart where they would overlap."""
+    labels = [
+        (curve[-1].value, "curve", "reference, the best", "picked by the reward model"),
+        (tuned.value, "tuned", "tuned model,", "first answer"),
+    ]
+    if oracle:
+        labels.append((oracle[-1].value, "oracle", "reference, if one", "always knew the best"))
+    labels.sort(key=lambda label: -label[0])
+    edge, lines = WIDTH - RIGHT, []
+    places = _apart([plane.y(label[0]) for label in labels], 2 * LINE + 8, TOP + LINE - 8, HEIGHT - BOTTOM - 4)
+    for (value, kind, first, second), place in zip(labels, places, strict=True):
+        lines.append(f'<path class="axis" d="M {edge + 3},{plane.y(value)} L {edge + 14},{place}"/>')
+        amount = f'<tspan class="strong">{wording.amount(value, metric)}</tspan>'
+        lines.append(f'<text class="{kind}-text" x="{edge + 19}" y="{place - 3}">{amount} {first}</text>')
+        lines.append(f'<text class="{kind}-text" x="{edge + 19}" y="{place - 3 + LINE}">{second}</text>')
+    return "\n".join(lines)
+
+
+def _apart(wanted: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
+    """Ascending places near the wanted ones, at least `gap` from each other, between top and bottom."""
+    places: list[float] = []
+    for y in wanted:
+        places.append(max(y, places[-1] + gap if places else top))
+    limit = bottom
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], limit)
+        limit = places[i] - gap
+    return places

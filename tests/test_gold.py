@@ -1,0 +1,52 @@
+"""True answers are opened by the evaluation and by nothing that trains."""
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import write_jsonl
+
+from bakeoff.errors import UserError
+from bakeoff.gold import read_gold, sealed
+
+ROW = {"prompt": "What is 1 + 1?", "answer": "2", "verifier": "number"}
+
+
+def test_rows(tmp_path):
+    (answer,) = read_gold(write_jsonl(tmp_path / "gold.jsonl", [ROW]))
+    assert (answer.answer, answer.verifier, answer.messages[0].content) == ("2", "number", "What is 1 + 1?")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "gold.jsonl:2: not JSON"),
+        ('{"prompt": "p"}', "gold.jsonl:2: a row needs"),
+        ('{"prompt": "p", "answer": "2", "verifier": "magic"}', "gold.jsonl:2: unknown verifier 'magic'; known: "),
+        ('{"answer": "2"}', "gold.jsonl:2: prompt or messages hold no text"),
+    ],
+)
+def test_bad_rows_name_file_and_line(tmp_path, line, words):
+    path = write_jsonl(tmp_path / "gold.jsonl", [ROW])
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(UserError, match=words):
+        read_gold(path)
+
+
+def test_a_sealed_file_cannot_be_opened_by_any_path(tmp_path, monkeypatch):
+    path = write_jsonl(tmp_path / "gold.jsonl", [ROW])
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    ways = (
+        lambda: path.read_text(),
+        lambda: Path("gold.jsonl").open(),
+        lambda: os.open(link, os.O_RDONLY),
+        lambda: read_gold(Path("./gold.jsonl")),
+    )
+    with sealed(str(path)):
+        for way in ways:
+            with pytest.raises(UserError, match="sealed"):
+                way()
+        (tmp_path / "other").write_text("others open as ever")
+    assert path.read_text()

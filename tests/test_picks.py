@@ -1,0 +1,62 @@
+import json
+
+import pytest
+from conftest import write_jsonl
+
+from bakeoff.errors import UserError
+from bakeoff.records import Message, Pick
+from bakeoff.rewards.picks import agreement, read_picks, split
+
+ROW = {"prompt": "p", "completions": ["a", "bb"], "pick": 1}
+
+
+def pick(prompt="p", completions=("a", "bb", "cc"), best=0):
+    return Pick([Message("user", prompt)], list(completions), best, "f:1")
+
+
+def test_rows(tmp_path):
+    chat = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]}
+    first, second = read_picks([str(write_jsonl(tmp_path / "picks.jsonl", [ROW, {**ROW, **chat}]))])
+    assert first == Pick([Message("user", "p")], ["a", "bb"], 1, first.source)
+    assert second.messages == [Message("system", "s"), Message("user", "u")] and second.source.endswith(":2")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({**ROW, "pick": 2}, r"picks.jsonl:2: pick must be an index from 0 to 1; found 2"),
+        ({**ROW, "pick": "1"}, "pick must be an index from 0 to 1; found '1'"),
+        ({**ROW, "pick": True}, "found True"),
+        ({**ROW, "completions": ["a"]}, "completions must be a list of two or more"),
+        ({**ROW, "prompt": None}, "hold no text"),
+        ({**ROW, "messages": "hello"}, "messages must be a list"),
+        (["p"], "a pick needs"),
+    ],
+)
+def test_bad_rows_name_file_and_line(tmp_path, row, words):
+    with pytest.raises(UserError, match=words):
+        read_picks([str(write_jsonl(tmp_path / "picks.jsonl", [ROW, row]))])
+
+
+def test_no_file_and_no_rows(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        read_picks([str(tmp_path / "none.jsonl")])
+    with pytest.raises(UserError, match="holds no picks"):
+        read_picks([str(write_jsonl(tmp_path / "empty.jsonl", []))])
+
+
+def test_no_prompt_is_on_both_sides():
+    picks = [pick(prompt=str(i % 100), best=i % 3) for i in range(300)]
+    training, heldout = split(picks, 0.2)
+    assert len(training) + len(heldout) == 300 and 10 < len(heldout) < 110
+    assert not {p.messages[0].content for p in training} & {p.messages[0].content for p in heldout}
+
+
+def test_agreement_by_hand():
+    picks = [pick(), pick(), pick(completions=("a", "a", "b"), best=1)]
+    figures = agreement(picks, [[2, 1, 0], [1, 2, 1], [5, 5, 0]], seed=0)
+    assert figures["pick_accuracy"].value == pytest.approx(2 / 3)
+    assert figures["chance"].value == pytest.approx((1 / 3 + 1 / 3 + 2 / 3) / 3)
+    assert figures["longest_wins"].value == pytest.approx((0 + 0 + 2 / 3) / 3)
+    assert figures["pair_accuracy"].value == pytest.approx((1 + 0.25 + 1) / 3)
+    assert json.dumps(figures["pick_accuracy"].as_dict())

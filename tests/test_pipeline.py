@@ -1,0 +1,202 @@
+"""The whole loop on a tiny model: every stage for real, killed and resumed, and with everything a user gets wrong."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import write_jsonl
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from bakeoff import pipeline
+from bakeoff.cli import main
+from bakeoff.errors import UserError
+from bakeoff.records import Completion, Prompt, Score, SetAside, read_table
+from bakeoff.run import Run
+
+RECIPE = """
+model = "{model}"
+dtype = "float32"
+[prompts]
+sources = ["log.jsonl"]
+heldout = 0.2
+[sample]
+group_size = 4
+max_tokens = 24
+stop = ["a", "e", "0", "T"]
+[reward]
+picks = ["picks.jsonl"]
+[bake]
+batch_size = 8
+[evaluate]
+gold = "gold.jsonl"
+samples = 2
+"""
+WORDS = ["revenue", "cash", "debt", "staff", "stores", "patents", "plants", "rent", "taxes", "margin"]
+QUESTIONS = [f"How much {w} did company {c} report in its filing?" for w in WORDS for c in ("Alder", "Birch", "Cedar")]
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_llama) -> Path:
+    write_jsonl(tmp_path / "log.jsonl", [{"prompt": q} for q in QUESTIONS] + [{"prompt": ""}])
+    picks = [{"prompt": q.replace("report", "state"), "completions": ["aa", "b", "ccc"], "pick": 1} for q in QUESTIONS]
+    write_jsonl(tmp_path / "picks.jsonl", picks)
+    gold = [{"prompt": q.replace("report", "name"), "answer": "12", "verifier": "number"} for q in QUESTIONS[:6]]
+    write_jsonl(tmp_path / "gold.jsonl", gold)
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.format(model=tiny_llama))
+    return path
+
+
+def bakeoff(*arguments, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "bakeoff", *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.policy / "model.safetensors")
+
+
+def test_the_loop(recipe, tmp_path, capsys, tiny_llama):
+    run = Run(tmp_path / "run")
+    assert main(["run", str(recipe), "--out", str(run.folder)]) == 0
+    assert str(run.report) in capsys.readouterr().out
+
+    prompts = read_table(run.table("prompts"), Prompt)
+    completions = read_table(run.table("completions"), Completion)
+    assert len(prompts) == len(QUESTIONS) and len(read_table(run.table("set_aside"), SetAside)) == 1
+    training = [p.id for p in prompts if p.split == "train"]
+    assert [c.prompt_id for c in completions] == [key for key in training for _ in range(4)]
+    scores = read_table(run.table("scores"), Score)
+    assert [s.completion_id for s in scores] == [c.id for c in completions]
+
+    summary = json.loads(run.summary.read_text())
+    assert summary["prompts"]["read"] == len(QUESTIONS) + 1 and summary["prompts"]["dropped"] == {"empty": 1}
+    for part in (summary["quality"], summary["reward"]):
+        assert {"value", "low", "high", "n"} <= part["gap_closed"].keys()
+    assert summary["quality"]["gain"]["n"] == 6
+    assert summary["reward"]["gain"]["n"] == 6 + len(QUESTIONS) - len(training)
+    assert set(summary["seconds"]) == {s.name for s in pipeline.STAGES if s.name != "summary"} | {"total"}
+
+    AutoModelForCausalLM.from_pretrained(run.policy)
+    assert AutoModelForSequenceClassification.from_pretrained(run.reward_model).config.num_labels == 1
+    before = load_file(tiny_llama / "model.safetensors")
+    assert any((before[name] != w).any() for name, w in weights(run).items())
+    assert not list((run.folder / "parts").iterdir())
+
+    made = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.parquet")}
+    assert main(["run", str(recipe), "--out", str(run.folder)]) == 0
+    assert made == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.parquet")}
+
+
+def test_training_neither_needs_nor_can_open_the_true_answers(recipe, tmp_path, monkeypatch):
+    arguments = [str(recipe), "--out"]
+    assert main(["run", *arguments, str(tmp_path / "with")]) == 0
+    training = [s for s in pipeline.STAGES if not s.opens_gold and s.name != "summary"]
+    hidden = (tmp_path / "gold.jsonl").rename(tmp_path / "elsewhere.jsonl")
+    for stage in training:
+        assert main([stage.name, *arguments, str(tmp_path / "without")]) == 0
+    hidden.rename(tmp_path / "gold.jsonl")
+    with_gold, without = (weights(Run(tmp_path / name)) for name in ("with", "without"))
+    assert all(torch.equal(with_gold[name], without[name]) for name in with_gold)
+
+    for stage in pipeline.STAGES:
+        peek = pipeline.Stage(stage.name, lambda run, recipe: open(recipe.evaluate.gold).close(), stage.made)
+        monkeypatch.setattr(pipeline, "STAGES", (peek,))
+        recipe_read = pipeline_recipe(recipe)
+        with pytest.raises(UserError, match="sealed"):
+            pipeline.run_stage(Run(tmp_path / "with"), recipe_read, peek)
+
+
+def pipeline_recipe(path: Path):
+    from bakeoff import config
+
+    return config.load(path)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_tables(recipe, tmp_path, how):
+    whole = Run(tmp_path / "whole")
+    assert main(["run", str(recipe), "--out", str(whole.folder)]) == 0
+    broken = Run(tmp_path / "broken")
+    for made in (broken.table("prompts"), broken.table("completions"), broken.reward_model, broken.policy):
+        process = bakeoff("run", recipe, "--out", broken.folder)
+        while not made.exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.002)
+        process.send_signal(how)
+        _, errors = process.communicate()
+        if how == signal.SIGINT:
+            assert process.returncode == 130 and "the same command goes on" in errors.splitlines()[-1]
+    assert main(["run", str(recipe), "--out", str(broken.folder)]) == 0
+    for name, record in (("completions", Completion), ("scores", Score), ("tuned", Completion)):
+        assert read_table(broken.table(name), record) == read_table(whole.table(name), record)
+    assert all(torch.equal(a, weights(broken)[name]) for name, a in weights(whole).items())
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on(recipe, tmp_path):
+    def small_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    process = bakeoff("run", recipe, "--out", tmp_path / "run", preexec_fn=small_disk)
+    _, errors = process.communicate()
+    assert process.returncode == 2, errors
+    assert "the disk is full" in errors.splitlines()[-1] and "Traceback" not in errors
+    assert main(["run", str(recipe), "--out", str(tmp_path / "run")]) == 0
+
+
+def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str]]:
+    empty = tmp_path / "empty_model"
+    empty.mkdir()
+    bare = tmp_path / "no_weights"
+    shutil.copytree(tiny_llama, bare)
+    (bare / "model.safetensors").unlink()
+    write_jsonl(tmp_path / "nothing.jsonl", [{"prompt": ""}, {"prompt": "hm"}])
+    write_jsonl(tmp_path / "bad.jsonl", [{"prompt": "p", "completions": ["a", "b"], "pick": 7}])
+    return {
+        "recipe": (["nowhere.toml"], "no such recipe"),
+        "log": (["prompts.sources=['/nowhere.jsonl']"], "/nowhere.jsonl"),
+        "unreadable log": ([f"prompts.sources=['{tmp_path}/nothing.jsonl']"], "not one prompt in 2 rows"),
+        "picks": (
+            [f"reward.picks=['{tmp_path}/bad.jsonl']"],
+            "bad.jsonl:1: pick must be an index from 0 to 1; found 7",
+        ),
+        "no picks": (["reward.picks=[]"], "no file of testers' picks"),
+        "gold": (["evaluate.gold=/nowhere.jsonl"], "evaluate.gold: /nowhere.jsonl: no such file"),
+        "setting": (["bake.lerning_rate=1"], "did you mean 'learning_rate'"),
+        "method": (["bake.method=magic"], "magic"),
+        "empty model": ([f"model={empty}"], "no config.json"),
+        "no weights": ([f"model={bare}"], "cannot be loaded"),
+    }
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["recipe", "log", "unreadable log", "picks", "no picks", "gold", "setting", "method", "empty model", "no weights"],
+)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(recipe, tmp_path, tiny_llama, capsys, what):
+    arguments, words = mistakes(tmp_path, tiny_llama)[what]
+    if what != "recipe":
+        arguments = [str(recipe), *arguments]
+    assert main(["run", *arguments, "--out", str(tmp_path / "run")]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("bakeoff: ") and words in last
+
+
+def test_a_stage_says_what_must_come_first(recipe, tmp_path, capsys):
+    assert main(["bake", str(recipe), "--out", str(tmp_path / "run")]) == 2
+    assert "first run: bakeoff prompts" in capsys.readouterr().err
+
+
+def test_help_is_quick_because_it_does_not_import_torch():
+    code = "import sys, bakeoff.cli; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0

@@ -1,0 +1,78 @@
+"""Packed equals padded: hidden states, log-probabilities, rewards and gradients, whatever the batch."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from bakeoff import trees
+from bakeoff.trees import Tree
+
+TREES = [
+    Tree(0, [1, 2, 3, 4, 5], [[10, 11, 12], [13], [14, 15, 16, 17, 259]]),
+    Tree(1, [7, 8], [[20, 21], [22, 23, 24]]),
+    Tree(2, [9] * 9, [[30, 31, 259]]),
+]
+
+
+def plain_logps(model, tree, branch):
+    ids = torch.tensor([tree.prompt + branch])
+    logps = model(ids).logits.float().log_softmax(-1)[0, len(tree.prompt) - 1 : -1]
+    return logps.gather(-1, torch.tensor(branch)[:, None])[:, 0]
+
+
+@pytest.fixture
+def model(tiny):
+    return AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32).eval()
+
+
+def test_packed_logps_and_gradients_equal_a_row_of_their_own(model):
+    packed = trees.pack(TREES, model)
+    logps, branch = trees.token_logps(model, packed)
+    plain = [plain_logps(model, tree, tree.branches[number]) for _, tree, number, _ in packed.starts()]
+    torch.testing.assert_close(logps, torch.cat(plain), atol=1e-5, rtol=0)
+    assert branch.tolist() == [i for i, p in enumerate(plain) for _ in p]
+
+    weights = dict(model.named_parameters())
+    packed_gradients = torch.autograd.grad(logps.sum(), list(weights.values()), allow_unused=True)
+    plain_gradients = torch.autograd.grad(torch.cat(plain).sum(), list(weights.values()), allow_unused=True)
+    for name, a, b in zip(weights, packed_gradients, plain_gradients, strict=True):
+        assert (a is None) == (b is None), name
+        if a is not None:
+            torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3, msg=name)
+
+
+def test_distributions_agree_with_logps(model):
+    packed = trees.pack(TREES, model)
+    logps, _ = trees.token_logps(model, packed, temperature=0.7)
+    _, _, targets, _ = trees.branch_tokens(packed)
+    chunks = list(trees.next_token_logps(model, packed, temperature=0.7))
+    full = torch.cat([logp for logp, _ in chunks])
+    torch.testing.assert_close(full.exp().sum(-1), torch.ones(len(full)))
+    torch.testing.assert_close(full.gather(-1, targets[:, None])[:, 0], logps)
+
+
+def test_rewards_equal_the_classifier_on_each_row_alone(tiny):
+    model = AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=1, dtype=torch.float32).eval()
+    model.config.pad_token_id = 0
+    packed = trees.pack(TREES, model)
+    rewards = trees.rewards(model, packed)
+    alone = [
+        model(torch.tensor([tree.prompt + tree.branches[number]])).logits[0, 0]
+        for _, tree, number, _ in packed.starts()
+    ]
+    torch.testing.assert_close(rewards, torch.stack(alone), atol=1e-5, rtol=0)
+    left = torch.tensor([[0, 0, *TREES[1].prompt, *TREES[1].branches[0]]])
+    padded = model(left, attention_mask=(left != 0).long(), position_ids=torch.tensor([[0, 0, 0, 1, 2, 3]])).logits[
+        0, 0
+    ]
+    torch.testing.assert_close(rewards[3], padded, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("budget", [4, 12, 30, 1000])
+def test_batches_hold_every_branch_once_within_the_budget(budget):
+    grouped = trees.batches(TREES, budget)
+    found = sorted((t.key, t.first + i, tuple(b)) for batch in grouped for t in batch for i, b in enumerate(t.branches))
+    assert found == sorted((t.key, i, tuple(b)) for t in TREES for i, b in enumerate(t.branches))
+    for batch in grouped:
+        alone = len(batch) == 1 and len(batch[0].branches) == 1
+        assert alone or len(batch) * max(map(len, batch)) <= budget
