@@ -19,7 +19,6 @@ STAGES = {
     "bake": "train the policy on the best of each group",
     "evaluate": "measure first answers on held-out prompts, before and after",
     "summary": "write summary.json",
-    "report": "write report.html",
 }
 
 
@@ -32,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bakeoff: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        sys.unraisablehook = lambda _: None  # what was half made when the key was pressed may complain as it goes
         print("bakeoff: stopped; the same command goes on from here", file=sys.stderr)
         return 130
     except Exception as error:
@@ -45,13 +45,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(parsed: argparse.Namespace) -> None:
     """`bakeoff run RECIPE`: the whole loop."""
     from bakeoff import pipeline
+    from bakeoff.report.stage import report as write_report
     from bakeoff.run import open_run, read_json
 
     recipe = config.load(parsed.recipe, parsed.overrides)
     pipeline.check(recipe)
     folder = open_run(_out(parsed), recipe)
     pipeline.run_all(folder, recipe)
+    if not folder.report.exists():
+        write_report(folder, recipe)
     _conclude(read_json(folder.summary), folder.report)
+
+
+def report(parsed: argparse.Namespace) -> None:
+    """`bakeoff report RECIPE`: write the page of a finished run again."""
+    from bakeoff.report.stage import report as write_report
+    from bakeoff.run import open_run
+
+    recipe = config.load(parsed.recipe, parsed.overrides)
+    folder = open_run(_out(parsed), recipe)
+    if not folder.summary.exists():
+        raise UserError(f"{folder.folder}: report needs {folder.summary.name}; first run: bakeoff summary")
+    write_report(folder, recipe)
+    print(f"report: {folder.report}")
 
 
 def stage(parsed: argparse.Namespace) -> None:
@@ -90,14 +106,15 @@ def _disk_full(error: BaseException) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="bakeoff", description=__doc__ and "Bake best-of-N into a model's first answer."
-    )
+    parser = argparse.ArgumentParser(prog="bakeoff", description="Bake best-of-N into a model's first answer.")
     parser.add_argument("--version", action="version", version=f"bakeoff {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     whole = commands.add_parser("run", help="the whole loop of a recipe; goes on where it stopped")
     whole.set_defaults(command=run)
     _recipe_arguments(whole)
+    page = commands.add_parser("report", help="write report.html")
+    page.set_defaults(command=report)
+    _recipe_arguments(page)
     for name, what in STAGES.items():
         one = commands.add_parser(name, help=what)
         one.set_defaults(command=stage, stage=name)

@@ -32,6 +32,8 @@ class Sample:
 
     group_size: int = 16
     """N: completions per prompt."""
+    prompts: int = 1000
+    """At most this many training prompts are sampled, in the order of their ids (which is random)."""
     temperature: float = 1.0
     """Divides the logits; 1 is the model's own distribution, 0 is greedy."""
     top_p: float = 1.0

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -189,6 +188,10 @@ def comparison(
     def gain(i: np.ndarray) -> float:
         return mean(now)(i) - mean(first)(i)
 
+    def gap_closed(i: np.ndarray) -> float:
+        gap = mean(best)(i) - mean(first)(i)
+        return gain(i) / gap if gap else math.nan
+
     def curve(ks: list[int], curve_PK: np.ndarray) -> list[dict]:
         return [{"k": k} | measured(mean(column)) for k, column in zip(ks, curve_PK.T, strict=True)]
 
@@ -197,7 +200,7 @@ def comparison(
         "reference_best_of_n": measured(mean(best)),
         "tuned_at_1": measured(mean(now)),
         "gain": measured(gain),
-        "gap_closed": measured(lambda i: gain(i) / (mean(best)(i) - mean(first)(i))),
+        "gap_closed": measured(gap_closed),
         "equivalent_n": measured(lambda i: bestofn.equivalent_n(curve_PK[i].mean(0), ks, mean(now)(i))),
         "k_eff": measured(lambda i: bestofn.k_eff(mean(wins_P)(i))),
         "curve": curve(ks, curve_PK),

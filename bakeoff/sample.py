@@ -13,7 +13,8 @@ from bakeoff.run import Run
 
 def sample(run: Run, recipe: Recipe) -> None:
     """Draw `sample.group_size` completions of every training prompt into the table `completions`."""
-    prompts = [p for p in read_table(run.table("prompts"), Prompt) if p.split == "train"]
+    training = [p for p in read_table(run.table("prompts"), Prompt) if p.split == "train"]
+    prompts = sorted(training, key=lambda p: p.id)[: recipe.sample.prompts]
     sampling = Sampling.of(recipe.sample, recipe.seed)
     complete_table(
         run, "completions", prompts, sampling, lambda: LocalEngine(*models.load_policy(recipe.model, recipe))

@@ -1,6 +1,6 @@
-"""Makes labelled rows from a seed: personal data and secrets in filings' sentences, and numbers that only look like them.
+"""Makes labelled rows from a seed: personal data and secrets in filings' sentences, and numbers that only look like it.
 
-    python benchmarks/ingest_labels.py labelled.jsonl     # one {"text", "kind", "value"} a line; look-alikes have kind ""
+python benchmarks/ingest_labels.py labelled.jsonl     # one {"text", "kind", "value"} a line; look-alikes have kind ""
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def grouped(rng: random.Random, number: str, sizes: list[int]) -> str:
 
 
 def email(rng: random.Random) -> str:
-    first, last = rng.choice(["ann", "Bob", "c.x", "d_e", "zoë", "o'neil"]), rng.choice(["smith", "lee-ray", "van.dam", "k9"])
+    first, last = (
+        rng.choice(["ann", "Bob", "c.x", "d_e", "zoë", "o'neil"]),
+        rng.choice(["smith", "lee-ray", "van.dam", "k9"]),
+    )
     host = rng.choice(["example.com", "mail.example.co.uk", "EXAMPLE.ORG", "x.example.museum", "sub-domain.example.de"])
     return f"{first}{rng.choice(['.', '_', '+', ''])}{last}{rng.choice(['', digits(rng, 2)])}@{host}"
 
@@ -72,7 +75,9 @@ def iban(rng: random.Random) -> str:
 
 
 def key(rng: random.Random) -> str:
-    jwt = ".".join(base64.urlsafe_b64encode(json.dumps(p).encode()).decode().rstrip("=") for p in ({"alg": "HS256"}, {"id": 7}))
+    jwt = ".".join(
+        base64.urlsafe_b64encode(json.dumps(p).encode()).decode().rstrip("=") for p in ({"alg": "HS256"}, {"id": 7})
+    )
     makes: list[Callable[[], str]] = [
         lambda: "AKIA" + "".join(rng.choices(string.ascii_uppercase + string.digits, k=16)),
         lambda: rng.choice(["ghp_", "gho_", "ghs_"]) + chars(rng, 36),
@@ -93,7 +98,14 @@ def key(rng: random.Random) -> str:
 def named_key(rng: random.Random) -> tuple[str, str]:
     """A sentence with a secret in it, and the secret."""
     secret = chars(rng, rng.randint(12, 40), "+/_-") + digits(rng, 1)
-    forms = ["password: {}", "API_KEY={}", 'api_key = "{}"', "Authorization: Bearer {}", "the secret: {}", "my passwd={}"]
+    forms = [
+        "password: {}",
+        "API_KEY={}",
+        'api_key = "{}"',
+        "Authorization: Bearer {}",
+        "the secret: {}",
+        "my passwd={}",
+    ]
     forms += ['"aws_secret_access_key": "{}"', "postgres://app:{}@db.example.com/x", "token={}&x=1", "Password is: {}"]
     form = rng.choice(forms)
     secret = secret.replace("/", "x") if "://" in form else secret
@@ -194,4 +206,6 @@ def labelled(seed: int = 0, per_kind: int = PER_KIND) -> Iterator[dict[str, str]
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in labelled()), encoding="utf-8")
+    Path(sys.argv[1]).write_text(
+        "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in labelled()), encoding="utf-8"
+    )

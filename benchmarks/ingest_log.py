@@ -1,6 +1,6 @@
 """Makes a dirty log of any length from a seed: documents with questions, chats, duplicates, slips, personal data, dirt.
 
-    python benchmarks/ingest_log.py 1000000 log.jsonl
+python benchmarks/ingest_log.py 1000000 log.jsonl
 """
 
 from __future__ import annotations
@@ -11,8 +11,67 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-SYLLABLES = "ba co di fe gu ha jo ki lu me na po qui ra so ta ve wi xa yo zu ster lin gar ment dor vex tion al er".split()
-COMMON = "the of and to in is that for it was on with as be at by this are or from which were has have an its not".split()
+SYLLABLES = [
+    "ba",
+    "co",
+    "di",
+    "fe",
+    "gu",
+    "ha",
+    "jo",
+    "ki",
+    "lu",
+    "me",
+    "na",
+    "po",
+    "qui",
+    "ra",
+    "so",
+    "ta",
+    "ve",
+    "wi",
+    "xa",
+    "yo",
+    "zu",
+    "ster",
+    "lin",
+    "gar",
+    "ment",
+    "dor",
+    "vex",
+    "tion",
+    "al",
+    "er",
+]
+COMMON = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "that",
+    "for",
+    "it",
+    "was",
+    "on",
+    "with",
+    "as",
+    "be",
+    "at",
+    "by",
+    "this",
+    "are",
+    "or",
+    "from",
+    "which",
+    "were",
+    "has",
+    "have",
+    "an",
+    "its",
+    "not",
+]
 QUESTIONS = (
     "What was {a} {b} in {y}?",
     "How did {a} {b} change between {y} and {z}?",

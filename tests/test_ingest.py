@@ -15,7 +15,8 @@ from bakeoff.ingest import Cleaning, Ingested, clean
 
 EXCERPT = (
     "Harbor Grove Foods reported net revenue of $12,345,678 for the fiscal year 2021-2022, up from 11,222,333 in the"
-    " year before, while operating income fell to 3,210 thousand because marketing expense rose by 12.5% in the second half."
+    " year before, while operating income fell to 3,210 thousand because marketing expense rose by 12.5% in the second"
+    " half."
 )
 
 

@@ -27,7 +27,7 @@ class Sampling:
     @classmethod
     def of(cls, settings: Sample, seed: int) -> Sampling:
         """A recipe's `sample` section with its seed."""
-        values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+        values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(cls) if f.name != "seed"}
         return cls(**values | {"stop": tuple(settings.stop), "seed": seed})
 
 

@@ -32,6 +32,7 @@ REWARD_MODEL = {
     "longest_wins": "“The longest wins” would",
     "pair_accuracy": "Ranks the pick above another answer",
 }
+FUNNEL = {"read": "Read", "kept": "Kept", "train": "To train on", "heldout": "Held out"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,13 @@ def _picture(measure: dict[str, Any], curve: Curve) -> Markup | None:
     tuned = Measured.of(measure["tuned_at_1"])
     if not all(math.isfinite(m.value) for m in (*curve.picked, *curve.oracle, tuned)):
         return None
-    return Markup(curve_svg(curve.ks, curve.picked, curve.oracle, tuned, metric=measure["metric"]))
+    oracle = [] if measure["metric"] == "reward" else curve.oracle  # the reward model knows its own best
+    return Markup(curve_svg(curve.ks, curve.picked, oracle, tuned, metric=measure["metric"]))
 
 
 def _tables(summary: dict[str, Any]) -> dict[str, Any]:
     """The rows of every table on the page."""
-    prompts, quality = summary["prompts"], summary["quality"]
+    prompts, quality, agreement = summary["prompts"], summary["quality"], summary["reward_model"] or {}
     seconds = {stage: value for stage, value in summary["seconds"].items() if stage != "total"}
     names = {"reference": "Length of an answer before, tokens", "tuned": "Length after, tokens"}
     return {
@@ -124,8 +126,8 @@ def _tables(summary: dict[str, Any]) -> dict[str, Any]:
             ("KL of a perfect best-of-N, at most", _measured(summary["kl"]["best_of_n"])),
             *((name, _measured(summary["length"][key])) for key, name in names.items()),
         ],
-        "reward_model": [(name, _measured(summary["reward_model"].get(key))) for key, name in REWARD_MODEL.items()],
-        "funnel": [(key.capitalize(), prompts[key]) for key in ("read", "kept", "train", "heldout")],
+        "reward_model": [(name, _measured(agreement.get(key))) for key, name in REWARD_MODEL.items() if agreement],
+        "funnel": [(name, prompts[key]) for key, name in FUNNEL.items()],
         "dropped": sorted(prompts["dropped"].items(), key=lambda item: -item[1]),
         "seconds": list(seconds.items()),
         "totals": [
@@ -142,16 +144,20 @@ def _row(summary: dict[str, Any], key: str, name: str) -> dict[str, Any]:
     for kind in ("quality", "reward"):
         measure = summary[kind] or {}
         row[kind] = _measured(measure.get(key))
-        row[f"{kind}_form"] = _form(key, measure.get("metric", ""))
+        row[f"{kind}_form"] = _form(key, measure)
     return row
 
 
-def _form(key: str, metric: str) -> Callable[[float], str]:
-    if key == "gap_closed":
-        return wording.percent
-    if key in ("equivalent_n", "k_eff") or metric == "reward":
+def _form(key: str, measure: dict[str, Any]) -> Callable[[float], str]:
+    """How a quantity of a comparison is written; tries past the end of the curve are `≥ 16`."""
+    if key == "equivalent_n" and measure.get("curve"):
+        most = measure["curve"][-1]["k"]
+        return lambda tries: f"≥\N{NO-BREAK SPACE}{most}" if tries >= most else wording.number(tries)
+    if key in ("equivalent_n", "k_eff"):
         return wording.number
-    return wording.points if key == "gain" else wording.percent
+    if key == "gap_closed" or measure.get("metric") != "reward":
+        return wording.points if key == "gain" else wording.percent
+    return wording.number
 
 
 def _measured(value: Any) -> Measured | None:

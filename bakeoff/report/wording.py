@@ -25,6 +25,8 @@ def span(measured: Measured, form: Callable[[float], str]) -> str:
     if math.isinf(measured.low) and math.isinf(measured.high):
         return "not known"
     low, high = (form(b) if math.isfinite(b) else "anything" for b in (measured.low, measured.high))
+    if low == high:
+        return low
     for unit in (" points", "\N{NO-BREAK SPACE}%"):  # said once
         if low.endswith(unit) and high.endswith(unit):
             low = low.removesuffix(unit)

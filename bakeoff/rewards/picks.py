@@ -87,7 +87,7 @@ def agreement(picks: Sequence[Pick], rewards: Sequence[Sequence[float]], *, seed
     """
     rows = np.array([_agreement(p, r) for p, r in zip(picks, rewards, strict=True)]).reshape(-1, 4)
     names = ("pick_accuracy", "chance", "longest_wins", "pair_accuracy")
-    return {name: stats.bootstrap(column, seed=seed) for name, column in zip(names, rows.T, strict=True)}
+    return {name: stats.bootstrap(column, np.nanmean, seed=seed) for name, column in zip(names, rows.T, strict=True)}
 
 
 def _agreement(pick: Pick, rewards: Sequence[float]) -> tuple[float, float, float, float]:

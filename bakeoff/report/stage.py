@@ -1,0 +1,54 @@
+"""From a run folder to `report.html`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from bakeoff.config import Recipe
+from bakeoff.gold import read_gold
+from bakeoff.records import Answer, Completion, Score, read_table
+from bakeoff.report.page import Curve, Example, Shown, render
+from bakeoff.rewards.verifiers import VERIFIERS
+from bakeoff.run import Run, read_json, write_text
+
+EXAMPLES = 10
+
+
+def report(run: Run, recipe: Recipe) -> None:
+    """Write the run's `report.html`."""
+    evaluation = read_json(run.details("evaluation"))
+    page = render(
+        read_json(run.summary),
+        Curve.of(evaluation["quality"] or evaluation["reward"]),
+        examples(run, recipe),
+        dataclasses.asdict(recipe),
+    )
+    write_text(run.report, page)
+
+
+def examples(run: Run, recipe: Recipe) -> list[Example]:
+    """Held-out prompts with true answers, where there are any, side by side: the first by id, so not chosen by eye."""
+    answers = {a.prompt_id: a for a in read_gold(Path(recipe.evaluate.gold))} if recipe.evaluate.gold else {}
+    reference, tuned = _shown(run, "reference", answers), _shown(run, "tuned", answers)
+    shown = sorted(answers.keys() & reference.keys())[:EXAMPLES]
+    return [
+        Example(
+            answers[key].messages[-1].content,
+            reference[key][0],
+            max(reference[key], key=lambda s: s.reward),  # type: ignore[arg-type, return-value]
+            tuned[key][0],
+            answers[key].answer,
+        )
+        for key in shown
+    ]
+
+
+def _shown(run: Run, name: str, answers: dict[str, Answer]) -> dict[str, list[Shown]]:
+    rewards = {s.completion_id: s.reward for s in read_table(run.table(f"{name}_scores"), Score)}
+    groups: dict[str, list[Shown]] = {}
+    for c in read_table(run.table(name), Completion):
+        answer = answers.get(c.prompt_id)
+        right = VERIFIERS[answer.verifier](c.text, answer.answer) if answer else None
+        groups.setdefault(c.prompt_id, []).append(Shown(c.text, rewards[c.id], right))
+    return groups
