@@ -11,6 +11,7 @@ from pathlib import Path
 from bakeoff import __version__, config
 from bakeoff.errors import UserError
 
+STOPPED = "bakeoff: stopped; the same command goes on from here"
 STAGES = {
     "prompts": "read and clean the logs, hold prompts out",
     "sample": "draw N completions of each training prompt",
@@ -31,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bakeoff: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        sys.unraisablehook = lambda _: None  # what was half made when the key was pressed may complain as it goes
-        print("bakeoff: stopped; the same command goes on from here", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 130
     except Exception as error:
         if not _disk_full(error):
