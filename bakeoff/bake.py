@@ -17,7 +17,7 @@ from bakeoff.optimizer import MasterAdamW
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, write_json
 
-TRAIN_TOKENS = 2048
+TRAIN_TOKENS = 1024
 """Padded tokens per forward and backward pass."""
 
 
@@ -72,6 +72,7 @@ def distil(model: Any, examples: Sequence[trees.Tree], settings: Bake, *, seed: 
     The loss is the mean negative log-likelihood of a batch's completion tokens (RAFT, Dong et al., arXiv:2304.06767).
     """
     order = random.Random(seed)
+    models.freeze(model, settings.frozen)
     optimizer = MasterAdamW(model.parameters(), learning_rate=settings.learning_rate, steps=steps(examples, settings))
     model.train()
     for _ in range(settings.epochs):
@@ -89,7 +90,7 @@ def _accumulate(model: Any, batch: Sequence[trees.Tree], total: int) -> float:
     """Add the gradient of the batch's mean token loss; returns that loss."""
     summed = 0.0
     for part in trees.batches(batch, TRAIN_TOKENS):
-        logps, _ = trees.token_logps(model, trees.pack(part, model))
+        logps, _ = trees.token_logps(model, trees.pack(part, model), through_prompt=False)
         loss = -logps.sum() / total
         loss.backward()
         summed += float(loss.detach())

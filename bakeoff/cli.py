@@ -54,7 +54,7 @@ def run(parsed: argparse.Namespace) -> None:
     pipeline.run_all(folder, recipe)
     if not folder.report.exists():
         write_report(folder, recipe)
-    _conclude(read_json(folder.summary), folder.report)
+    _conclude(read_json(folder.summary), folder.report, recipe.notes)
 
 
 def report(parsed: argparse.Namespace) -> None:
@@ -84,10 +84,10 @@ def stage(parsed: argparse.Namespace) -> None:
     print(f"{parsed.stage}: {made}")
 
 
-def _conclude(summary: dict, report: Path) -> None:
+def _conclude(summary: dict, report: Path, notes: Sequence[str]) -> None:
     from bakeoff.report.verdict import verdict
 
-    print(f"\n{verdict(summary)}\n")
+    print("\n".join(["", verdict(summary), *notes, ""]))
     for alarm in summary["alarms"]:
         print(f"Alarm: {alarm}")
     print(f"Report: {report}")

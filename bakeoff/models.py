@@ -81,6 +81,19 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     beside.rename(folder)
 
 
+def freeze(model: Any, share: float) -> None:
+    """Keep the token embeddings (with a head tied to them) and the lower `share` of the layers as they are.
+
+    Nothing is computed backwards below the lowest layer that is trained, and frozen weights need no optimizer state.
+    The embeddings of rare tokens would see too few examples to learn, and their dense gradient is large.
+    """
+    model.get_input_embeddings().weight.requires_grad = False
+    depth = model.config.get_text_config().num_hidden_layers
+    layers = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth)
+    for layer in layers[: round(share * depth)]:
+        layer.requires_grad_(requires_grad=False)
+
+
 def render(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Token ids of a conversation up to where its answer begins; turns joined as plain text without a chat template."""
     turns = [{"role": m.role, "content": m.content} for m in messages]

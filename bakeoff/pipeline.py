@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from bakeoff import ingest
 from bakeoff.bake import METHODS, bake
 from bakeoff.config import Recipe
 from bakeoff.errors import UserError
@@ -70,5 +71,6 @@ def check(recipe: Recipe) -> None:
     if not recipe.reward.picks:
         raise UserError("reward.picks: no file of testers' picks given; the reward model is trained on them")
     read_picks(recipe.reward.picks)
+    ingest.check(recipe.prompts)
     if recipe.bake.method not in METHODS:
         raise UserError(f"bake.method: unknown method {recipe.bake.method!r}; known: {', '.join(METHODS)}")

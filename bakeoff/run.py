@@ -5,15 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
+import shutil
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
 
 from bakeoff import config
 from bakeoff.errors import UserError
-from bakeoff.records import atomic
+from bakeoff.records import atomic, read_table, write_table
+
+G = TypeVar("G")
+R = TypeVar("R")
+
+GROUPS_PER_PART = 64
+"""Prompts a killed process loses at most."""
 
 
 class Run:
@@ -65,8 +75,13 @@ class Run:
 
 
 def open_run(folder: Path, recipe: config.Recipe) -> Run:
-    """Make the folder, or go on with it if its settings are the same; else UserError lists the differences."""
+    """Make the folder, or go on with it if its settings are the same; else UserError lists the differences.
+
+    What a killed process was writing is removed: one process works on a run at a time.
+    """
     run = Run(folder)
+    for unfinished in [*folder.glob(".*.tmp"), *folder.glob("parts/.*.tmp")]:
+        shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
     new = config.dump(recipe)
     if run.config.exists():
         old = tomllib.loads(run.config.read_text(encoding="utf-8"))
@@ -80,6 +95,34 @@ def open_run(folder: Path, recipe: config.Recipe) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(run.config, new)
     return run
+
+
+def table_in_parts(
+    run: Run,
+    name: str,
+    record: type[R],
+    groups: Sequence[G],
+    make: Callable[[Sequence[G], Callable[[], object]], Iterable[R]],
+) -> list[R]:
+    """The run's table `name`, made from `groups` in parts that a stopped process leaves behind and the next one keeps.
+
+    `make` gives the rows of some groups, in their order, and calls its second argument as each group is done.
+    """
+    if run.table(name).exists():
+        return read_table(run.table(name), record)
+    chunks = [groups[i : i + GROUPS_PER_PART] for i in range(0, len(groups), GROUPS_PER_PART)]
+    paths = [run.part(name, number) for number in range(len(chunks))]
+    run.part(name, 0).parent.mkdir(exist_ok=True)
+    made = sum(len(chunk) for chunk, path in zip(chunks, paths, strict=True) if path.exists())
+    with tqdm(desc=name, total=len(groups), initial=made, unit="prompt") as bar:
+        for chunk, path in zip(chunks, paths, strict=True):
+            if not path.exists():
+                write_table(path, record, make(chunk, bar.update))
+    rows = [row for path in paths for row in read_table(path, record)]
+    write_table(run.table(name), record, rows)
+    for path in paths:
+        path.unlink()
+    return rows
 
 
 def write_text(path: Path, text: str) -> None:

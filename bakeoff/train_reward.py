@@ -36,14 +36,7 @@ def train_reward(run: Run, recipe: Recipe) -> None:
 def _train(run: Run, recipe: Recipe, picks: list[people.Pick]) -> None:
     settings = recipe.reward
     scorer = reward_model.load(settings.base or recipe.model, recipe)
-    metrics = reward_model.train(
-        scorer,
-        picks,
-        learning_rate=settings.learning_rate,
-        epochs=settings.epochs,
-        error_rate=settings.error_rate,
-        seed=recipe.seed,
-    )
+    metrics = reward_model.train(scorer, picks, settings, seed=recipe.seed)
     total = reward_model.steps(picks, settings.epochs)
     for step, values in enumerate(tqdm(metrics, desc="reward model", total=total, unit="step")):
         run.log("reward", step=step, **values)

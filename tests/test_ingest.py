@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bakeoff.config import Prompts
 from bakeoff.errors import UserError
-from bakeoff.ingest import Cleaning, Ingested, clean
+from bakeoff.ingest import Ingested, clean
 
 EXCERPT = (
     "Harbor Grove Foods reported net revenue of $12,345,678 for the fiscal year 2021-2022, up from 11,222,333 in the"
@@ -24,8 +25,8 @@ def lengths(texts: list[str]) -> list[int]:
     return [len(t.split()) for t in texts]
 
 
-def ingest(*paths: Path, **settings) -> Ingested:
-    result = clean(paths, Cleaning(**settings), count_tokens=lengths)
+def ingest(*paths: Path, seed: int = 0, **settings) -> Ingested:
+    result = clean(paths, Prompts(**settings), count_tokens=lengths, seed=seed)
     assert result.read == sum(p.count for p in result.prompts) + len(result.set_aside)
     assert result.read == len(result.prompts) + sum(result.dropped.values())
     return result
@@ -237,7 +238,7 @@ def test_bad_sources_are_one_clear_line(tmp_path):
     with pytest.raises(UserError, match=r"not one prompt in 2 rows; 2 'broken JSON'"):
         ingest(log(tmp_path, "{", "}"))
     with pytest.raises(UserError, match="did you mean 'email'"):
-        Cleaning(redact=("emial",))
+        ingest(log(tmp_path, "x"), redact=["emial"])
 
 
 def test_damaged_files_are_counted_not_fatal(tmp_path):

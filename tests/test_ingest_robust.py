@@ -18,20 +18,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bakeoff.config import Prompts
 from bakeoff.errors import UserError
-from bakeoff.ingest import Cleaning, clean, clean_into
+from bakeoff.ingest import clean, clean_into
 from bakeoff.ingest.readers import ROW_BYTES, rows
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from bakeoff.ingest import Cleaning, clean_into
+from bakeoff.config import Prompts
+from bakeoff.ingest import clean_into
 
 def lengths(texts):
     return [len(t.split()) for t in texts]
 
 if __name__ == "__main__":
-    clean_into(Path(sys.argv[2]), [Path(sys.argv[1])], Cleaning(), count_tokens=lengths, workers=int(sys.argv[3]))
+    clean_into(Path(sys.argv[2]), [Path(sys.argv[1])], Prompts(), count_tokens=lengths, workers=int(sys.argv[3]))
 """
 
 
@@ -62,7 +64,7 @@ def tables(folder: Path) -> dict[str, bytes]:
 def test_a_killed_run_goes_on_and_two_processes_make_the_same_bytes(tmp_path):
     log = big_log(tmp_path / "log.txt")
     (tmp_path / "run.py").write_text(SCRIPT)
-    clean_into(tmp_path / "one", [log], Cleaning(), count_tokens=lengths)
+    clean_into(tmp_path / "one", [log], Prompts(), count_tokens=lengths)
     expected = tables(tmp_path / "one")
     assert sorted(expected) == ["prompts.json", "prompts.parquet", "set_aside.parquet"]
 
@@ -89,8 +91,8 @@ def test_other_settings_do_not_go_on_from_old_parts(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        clean_into(tmp_path / "out", [log], Cleaning(), count_tokens=lengths, progress=stop)
-    clean_into(tmp_path / "out", [log], Cleaning(redact=()), count_tokens=lengths)
+        clean_into(tmp_path / "out", [log], Prompts(), count_tokens=lengths, progress=stop)
+    clean_into(tmp_path / "out", [log], Prompts(redact=()), count_tokens=lengths)
     assert pq.read_table(tmp_path / "out" / "prompts.parquet")["messages"][0].as_py()[0]["content"].count("ann@") == 1
     assert not list((tmp_path / "out").glob("parts-*"))
 
@@ -149,7 +151,7 @@ def test_damaged_files_never_crash_and_no_row_is_lost(tmp_path):
             broken.write_bytes(damaged(rng, path.read_bytes()))
             found = sum(1 for _ in rows(broken))
             try:
-                result = clean([broken], Cleaning(), count_tokens=lengths)
+                result = clean([broken], Prompts(), count_tokens=lengths)
             except UserError:
                 continue
             assert result.read == found == sum(p.count for p in result.prompts) + len(result.set_aside)
@@ -162,7 +164,7 @@ def test_random_bytes_under_every_name(tmp_path):
         path = tmp_path / names[seed % len(names)]
         path.write_bytes(rng.randbytes(rng.choice([0, 1, 3, 100, 5000])))
         try:
-            result = clean([path], Cleaning(), count_tokens=lengths)
+            result = clean([path], Prompts(), count_tokens=lengths)
         except UserError:
             continue
         assert result.read == sum(p.count for p in result.prompts) + len(result.set_aside)
@@ -180,7 +182,7 @@ def test_huge_rows_deep_nesting_and_bombs_are_set_aside(tmp_path):
         "c.json": {"nested too deeply": 1},
         "d.jsonl.gz": {"row too long": 1, "damaged file: OSError": 1},
     }.items():
-        result = clean([tmp_path / path], Cleaning(), count_tokens=lengths)
+        result = clean([tmp_path / path], Prompts(), count_tokens=lengths)
         assert result.dropped == reasons and len(result.prompts) == 1, path
 
 
@@ -190,7 +192,7 @@ def test_csv_keeps_the_rows_after_a_quote_that_is_never_closed(tmp_path):
         'id,prompt\n1,"Is a quoted\nline, with ""words"", one row?"\n2,"never closed\n3,What comes after it?\n'
         '4,A 5" screen is how wide?\n5,too,many,cells\n6,Is this the last row?\n'
     )
-    result = clean([path], Cleaning(min_words=1), count_tokens=lengths)
+    result = clean([path], Prompts(min_words=1), count_tokens=lengths)
     assert [p.messages[0].content for p in result.prompts] == [
         'Is a quoted\nline, with "words", one row?',
         "never closed",
@@ -206,7 +208,7 @@ def test_a_json_document_goes_on_after_a_broken_record(tmp_path):
     path.write_text(
         '[\n {"prompt": "What is the first one?"},\n {"prompt": "cut},\n {"prompt": "What is the last one?"}\n]\n'
     )
-    result = clean([path], Cleaning(), count_tokens=lengths)
+    result = clean([path], Prompts(), count_tokens=lengths)
     assert [(p.source, p.messages[0].content) for p in result.prompts] == [
         (f"{path}:2", "What is the first one?"),
         (f"{path}:4", "What is the last one?"),
@@ -218,5 +220,5 @@ def test_a_json_document_goes_on_after_a_broken_record(tmp_path):
 def test_encodings(tmp_path, name):
     path = tmp_path / "log.csv"
     path.write_text("prompt,n\nWhat is a naïve café?,1\n", encoding=name)
-    (prompt,) = clean([path], Cleaning(), count_tokens=lengths).prompts
+    (prompt,) = clean([path], Prompts(), count_tokens=lengths).prompts
     assert prompt.messages[0].content == "What is a naïve café?"

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
 
-from bakeoff import trees
+from bakeoff import models, trees
 from bakeoff.trees import Tree
 
 TREES = [
@@ -39,6 +39,37 @@ def test_packed_logps_and_gradients_equal_a_row_of_their_own(model):
         assert (a is None) == (b is None), name
         if a is not None:
             torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3, msg=name)
+
+
+def test_a_prompt_without_gradient_is_one_read_before_training(model):
+    packed = trees.pack(TREES, model)
+    logps, _ = trees.token_logps(model, packed, through_prompt=False)
+    full, _ = trees.token_logps(model, packed)
+    torch.testing.assert_close(logps, full, atol=1e-5, rtol=0)
+
+    def alone(tree, branch):
+        cache = DynamicCache()
+        with torch.no_grad():
+            model(torch.tensor([tree.prompt[:-1]]), past_key_values=cache)
+        row = [tree.prompt[-1], *branch]
+        found = model(torch.tensor([row]), past_key_values=cache).logits.log_softmax(-1)[0, :-1]
+        return found.gather(-1, torch.tensor(branch)[:, None])[:, 0]
+
+    plain = torch.cat([alone(tree, tree.branches[number]) for _, tree, number, _ in packed.starts()])
+    torch.testing.assert_close(logps, plain, atol=1e-5, rtol=0)
+    weights = dict(model.named_parameters())
+    found, expected, through = (torch.autograd.grad(x.sum(), list(weights.values())) for x in (logps, plain, full))
+    for name, a, b in zip(weights, found, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3, msg=name)
+    assert any(not torch.allclose(a, b, atol=1e-2) for a, b in zip(found, through, strict=True))
+
+
+def test_freezing_leaves_the_upper_layers_to_train(model):
+    models.freeze(model, 0.5)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    depth = model.config.num_hidden_layers
+    assert {int(n.split(".")[2]) for n in trained if ".layers." in n} == set(range(round(0.5 * depth), depth))
+    assert not any("embed" in n for n in trained)
 
 
 def test_distributions_agree_with_logps(model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import shutil
 import tempfile
@@ -12,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from bakeoff.config import PERSONAL, Prompts
 from bakeoff.errors import UserError
 from bakeoff.ingest import merge, sources, split
+from bakeoff.ingest.language import LANGUAGES
 from bakeoff.ingest.parts import Part, Work, batches, processes
-from bakeoff.ingest.settings import Cleaning
-from bakeoff.ingest.steps import CountTokens
+from bakeoff.ingest.steps import SKIPPABLE, CountTokens
 from bakeoff.records import Prompt, SetAside, atomic, content_id, read_table
 
-__all__ = ["Cleaning", "Counts", "Ingested", "clean", "clean_into"]
+__all__ = ["Counts", "check", "Ingested", "clean", "clean_into"]
 
 Progress = Callable[[int], object]
 
@@ -29,6 +31,7 @@ class Counts:
     """How many rows became what. `read` is the number of prompts and of all rows dropped."""
 
     read: int
+    kept: int
     train: int
     heldout: int
     dropped: dict[str, int]
@@ -49,32 +52,51 @@ class Ingested:
     redacted: dict[str, int]
 
 
+def check(settings: Prompts) -> None:
+    """Raise UserError for a setting that names something unknown, with the nearest known name."""
+    for name, known in (("redact", PERSONAL), ("languages", LANGUAGES), ("skip", SKIPPABLE)):
+        for value in getattr(settings, name):
+            if value not in known:
+                near = difflib.get_close_matches(str(value), known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else "use one of " + ", ".join(known)
+                raise UserError(f"prompts.{name}: {value!r} is not known; {hint}")
+    if not 0 <= settings.heldout < 1:
+        raise UserError(f"prompts.heldout: {settings.heldout!r} is not a share from 0 up to, not including, 1")
+
+
 def clean(
-    paths: Sequence[Path], settings: Cleaning, *, count_tokens: CountTokens, progress: Progress = lambda rows: None
+    paths: Sequence[Path],
+    settings: Prompts,
+    *,
+    count_tokens: CountTokens,
+    seed: int = 0,
+    progress: Progress = lambda rows: None,
 ) -> Ingested:
     """`clean_into`, for a log that fits into memory."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
-        counts = clean_into(out, paths, settings, count_tokens=count_tokens, progress=progress)
+        counts = clean_into(out, paths, settings, count_tokens=count_tokens, seed=seed, progress=progress)
         prompts = read_table(out / "prompts.parquet", Prompt)
         aside = read_table(out / "set_aside.parquet", SetAside)
         return Ingested(prompts, aside, counts.read, counts.dropped, counts.redacted)
 
 
-def clean_into(
+def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong together)
     out: Path,
     paths: Sequence[Path],
-    settings: Cleaning,
+    settings: Prompts,
     *,
     count_tokens: CountTokens,
+    seed: int = 0,
     workers: int = 1,
     progress: Progress = lambda rows: None,
 ) -> Counts:
     """Read, clean, redact, merge duplicates and split; writes `prompts.parquet`, `set_aside.parquet`, `prompts.json`.
 
-    `progress` is told the rows of each batch that is done. A run that was stopped goes on where it was.
-    Raises UserError when a source is missing or no prompt is left.
+    `seed` decides which clusters are held out. `progress` is told the rows of each batch that is done. A run that was
+    stopped goes on where it was. Raises UserError when a source is missing, a setting unknown or no prompt left.
     """
+    check(settings)
     found = sources.files(paths)
     folder = _parts_folder(out, found, settings)
     work = Work(folder, settings, count_tokens)
@@ -94,21 +116,20 @@ def clean_into(
         if read == reasons.total():
             raise UserError(_nothing(found, parts, reasons))
         fate = merge.fates(parts, folder, near="near_duplicates" not in settings.skip, starmap=starmap)
-    held = _heldout(parts, fate, settings)
+    held = _heldout(parts, fate, settings.heldout, seed)
     merge.write_aside(out / "set_aside.parquet", parts)
     merge.write_prompts(out / "prompts.parquet", parts, fate, held)
     kept = int((fate.count > 0).sum())
     reasons.update({"duplicate": fate.exact, "near duplicate": len(fate.head) - fate.exact - kept})
-    counts = Counts(
-        read, kept - int(held.sum()), int(held.sum()), dict((+reasons).most_common()), dict(redacted.most_common())
-    )
+    heldout = int(held.sum())
+    counts = Counts(read, kept, kept - heldout, heldout, dict((+reasons).most_common()), dict(redacted.most_common()))
     with atomic(out / "prompts.json") as beside:
         beside.write_text(json.dumps(dataclasses.asdict(counts), indent=1) + "\n")
     shutil.rmtree(folder)
     return counts
 
 
-def _parts_folder(out: Path, found: Sequence[Path], settings: Cleaning) -> Path:
+def _parts_folder(out: Path, found: Sequence[Path], settings: Prompts) -> Path:
     """Where the parts of this very work go: other files or settings, another folder."""
     stats = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
     name = f"parts-{content_id(stats, dataclasses.asdict(settings))}"
@@ -120,11 +141,11 @@ def _parts_folder(out: Path, found: Sequence[Path], settings: Cleaning) -> Path:
     return folder
 
 
-def _heldout(parts: Sequence[Part], fate: merge.Fate, settings: Cleaning) -> np.ndarray:
+def _heldout(parts: Sequence[Part], fate: merge.Fate, share: float, seed: int) -> np.ndarray:
     heads = np.flatnonzero(fate.count)
     names = merge.ids(parts)
     held = np.zeros(len(fate.count), bool)
-    held[heads] = split.heldout([names[i] for i in heads], fate.together[heads], settings.heldout, settings.seed)
+    held[heads] = split.heldout([names[i] for i in heads], fate.together[heads], share, seed)
     return held
 
 

@@ -43,6 +43,9 @@ _SCRIPTS = {
     "THAI": "th",
 }
 
+LANGUAGES = (*_COMMON, *dict.fromkeys(_SCRIPTS.values()))
+"""What `prompts.languages` may name."""
+
 
 def language(text: str) -> str:
     """The language of a text, or "" when there is too little to tell by."""

@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bakeoff.config import Prompts
 from bakeoff.ingest import readers, steps
 from bakeoff.ingest.duplicates import tokens
 from bakeoff.ingest.marks import Marks, marks
 from bakeoff.ingest.readers import Row
-from bakeoff.ingest.settings import Cleaning
 from bakeoff.ingest.steps import CountTokens, Draft
 from bakeoff.records import Message, Prompt, SetAside, prompt_id, schema
 
@@ -70,7 +70,7 @@ class Work:
     """What a process needs to make parts."""
 
     folder: Path
-    settings: Cleaning
+    settings: Prompts
     count_tokens: CountTokens
 
     def part(self, number: int) -> Part:
@@ -89,7 +89,7 @@ class Work:
         return len(rows)
 
 
-def _write(part: Part, drafts: Sequence[Draft], settings: Cleaning) -> None:
+def _write(part: Part, drafts: Sequence[Draft], settings: Prompts) -> None:
     kept = [d for d in drafts if not d.reason]
     aside = [steps.set_aside(d, settings) for d in drafts if d.reason]
     words = [tokens(_text(d.messages)) for d in kept]

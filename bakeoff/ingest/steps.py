@@ -7,14 +7,16 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bakeoff.config import PERSONAL, Prompts
 from bakeoff.ingest import filters, repair, shapes
 from bakeoff.ingest.language import language
 from bakeoff.ingest.readers import Row, parse
 from bakeoff.ingest.redact import redact
 from bakeoff.ingest.repair import decode
-from bakeoff.ingest.settings import KINDS, Cleaning
 from bakeoff.records import Message, SetAside
 
+SKIPPABLE = ("template_tokens", "noise", "health_checks", "near_duplicates")
+"""What `prompts.skip` may name."""
 EXCERPT = 200
 """Characters of a set-aside row that are kept to be looked at."""
 
@@ -32,16 +34,16 @@ class Draft:
     """The kind of each placeholder put in."""
 
 
-Step = Callable[[list[Draft], Cleaning], list[Draft]]
+Step = Callable[[list[Draft], Prompts], list[Draft]]
 CountTokens = Callable[[list[str]], list[int]]
 
 
-def drafts(rows: Sequence[Row], settings: Cleaning) -> list[Draft]:
+def drafts(rows: Sequence[Row], settings: Prompts) -> list[Draft]:
     """Rows as drafts that hold a conversation, or say why there is none."""
     return [_draft(row, settings) for row in rows]
 
 
-def _draft(row: Row, settings: Cleaning) -> Draft:
+def _draft(row: Row, settings: Prompts) -> Draft:
     value, reason = row.value, row.reason
     if isinstance(value, bytes):
         value = decode(value)
@@ -56,7 +58,7 @@ def _draft(row: Row, settings: Cleaning) -> Draft:
 
 
 def _each_text(change: Callable[[str], str]) -> Step:
-    def step(batch: list[Draft], settings: Cleaning) -> list[Draft]:
+    def step(batch: list[Draft], settings: Prompts) -> list[Draft]:
         return [
             dataclasses.replace(d, messages=[Message(m.role, change(m.content)) for m in d.messages])
             if not d.reason
@@ -67,8 +69,8 @@ def _each_text(change: Callable[[str], str]) -> Step:
     return step
 
 
-def _each_question(why: Callable[[str, Draft, Cleaning], str]) -> Step:
-    def step(batch: list[Draft], settings: Cleaning) -> list[Draft]:
+def _each_question(why: Callable[[str, Draft, Prompts], str]) -> Step:
+    def step(batch: list[Draft], settings: Prompts) -> list[Draft]:
         return [
             dataclasses.replace(d, reason=reason)
             if not d.reason and (reason := why(d.messages[-1].content, d, settings))
@@ -79,18 +81,18 @@ def _each_question(why: Callable[[str, Draft, Cleaning], str]) -> Step:
     return step
 
 
-def _short(text: str, draft: Draft, settings: Cleaning) -> str:
+def _short(text: str, draft: Draft, settings: Prompts) -> str:
     """A later turn may be short ("And in 2021?"); a first one must say what it is about."""
     first = all(m.role != "assistant" for m in draft.messages)
     return filters.short(text, settings.min_words if first else 1)
 
 
-def _foreign(text: str, draft: Draft, settings: Cleaning) -> str:
+def _foreign(text: str, draft: Draft, settings: Prompts) -> str:
     found = language(text) if settings.languages else ""
     return "other language" if found and found not in settings.languages else ""
 
 
-def _redact(batch: list[Draft], settings: Cleaning) -> list[Draft]:
+def _redact(batch: list[Draft], settings: Prompts) -> list[Draft]:
     return [_redacted(d, settings.redact) if not d.reason else d for d in batch]
 
 
@@ -114,7 +116,7 @@ STEPS: dict[str, Step] = {
 """The order of cleaning."""
 
 
-def cleaned(rows: Sequence[Row], settings: Cleaning) -> list[Draft]:
+def cleaned(rows: Sequence[Row], settings: Prompts) -> list[Draft]:
     """A batch of rows through every step that is not skipped."""
     batch = drafts(rows, settings)
     for name, step in STEPS.items():
@@ -123,7 +125,7 @@ def cleaned(rows: Sequence[Row], settings: Cleaning) -> list[Draft]:
     return batch
 
 
-def too_long(batch: list[Draft], settings: Cleaning, count_tokens: CountTokens) -> list[Draft]:
+def too_long(batch: list[Draft], settings: Prompts, count_tokens: CountTokens) -> list[Draft]:
     """Set aside conversations of too many tokens; a token is a byte or more, so most need no counting."""
     texts = {i: "\n".join(m.content for m in d.messages) for i, d in enumerate(batch) if not d.reason}
     doubtful = {i: text for i, text in texts.items() if len(text.encode()) > settings.max_tokens}
@@ -134,10 +136,10 @@ def too_long(batch: list[Draft], settings: Cleaning, count_tokens: CountTokens) 
     ]
 
 
-def set_aside(draft: Draft, settings: Cleaning) -> SetAside:
+def set_aside(draft: Draft, settings: Prompts) -> SetAside:
     """The row's excerpt, redacted: nothing personal reaches the disk because a row was broken."""
     text = draft.messages[-1].content if draft.messages else draft.raw
     text = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False, default=str)
     text = repair.tidy(text[: 10 * EXCERPT])
-    (text,), _ = redact([text], settings.redact and KINDS)
+    (text,), _ = redact([text], settings.redact and PERSONAL)
     return SetAside(draft.reason, draft.source, text[:EXCERPT])

@@ -23,6 +23,7 @@ def report(run: Run, recipe: Recipe) -> None:
         Curve.of(evaluation["quality"] or evaluation["reward"]),
         examples(run, recipe),
         dataclasses.asdict(recipe),
+        notes=recipe.notes,
     )
     write_text(run.report, page)
 

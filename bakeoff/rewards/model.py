@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from bakeoff import losses, models, trees
-from bakeoff.config import Recipe
+from bakeoff.config import Recipe, Reward
 from bakeoff.optimizer import MasterAdamW
 from bakeoff.records import Completion, Message, Pick, Score
 
-TRAIN_TOKENS = 2048
+TRAIN_TOKENS = 1024
 """Padded tokens per forward and backward pass: more costs memory and is no faster on a CPU."""
 SCORE_TOKENS = 4096
 PICKS_PER_STEP = 8
@@ -60,9 +60,7 @@ def steps(picks: Sequence[Pick], epochs: int) -> int:
     return epochs * -(-len(picks) // PICKS_PER_STEP)
 
 
-def train(
-    scorer: RewardModel, picks: Sequence[Pick], *, learning_rate: float, epochs: int, error_rate: float, seed: int
-) -> Iterator[dict[str, float]]:
+def train(scorer: RewardModel, picks: Sequence[Pick], settings: Reward, *, seed: int) -> Iterator[dict[str, float]]:
     """Train on picks in place, yielding metrics after every step.
 
     The likelihood of a pick is Luce's choice over the group, with a share `error_rate` of slips:
@@ -73,14 +71,16 @@ def train(
     with torch.no_grad():
         head.normal_(0.0, head.shape[1] ** -0.5 / 10)  # small first rewards: no pick is certain before training
     order = random.Random(seed)
-    optimizer = MasterAdamW(scorer.model.parameters(), learning_rate=learning_rate, steps=steps(picks, epochs))
+    total = steps(picks, settings.epochs)
+    models.freeze(scorer.model, settings.frozen)
+    optimizer = MasterAdamW(scorer.model.parameters(), learning_rate=settings.learning_rate, steps=total)
     scorer.model.train()
-    for _ in range(epochs):
+    for _ in range(settings.epochs):
         shuffled = order.sample(range(len(picks)), len(picks))
         for start in range(0, len(picks), PICKS_PER_STEP):
             batch = [picks[i] for i in shuffled[start : start + PICKS_PER_STEP]]
-            packed = [scorer.tree(i, p.messages, p.completions) for i, p in enumerate(batch)]
-            loss, right = _accumulate(scorer, batch, packed, error_rate)
+            packed = [scorer.tree(i, p.messages, _unique(p)) for i, p in enumerate(batch)]
+            loss, right = _accumulate(scorer, batch, packed, settings.error_rate)
             yield {
                 "loss": loss / len(batch),
                 "accuracy": right / len(batch),
@@ -97,15 +97,25 @@ def _accumulate(
     """Add the gradient of the mean loss of `picks`; returns the summed loss and how many picks came out on top."""
     loss_sum, right = 0.0, 0
     for batch in trees.batches(packed, max(TRAIN_TOKENS, *map(len, packed))):  # a group stays whole
-        rewards = trees.rewards(scorer.model, trees.pack(batch, scorer.model))
+        rewards = trees.rewards(scorer.model, trees.pack(batch, scorer.model), through_prompt=False)
         groups: list[Tensor] = list(rewards.split([len(t.branches) for t in batch]))
-        loss = torch.stack(
-            [
-                losses.luce(g[None], torch.tensor([picks[t.key].pick]), error_rate)
-                for g, t in zip(groups, batch, strict=True)
-            ]
-        ).sum()
+        loss = torch.stack([_loss(g, picks[t.key], error_rate) for g, t in zip(groups, batch, strict=True)]).sum()
         (loss / len(picks)).backward()
         loss_sum += float(loss.detach())
-        right += sum(int(g.argmax()) == picks[t.key].pick for g, t in zip(groups, batch, strict=True))
+        right += sum(_chosen(g, picks[t.key]) for g, t in zip(groups, batch, strict=True))
     return loss_sum, right
+
+
+def _unique(pick: Pick) -> list[str]:
+    """The different texts of a group: each is read once."""
+    return list(dict.fromkeys(pick.completions))
+
+
+def _loss(reward_U: Tensor, pick: Pick, error_rate: float) -> Tensor:
+    texts = _unique(pick)
+    reward_K = reward_U[[texts.index(c) for c in pick.completions]]
+    return losses.luce(reward_K[None], torch.tensor([pick.pick], device=reward_U.device), error_rate)
+
+
+def _chosen(reward_U: Tensor, pick: Pick) -> bool:
+    return _unique(pick)[int(reward_U.argmax())] == pick.completions[pick.pick]

@@ -1,0 +1,100 @@
+"""The rules of the house that a test can hold: imports point down the list, files and functions stay small."""
+
+import ast
+import dataclasses
+import re
+import typing
+from pathlib import Path
+
+import pytest
+
+from bakeoff import config
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "bakeoff"
+ORDER = (
+    ("errors",),
+    ("records",),
+    ("config",),
+    ("run",),
+    ("losses", "bestofn", "stats", "optimizer"),
+    ("models",),
+    ("trees",),
+    ("engines",),
+    ("rewards",),
+    ("gold",),
+    ("ingest", "sample", "train_reward", "score", "bake", "evaluate", "summary"),
+    ("pipeline",),
+    ("report",),
+    ("cli",),
+    ("__main__", "__init__"),
+)
+"""Files and folders of the package from the bottom up: each imports only from lines above its own, or itself."""
+LINES, PACKAGE_LINES, FUNCTION_LINES = 320, 6500, 60
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def level(part):
+    return next(i for i, parts in enumerate(ORDER) if part in parts)
+
+
+def imported(path):
+    """The files or folders directly under the package that a module imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bakeoff"):
+            parts = node.module.split(".")
+            yield from parts[1:2] or (alias.name for alias in node.names if (PACKAGE / f"{alias.name}.py").exists())
+        elif isinstance(node, ast.Import):
+            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("bakeoff."))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for other in set(imported(path)) - {part}:
+        if part != "cli" and part != "__main__":  # these import what a command needs, when it runs
+            assert level(other) < level(part), f"{part} imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_and_functions_are_small(path):
+    text = path.read_text()
+    assert text.count("\n") <= LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < FUNCTION_LINES, f"{node.name} is too long"
+
+
+def test_the_package_is_small_and_well_named():
+    assert sum(p.read_text().count("\n") for p in FILES) <= PACKAGE_LINES
+    assert not {p.stem for p in FILES} & {
+        "utils",
+        "util",
+        "common",
+        "helpers",
+        "base",
+        "legacy",
+        "experimental",
+        "misc",
+    }
+
+
+def sections(section=config.Recipe, name="Recipe"):
+    yield name, section
+    for field, hint in typing.get_type_hints(section).items():
+        if dataclasses.is_dataclass(hint):
+            yield from sections(hint, field)
+
+
+SETTINGS = [(name, f.name) for name, s in sections() for f in dataclasses.fields(s) if f.name not in dict(sections())]
+
+
+@pytest.mark.parametrize("section, setting", SETTINGS)
+def test_every_setting_is_documented_and_read(section, setting):
+    cls = dict(sections())[section]
+    source = (PACKAGE / "config.py").read_text()
+    body = source[source.index(f"class {cls.__name__}:") :].split("\n@dataclass")[0]
+    documented = re.search(rf'^    {setting}: .*\n    """', body, re.MULTILINE)
+    assert documented, f"{section}.{setting} has no docstring"
+    others = "".join(p.read_text() for p in FILES if p.name != "config.py")
+    assert re.search(rf"\.{setting}\b", others), f"{section}.{setting} is read by nothing"
