@@ -25,7 +25,11 @@ STAGES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it went well, 2 after a one-line error that the user can mend, 130 after Ctrl-C."""
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if any("=" not in argument or argument.startswith("-") for argument in rest):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    parsed.overrides += rest  # those that stand behind an option
     try:
         parsed.command(parsed)
     except UserError as error:

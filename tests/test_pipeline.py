@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,16 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(recipe, tmp_path, tiny_llam
 def test_a_stage_says_what_must_come_first(recipe, tmp_path, capsys):
     assert main(["bake", str(recipe), "--out", str(tmp_path / "run")]) == 2
     assert "first run: bakeoff prompts" in capsys.readouterr().err
+
+
+def test_settings_may_stand_before_and_behind_options(recipe, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["prompts", str(recipe), "seed=3", "--out", str(out), "prompts.heldout=0.5", "bake.epochs=1"]) == 0
+    made = tomllib.loads(Run(out).config.read_text())
+    assert (made["seed"], made["prompts"]["heldout"], made["bake"]["epochs"]) == (3, 0.5, 1)
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", str(recipe), "--out", str(out), "--sed=4"])
+    assert stopped.value.code == 2 and "--sed=4" in capsys.readouterr().err
 
 
 def test_help_is_quick_because_it_does_not_import_torch():
