@@ -69,9 +69,9 @@ class Reward:
     """JSONL files of picks: `prompt` or `messages`, `completions`, `pick` (index of the preferred one)."""
     base: str = ""
     """Model the reward model starts from; empty: the policy's own weights."""
-    learning_rate: float = 3e-5
+    learning_rate: float = 1e-4
     """The highest, after a warm-up over a tenth of the steps; a cosine brings it down to a tenth."""
-    epochs: int = 2
+    epochs: int = 1
     """Passes over the picks."""
     frozen: float = 0.5
     """Share of the layers, from the lowest, that stay as they are: faster, less memory, and no worse on few picks."""
@@ -87,13 +87,13 @@ class Bake:
 
     method: str = "distil"
     """`distil`: fine-tune on each group's best completion (RAFT, arXiv:2304.06767)."""
-    learning_rate: float = 3e-5
+    learning_rate: float = 1e-4
     """The highest, as in `reward.learning_rate`."""
-    epochs: int = 2
+    epochs: int = 1
     """Passes over the training prompts."""
     batch_size: int = 16
     """Prompts per optimizer step."""
-    frozen: float = 0.0
+    frozen: float = 0.5
     """Share of the layers, from the lowest, that stay as they are."""
 
 

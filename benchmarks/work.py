@@ -1,0 +1,97 @@
+"""The work that speed is measured on, and how a rate is measured: real prompts, a fixed number of tokens, medians."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from bakeoff import models
+from bakeoff.records import Message, Prompt, prompt_id
+
+FILINGS = Path(__file__).resolve().parents[1] / "examples" / "filings"
+MODEL = "smollm2-135m"
+CHAT = (
+    "Write a short poem about the sea in autumn.",
+    "What is the capital of Australia, and why is it not Sydney?",
+    "Explain to a child how rain is made.",
+    "Give me three tips for a job interview.",
+    "Translate 'good morning, how are you?' into French.",
+    "What is the difference between a list and a tuple in Python?",
+    "Suggest a name for a bakery that sells rye bread.",
+    "How long should I boil an egg?",
+    "Summarise the plot of Romeo and Juliet in two sentences.",
+    "Why do cats purr?",
+    "Write an e-mail that declines an invitation politely.",
+    "What is 17 times 23? Show how you get there.",
+    "Name five rivers in Europe.",
+    "What should I pack for a week in the mountains?",
+    "Who invented the telephone?",
+    "Describe the taste of a lemon without the word sour.",
+)
+
+
+def chat_prompts() -> list[Prompt]:
+    """Work (a): 16 short prompts."""
+    return [_prompt(text) for text in CHAT]
+
+
+def document_prompts(count: int = 8, tokens: int = 1000) -> list[Prompt]:
+    """Work (b): excerpts of synthetic filings up to about so many tokens, and one question."""
+    return [_prompt(_document(random.Random(seed), tokens)) for seed in range(count)]
+
+
+def _document(rng: random.Random, tokens: int) -> str:
+    sys.path.insert(0, str(FILINGS))
+    from companies import companies
+    from excerpts import excerpt
+    from questions import ask
+
+    parts, tokenizer = [], models.load_tokenizer(MODEL)
+    names = rng.sample(companies(7), 60)
+    while len(tokenizer("\n\n".join(p.text for p in parts)).input_ids) < tokens - 60:
+        parts.append(excerpt(rng, names[len(parts)]))
+    source = rng.choice(parts)
+    return "\n\n".join(p.text for p in parts) + "\n\n" + ask(rng, rng.choice(source.facts), source.company)
+
+
+def _prompt(text: str) -> Prompt:
+    messages = [Message("user", text)]
+    return Prompt(prompt_id(messages), messages, "benchmark", 1, "train")
+
+
+def seconds(*sides: Callable[[], object], repeats: int = 3) -> list[float]:
+    """The median seconds of each side, run in turns so that a busy moment hits all, after one unmeasured turn."""
+    taken: list[list[float]] = [[] for _ in sides]
+    for turn in range(repeats + 1):
+        for side, times in zip(sides, taken, strict=True):
+            start = time.perf_counter()
+            side()
+            if turn:
+                times.append(time.perf_counter() - start)
+    return [statistics.median(times) for times in taken]
+
+
+def product_rate(size: int = 2048) -> float:
+    """Floating-point operations per second of a bfloat16 matrix product, the best of several."""
+    a, b = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
+    times = []
+    for _ in range(12):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times)
+
+
+def table(title: str, head: list[str], rows: list[list[object]]) -> None:
+    """Print a table with aligned columns under its title."""
+    cells = [head, *([f"{c:,.1f}" if isinstance(c, float) else str(c) for c in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    print(f"\n{title}")
+    for row in cells:
+        print("  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))
