@@ -113,8 +113,13 @@ def _padding(tokenizer: Any, vocab_size: int) -> int:
     return next(c for c in candidates if c is not None and c not in ends)
 
 
+def folder(name: str) -> Path | str:
+    """Where a model is: an alias's converted copy, or the folder or hub id that was named."""
+    return _alias_folder(name) if name in ALIASES else name
+
+
 def _loaded(auto: Any, name: str, **settings: Any) -> Any:
-    path = _alias_folder(name) if name in ALIASES else name
+    path = folder(name)
     if Path(path).is_dir() and not (Path(path) / "config.json").exists():
         raise UserError(f"model {name!r}: the folder has no config.json; give a saved transformers model")
     try:

@@ -115,7 +115,7 @@ def peer(name: str, python: Path, task: str, prompts: Sequence[Prompt], tokenize
     """A peer's own script in its own environment, told the prompts as token ids; `seconds` holds its last time."""
     _, sampling = TASKS[task]
     job = {
-        "model": str(models._alias_folder(work.MODEL)),
+        "model": str(models.folder(work.MODEL)),
         "prompts": [models.render(tokenizer, p.messages) for p in prompts],
         "sampling": dataclasses.asdict(sampling),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import statistics
 import sys
@@ -44,6 +45,12 @@ def chat_prompts() -> list[Prompt]:
 def document_prompts(count: int = 8, tokens: int = 1000) -> list[Prompt]:
     """Work (b): excerpts of synthetic filings up to about so many tokens, and one question."""
     return [_prompt(_document(random.Random(seed), tokens)) for seed in range(count)]
+
+
+def filings_prompts(count: int) -> list[Prompt]:
+    """The first prompts of the demo's picks."""
+    lines = (FILINGS / "picks.jsonl").read_text(encoding="utf-8").splitlines()
+    return [_prompt(json.loads(line)["prompt"]) for line in lines[:count]]
 
 
 def _document(rng: random.Random, tokens: int) -> str:

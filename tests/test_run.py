@@ -2,7 +2,8 @@ import pytest
 
 from bakeoff.config import Recipe, Sample
 from bakeoff.errors import UserError
-from bakeoff.run import open_run, peak_memory_mb
+from bakeoff.records import Score, atomic
+from bakeoff.run import GROUPS_PER_PART, open_run, peak_memory_mb, table_in_parts
 
 
 def test_the_same_settings_go_on_and_others_are_listed(tmp_path):
@@ -24,3 +25,36 @@ def test_times_of_broken_off_stages_are_kept(tmp_path):
     assert [line["stage"] for line in lines] == ["bake"] * 3
     assert sum("seconds" in line for line in lines) == 2
     assert lines[-1]["peak_memory_mb"] == pytest.approx(peak_memory_mb(), rel=0.5)
+
+
+def test_what_a_killed_process_was_writing_is_swept(tmp_path):
+    run = open_run(tmp_path / "run", Recipe())
+    (run.folder / "parts").mkdir()
+    (run.folder / ".policy.tmp").mkdir()
+    (run.folder / ".policy.tmp" / "model.safetensors").write_text("half")
+    with atomic(run.part("scores", 0)) as beside:
+        beside.write_text("half")
+        open_run(run.folder, Recipe())
+        assert not beside.exists()
+        beside.write_text("whole")
+    assert not (run.folder / ".policy.tmp").exists() and run.part("scores", 0).exists()
+
+
+def test_a_table_in_parts_goes_on_after_the_parts_that_are_there(tmp_path):
+    run, asked = open_run(tmp_path / "run", Recipe()), []
+
+    def make(chunk, done):
+        asked.append(len(chunk))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        for number in chunk:
+            done()
+            yield Score(f"c{number}", f"p{number}", "test", number / 2)
+
+    groups = range(2 * GROUPS_PER_PART + 3)
+    with pytest.raises(KeyboardInterrupt):
+        table_in_parts(run, "scores", Score, groups, make)
+    rows = table_in_parts(run, "scores", Score, groups, make)
+    assert [row.reward for row in rows] == [number / 2 for number in groups]
+    assert asked == [GROUPS_PER_PART, GROUPS_PER_PART, GROUPS_PER_PART, 3]
+    assert table_in_parts(run, "scores", Score, groups, make) == rows and len(asked) == 4
