@@ -8,93 +8,143 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tqdm import tqdm
+import numpy as np
+import torch
+from torch import Tensor
 
 from bakeoff import models, trees
 from bakeoff.config import Bake, Recipe
 from bakeoff.errors import UserError
-from bakeoff.optimizer import MasterAdamW
+from bakeoff.methods import METHODS, Group
+from bakeoff.optimizer import MasterAdamW, follow
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, write_json
 
 TRAIN_TOKENS = 1024
-"""Padded tokens per forward and backward pass."""
+"""Padded tokens per forward and backward pass: more costs memory and is no faster on a CPU."""
 
 
 def bake(run: Run, recipe: Recipe) -> None:
-    """Train the policy on the best completion of each group; writes `policy/` and what was trained on."""
+    """Train the policy on its rewarded groups by the recipe's method; writes `policy/` and what was trained on."""
     prompts = {p.id: p for p in read_table(run.table("prompts"), Prompt)}
-    chosen, counts = best(read_table(run.table("completions"), Completion), read_table(run.table("scores"), Score))
-    if not chosen:
+    groups, counts = teaching(
+        read_table(run.table("completions"), Completion), read_table(run.table("scores"), Score), recipe
+    )
+    if not groups:
         raise UserError(f"{run.folder}: no group has a finished best completion ({dict(counts)}); nothing to bake")
-    model, tokenizer = models.load_policy(recipe.model, recipe)
-    examples = [
-        trees.Tree(i, models.render(tokenizer, prompts[c.prompt_id].messages), [c.tokens]) for i, c in enumerate(chosen)
-    ]
-    metrics = METHODS[recipe.bake.method](model, examples, recipe.bake, seed=recipe.seed)
-    tokens = 0
-    for step, values in enumerate(tqdm(metrics, desc="bake", total=steps(examples, recipe.bake), unit="step")):
-        run.log("bake", step=step, **values)
-        tokens += int(values["tokens"])
-    models.save(model, tokenizer, run.policy)
-    write_json(run.details("bake"), {"groups": dict(counts), "trained_tokens": tokens})
+    if not run.policy.exists():
+        model, tokenizer = models.load_policy(recipe.model, recipe)
+        rendered = [models.render(tokenizer, prompts[g.prompt_id].messages) for g in groups]
+        models.freeze(model, recipe.bake.frozen)
+        training = Training(model, groups, rendered, recipe)
+        follow(run, "bake", training.optimizer, training.steps())
+        models.save(model, tokenizer, run.policy)
+        run.checkpoint("bake").unlink(missing_ok=True)
+    tokens = sum(line["tokens"] for line in run.steps("bake"))
+    write_json(run.details("bake"), {"groups": dict(counts), "trained_tokens": round(tokens)})
 
 
-def best(completions: Sequence[Completion], scores: Sequence[Score]) -> tuple[list[Completion], Counter[str]]:
-    """The finished completion with the highest reward of each group (the first of equals), and a count of outcomes.
+def teaching(
+    completions: Sequence[Completion], scores: Sequence[Score], recipe: Recipe
+) -> tuple[list[Group], Counter[str]]:
+    """The groups that teach something, and a count of outcomes.
 
-    A group without spread (one reward for all) teaches nothing about preference and is dropped; so is one whose
-    completions were all cut short or have no reward.
+    A group without spread (one reward for all) says nothing about preference and is dropped; so is one in which no
+    completion ended by itself, and one in which the method finds nothing to train on.
     """
     reward = {s.completion_id: s.reward for s in scores}
-    chosen, counts = [], Counter[str]()
-    for _, group in itertools.groupby(completions, lambda c: c.prompt_id):
-        rewarded = [(c, reward[c.id]) for c in group if reward[c.id] is not None]
-        finished = [(c, r) for c, r in rewarded if c.finish == "stop"]
-        if not finished:
+    method, kept, counts = METHODS[recipe.bake.method], [], Counter[str]()
+    for key, drawn in itertools.groupby(completions, lambda c: c.prompt_id):
+        group = group_of(key, [(c, r) for c in drawn if (r := reward[c.id]) is not None])
+        if not group.finished_M.any():
             counts["unfinished"] += 1
-        elif len({r for _, r in rewarded}) == 1:
+        elif len(set(group.reward_M.tolist())) == 1 or not method.select(group, *_size(recipe)):
             counts["no_spread"] += 1
         else:
             counts["trained"] += 1
-            chosen.append(max(finished, key=lambda pair: pair[1])[0])  # type: ignore[arg-type, return-value]
-    return chosen, counts
+            kept.append(group)
+    return kept, counts
 
 
-def steps(examples: Sequence[trees.Tree], settings: Bake) -> int:
-    """How many optimizer steps `distil` takes."""
-    return settings.epochs * -(-len(examples) // settings.batch_size)
+def group_of(prompt_id: str, rewarded: Sequence[tuple[Completion, float]]) -> Group:
+    """A group's different completions (by their tokens) in the order of their first draw."""
+    counts = Counter(tuple(c.tokens) for c, _ in rewarded)
+    first: dict[tuple[int, ...], tuple[Completion, float]] = {}
+    for completion, reward in rewarded:
+        first.setdefault(tuple(completion.tokens), (completion, reward))
+    return Group(
+        prompt_id,
+        [list(tokens) for tokens in first],
+        np.array([reward for _, reward in first.values()]),
+        np.array([counts[tokens] for tokens in first], dtype=int),
+        np.array([c.finish == "stop" for c, _ in first.values()], dtype=bool),
+    )
 
 
-def distil(model: Any, examples: Sequence[trees.Tree], settings: Bake, *, seed: int) -> Iterator[dict[str, float]]:
-    """Fine-tune the model in place on one completion per prompt, yielding metrics after every step.
+def _size(recipe: Recipe) -> tuple[float, int]:
+    """(the N to move towards, the most completions of a group to train on)."""
+    return recipe.bake.n or recipe.sample.group_size, recipe.bake.completions
 
-    The loss is the mean negative log-likelihood of a batch's completion tokens (RAFT, Dong et al., arXiv:2304.06767).
+
+class Training:
+    """A policy being trained in place on groups; each step is a batch of prompts. Dropout is off.
+
+    The gradient of a group is that of its method's loss; a batch's is their mean, by groups or by trained tokens.
     """
-    order = random.Random(seed)
-    models.freeze(model, settings.frozen)
-    optimizer = MasterAdamW(model.parameters(), learning_rate=settings.learning_rate, steps=steps(examples, settings))
-    model.train()
-    for _ in range(settings.epochs):
-        shuffled = order.sample(list(examples), len(examples))
-        for start in range(0, len(shuffled), settings.batch_size):
-            batch = shuffled[start : start + settings.batch_size]
-            total = sum(len(t.branches[0]) for t in batch)
-            loss = _accumulate(model, batch, total)
-            yield {"loss": loss, "grad_norm": optimizer.step(), "tokens": float(sum(map(len, batch)))}
-    model.eval()
-    optimizer.close()
 
+    def __init__(self, model: Any, groups: Sequence[Group], prompts: Sequence[list[int]], recipe: Recipe):
+        self.model, self.groups, self.seed = model, groups, recipe.seed
+        self.settings: Bake = recipe.bake
+        self.method, (self.n, most) = METHODS[recipe.bake.method], _size(recipe)
+        self.selected = [self.method.select(g, self.n, most) for g in groups]
+        self.trees = [
+            trees.Tree(i, prompt, [g.tokens[j] for j in chosen])
+            for i, (prompt, g, chosen) in enumerate(zip(prompts, groups, self.selected, strict=True))
+        ]
+        total = self.settings.epochs * -(-len(groups) // self.settings.batch_size)
+        self.optimizer = MasterAdamW(model.parameters(), learning_rate=self.settings.learning_rate, steps=total)
+        self.ref_logps = self._reference() if self.method.reference else {}
 
-def _accumulate(model: Any, batch: Sequence[trees.Tree], total: int) -> float:
-    """Add the gradient of the batch's mean token loss; returns that loss."""
-    summed = 0.0
-    for part in trees.batches(batch, TRAIN_TOKENS):
-        logps, _ = trees.token_logps(model, trees.pack(part, model), through_prompt=False)
-        loss = -logps.sum() / total
-        loss.backward()
-        summed += float(loss.detach())
-    return summed
+    def steps(self) -> Iterator[dict[str, float]]:
+        """Take the steps that are left, yielding metrics after each."""
+        for batch in itertools.islice(self._batches(), self.optimizer.taken, None):
+            loss = self._accumulate(batch)
+            yield {"loss": loss, "grad_norm": self.optimizer.step(), "tokens": float(sum(map(len, batch)))}
+        self.optimizer.close()
 
+    def _batches(self) -> Iterator[list[trees.Tree]]:
+        order = random.Random(self.seed)
+        for _ in range(self.settings.epochs):
+            shuffled = order.sample(self.trees, len(self.trees))
+            for start in range(0, len(shuffled), self.settings.batch_size):
+                yield shuffled[start : start + self.settings.batch_size]
 
-METHODS = {"distil": distil}
+    def _accumulate(self, batch: Sequence[trees.Tree]) -> float:
+        """Add the gradient of the batch's loss; returns that loss."""
+        tokens = sum(len(b) for t in batch for b in t.branches)
+        total, summed = tokens if self.method.per_token else len(batch), 0.0
+        for part in trees.batches(batch, max(TRAIN_TOKENS, *map(len, batch))):  # a group stays whole
+            logps = self._group_logps(part)
+            loss = torch.stack([self._loss(t.key, logp_S) for t, logp_S in zip(part, logps, strict=True)]).sum()
+            (loss / total).backward()
+            summed += float(loss.detach()) / total
+        return summed
+
+    def _loss(self, key: int, logp_S: Tensor) -> Tensor:
+        ref_logp_S = self.ref_logps.get(key, torch.zeros_like(logp_S))
+        return self.method.loss(logp_S, ref_logp_S, self.groups[key], self.selected[key], self.n)
+
+    def _group_logps(self, part: Sequence[trees.Tree]) -> list[Tensor]:
+        """The log-probabilities [S] of each tree's branches, summed over their tokens."""
+        logps, branch = trees.token_logps(self.model, trees.pack(part, self.model), through_prompt=False)
+        counts = [len(t.branches) for t in part]
+        summed = torch.zeros(sum(counts), device=logps.device).index_add(0, branch, logps)
+        return list(summed.split(counts))
+
+    @torch.no_grad()
+    def _reference(self) -> dict[int, Tensor]:
+        """The log-probabilities of all selected completions under the policy before its first step."""
+        found: dict[int, Tensor] = {}
+        for part in trees.batches(self.trees, max(4 * TRAIN_TOKENS, *map(len, self.trees))):
+            found |= {t.key: logp_S for t, logp_S in zip(part, self._group_logps(part), strict=True)}
+        return found

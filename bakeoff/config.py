@@ -86,7 +86,12 @@ class Bake:
     """The training that moves best-of-N into the first answer."""
 
     method: str = "distil"
-    """`distil`: fine-tune on each group's best completion (RAFT, arXiv:2304.06767)."""
+    """`distil`: fine-tune on each group's best (RAFT, arXiv:2304.06767); `regress`: fit log-ratios of good and
+    bad ones to their quantiles (QRPO, 2507.08068); `dpo` (2305.18290), `ipo` (2310.12036): best against bad."""
+    n: int = 0
+    """The dial: best of how many draws to move towards; 0 is `sample.group_size`."""
+    completions: int = 8
+    """At most this many different completions of a group are trained on, where the method takes several."""
     learning_rate: float = 1e-4
     """The highest, as in `reward.learning_rate`."""
     epochs: int = 1

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from tqdm import tqdm
+
+from bakeoff.records import atomic
+from bakeoff.run import Run
+
+CHECKPOINT_SECONDS = 60.0
+"""A killed training loses at most about so much."""
 
 
 class MasterAdamW:
@@ -39,10 +50,46 @@ class MasterAdamW:
         self.taken += 1
         return float(norm)
 
+    def save(self, path: Path) -> None:
+        """Write the masters, the optimizer's state and the place in the schedule, atomically."""
+        state = {f"master.{i}": m for i, m in enumerate(self.masters)}
+        for i, master in enumerate(self.masters):
+            state |= {f"{name}.{i}": value for name, value in self.adamw.state[master].items()}
+        with atomic(path) as beside:
+            save_file(state, beside, {"taken": str(self.taken)})
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        """Go on where `save` was called: from here on every step is the same, bit for bit."""
+        with safe_open(path, framework="pt", device=str(self.masters[0].device)) as state:
+            self.taken = int(state.metadata()["taken"])
+            for i, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
+                master.copy_(state.get_tensor(f"master.{i}"))
+                parameter.copy_(master)
+                names = ("step", "exp_avg", "exp_avg_sq")
+                self.adamw.state[master] = {name: state.get_tensor(f"{name}.{i}") for name in names}
+
     def close(self) -> None:
         """Take the hooks off the model's parameters."""
         for hook in self.hooks:
             hook.remove()
+
+
+def follow(run: Run, stage: str, optimizer: MasterAdamW, steps: Iterator[dict[str, float]]) -> None:
+    """Take the steps that are left, log each, and leave a checkpoint now and then for a process that goes on.
+
+    `steps` begins at `optimizer.taken` when it is first asked.
+    """
+    checkpoint, saved = run.checkpoint(stage), time.monotonic()
+    if checkpoint.exists():
+        optimizer.load(checkpoint)
+    with tqdm(desc=stage, total=optimizer.steps, initial=optimizer.taken, unit="step") as bar:
+        for values in steps:
+            run.log(stage, step=optimizer.taken - 1, **values)
+            bar.update()
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                optimizer.save(checkpoint)
+                saved = time.monotonic()
 
 
 def _collect(parameter: Tensor, master: Tensor) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bakeoff import ingest
-from bakeoff.bake import METHODS, bake
+from bakeoff.bake import bake
 from bakeoff.config import Recipe
 from bakeoff.errors import UserError
 from bakeoff.evaluate import evaluate
 from bakeoff.gold import sealed
 from bakeoff.ingest.stage import prompts
+from bakeoff.methods import METHODS
 from bakeoff.rewards.picks import read_picks
 from bakeoff.run import Run
 from bakeoff.sample import sample

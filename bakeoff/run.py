@@ -45,6 +45,10 @@ class Run:
         """Part of a table whose stage is under way; gone when the table is whole."""
         return self.folder / "parts" / f"{name}-{number:05d}.parquet"
 
+    def checkpoint(self, stage: str) -> Path:
+        """The state of a training that is under way; gone when its model is saved."""
+        return self.folder / f"{stage}.safetensors"
+
     def details(self, name: str) -> Path:
         """Figures of a stage that the report quotes."""
         return self.folder / f"{name}.json"
@@ -63,6 +67,12 @@ class Run:
                 with contextlib.suppress(json.JSONDecodeError):
                     lines.append(json.loads(line))
         return lines
+
+    def steps(self, stage: str) -> list[dict]:
+        """The logged steps of a training, each once, as last taken."""
+        return list(
+            {line["step"]: line for line in self.logged() if line["stage"] == stage and "step" in line}.values()
+        )
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:

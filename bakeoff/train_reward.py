@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tqdm import tqdm
-
 from bakeoff import models
 from bakeoff.config import Recipe
 from bakeoff.errors import UserError
+from bakeoff.optimizer import follow
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards import picks as people
 from bakeoff.run import Run, write_json
@@ -23,21 +22,17 @@ def train_reward(run: Run, recipe: Recipe) -> None:
     scorer = reward_model.load(run.reward_model, recipe)
     rewards = scorer.rewards([(pick.messages, pick.completions) for pick in heldout])
     figures = people.agreement(heldout, rewards, seed=recipe.seed)
-    tokens = {
-        line["step"]: int(line["tokens"]) for line in run.logged() if line["stage"] == "reward" and "step" in line
-    }
+    tokens = sum(int(line["tokens"]) for line in run.steps("reward"))
     write_json(
         run.details("reward_model"),
         {name: value.as_dict() for name, value in figures.items()}
-        | {"picks": {"train": len(training), "heldout": len(heldout)}, "trained_tokens": sum(tokens.values())},
+        | {"picks": {"train": len(training), "heldout": len(heldout)}, "trained_tokens": tokens},
     )
 
 
 def _train(run: Run, recipe: Recipe, picks: list[people.Pick]) -> None:
-    settings = recipe.reward
-    scorer = reward_model.load(settings.base or recipe.model, recipe)
-    metrics = reward_model.train(scorer, picks, settings, seed=recipe.seed)
-    total = reward_model.steps(picks, settings.epochs)
-    for step, values in enumerate(tqdm(metrics, desc="reward model", total=total, unit="step")):
-        run.log("reward", step=step, **values)
+    scorer = reward_model.load(recipe.reward.base or recipe.model, recipe)
+    training = reward_model.Training(scorer, picks, recipe.reward, seed=recipe.seed)
+    follow(run, "reward", training.optimizer, training.steps())
     models.save(scorer.model, scorer.tokenizer, run.reward_model)
+    run.checkpoint("reward").unlink(missing_ok=True)

@@ -18,6 +18,7 @@ ORDER = (
     ("config",),
     ("run",),
     ("losses", "bestofn", "stats", "optimizer"),
+    ("methods",),
     ("models",),
     ("trees",),
     ("engines",),

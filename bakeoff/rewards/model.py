@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,40 +56,41 @@ def load(name: str | Path, recipe: Recipe | None = None) -> RewardModel:
     return RewardModel(*models.load_reward_model(str(name), recipe))
 
 
-def steps(picks: Sequence[Pick], epochs: int) -> int:
-    """How many optimizer steps `train` takes."""
-    return epochs * -(-len(picks) // PICKS_PER_STEP)
-
-
-def train(scorer: RewardModel, picks: Sequence[Pick], settings: Reward, *, seed: int) -> Iterator[dict[str, float]]:
-    """Train on picks in place, yielding metrics after every step.
+class Training:
+    """A reward model being trained in place on picks, `PICKS_PER_STEP` a step. Dropout is off.
 
     The likelihood of a pick is Luce's choice over the group, with a share `error_rate` of slips:
     (1 - e) softmax(reward)_pick + e / K (Luce 1959).
     """
-    torch.manual_seed(seed)
-    head = scorer.model.score.weight
-    with torch.no_grad():
-        head.normal_(0.0, head.shape[1] ** -0.5 / 10)  # small first rewards: no pick is certain before training
-    order = random.Random(seed)
-    total = steps(picks, settings.epochs)
-    models.freeze(scorer.model, settings.frozen)
-    optimizer = MasterAdamW(scorer.model.parameters(), learning_rate=settings.learning_rate, steps=total)
-    scorer.model.train()
-    for _ in range(settings.epochs):
-        shuffled = order.sample(range(len(picks)), len(picks))
-        for start in range(0, len(picks), PICKS_PER_STEP):
-            batch = [picks[i] for i in shuffled[start : start + PICKS_PER_STEP]]
-            packed = [scorer.tree(i, p.messages, _unique(p)) for i, p in enumerate(batch)]
-            loss, right = _accumulate(scorer, batch, packed, settings.error_rate)
+
+    def __init__(self, scorer: RewardModel, picks: Sequence[Pick], settings: Reward, *, seed: int):
+        self.scorer, self.picks, self.settings, self.seed = scorer, picks, settings, seed
+        head = scorer.model.score.weight
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():  # small first rewards: no pick is certain before training
+            head.copy_(torch.randn(head.shape, generator=generator) * head.shape[1] ** -0.5 / 10)
+        models.freeze(scorer.model, settings.frozen)
+        total = settings.epochs * -(-len(picks) // PICKS_PER_STEP)
+        self.optimizer = MasterAdamW(scorer.model.parameters(), learning_rate=settings.learning_rate, steps=total)
+
+    def steps(self) -> Iterator[dict[str, float]]:
+        """Take the steps that are left, yielding metrics after each."""
+        for batch in itertools.islice(self._batches(), self.optimizer.taken, None):
+            packed = [self.scorer.tree(i, p.messages, _unique(p)) for i, p in enumerate(batch)]
+            loss, right = _accumulate(self.scorer, batch, packed, self.settings.error_rate)
             yield {
                 "loss": loss / len(batch),
                 "accuracy": right / len(batch),
-                "grad_norm": optimizer.step(),
+                "grad_norm": self.optimizer.step(),
                 "tokens": float(sum(map(len, packed))),
             }
-    scorer.model.eval()
-    optimizer.close()
+        self.optimizer.close()
+
+    def _batches(self) -> Iterator[list[Pick]]:
+        order = random.Random(self.seed)
+        for _ in range(self.settings.epochs):
+            shuffled = order.sample(self.picks, len(self.picks))
+            yield from (shuffled[i : i + PICKS_PER_STEP] for i in range(0, len(shuffled), PICKS_PER_STEP))
 
 
 def _accumulate(

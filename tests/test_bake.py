@@ -1,0 +1,92 @@
+"""Baking on a tiny model: it learns what the reward prefers, and goes on bit for bit where it was stopped."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from bakeoff import models, optimizer, trees
+from bakeoff.bake import Training, group_of, teaching
+from bakeoff.config import Bake, Recipe, Sample
+from bakeoff.methods import METHODS, Group
+from bakeoff.optimizer import follow
+from bakeoff.records import Completion, Score
+from bakeoff.run import open_run
+
+PROMPTS = [[5, 6, 7 + i] for i in range(6)]
+GOOD, BAD = [40, 41, 42], [50, 51]
+
+
+def groups():
+    ok = np.array([True, True, True])
+    return [Group(f"p{i}", [BAD, GOOD, [60]], np.array([0.0, 1.0, 0.2]), np.array([3, 1, 2]), ok) for i in range(6)]
+
+
+def recipe(**settings):
+    bake = Bake(**{"batch_size": 2, "epochs": 2, "learning_rate": 3e-3, "frozen": 0.0} | settings)
+    return Recipe(bake=bake, sample=Sample(group_size=6))
+
+
+def training(folder, **settings):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    chosen = recipe(**settings)
+    models.freeze(model, chosen.bake.frozen)
+    return Training(model, groups(), PROMPTS, chosen)
+
+
+def logps(model, branch):
+    packed = trees.pack([trees.Tree(i, prompt, [branch]) for i, prompt in enumerate(PROMPTS)], model)
+    with torch.no_grad():
+        return trees.token_logps(model, packed)[0].sum().item()
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_good_becomes_likelier_against_the_bad(tiny_llama, method):
+    work = training(tiny_llama, method=method, epochs=8)
+    before = logps(work.model, GOOD) - logps(work.model, BAD)
+    metrics = list(work.steps())
+    assert len(metrics) == 24 and metrics[-1]["loss"] < metrics[0]["loss"]
+    assert logps(work.model, GOOD) - logps(work.model, BAD) > before + 1
+
+
+@pytest.mark.parametrize("method", ["distil", "regress"])
+def test_stopped_in_the_middle_it_goes_on_bit_for_bit(tiny_llama, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(optimizer, "CHECKPOINT_SECONDS", 0.0)
+    whole, broken = training(tiny_llama, method=method), training(tiny_llama, method=method)
+    list(whole.steps())
+    run = open_run(tmp_path / "run", recipe())
+    follow(run, "bake", broken.optimizer, itertools.islice(broken.steps(), 2))
+    again = training(tiny_llama, method=method)
+    follow(run, "bake", again.optimizer, again.steps())
+    assert [line["step"] for line in run.steps("bake")] == list(range(6))
+    for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_equal_completions_are_one_counted():
+    drawn = [Completion(f"c{i}", "p", i, "", tokens, -1.0, "stop") for i, tokens in enumerate([[1], [2], [1], [1]])]
+    group = group_of("p", [(c, float(i)) for i, c in enumerate(drawn)])
+    assert group.tokens == [[1], [2]] and group.count_M.tolist() == [3, 1]
+
+
+def test_groups_that_teach_nothing_are_dropped_and_counted():
+    def drawn(key, rewards, finish="stop"):
+        rows = [Completion(f"{key}{i}", key, i, "", [i], -1.0, finish) for i in range(len(rewards))]
+        return rows, [Score(c.id, key, "test", r) for c, r in zip(rows, rewards, strict=True)]
+
+    kinds = [drawn("a", [1.0, 2.0]), drawn("b", [1.0, 1.0]), drawn("c", [1.0, 2.0], "length"), drawn("d", [None, None])]
+    completions, scores = (list(itertools.chain(*x)) for x in zip(*kinds, strict=True))
+    kept, counts = teaching(completions, scores, recipe())
+    assert [g.prompt_id for g in kept] == ["a"]
+    assert counts == {"trained": 1, "no_spread": 1, "unfinished": 2}
+
+
+def test_frozen_layers_stay_as_they_are(tiny_llama):
+    work = training(tiny_llama, frozen=0.5)
+    before = {name: p.clone() for name, p in work.model.named_parameters()}
+    list(work.steps())
+    moved = {name for name, p in work.model.named_parameters() if not torch.equal(p, before[name])}
+    assert "lm_head.weight" in moved  # not tied to the embeddings here
+    assert not any("layers.0." in name or "embed" in name for name in moved)

@@ -1,0 +1,107 @@
+"""The ways to bake, on groups small enough to check by hand and policies small enough to know where they must end."""
+
+import numpy as np
+import pytest
+import torch
+
+from bakeoff import bestofn
+from bakeoff.methods import METHODS, Group, best_of_n_gap, best_weights
+
+N = 4
+
+
+def group(rewards, counts=None, finished=None):
+    size = len(rewards)
+    return Group(
+        "p",
+        [[i] for i in range(size)],
+        np.array(rewards, float),
+        np.array(counts or [1] * size),
+        np.array(finished or [True] * size),
+    )
+
+
+def trained(method, groups, reference, n=N, steps=1500, rate=0.05):
+    """A tabular policy after gradient descent on a method's loss over groups of answers 0, 1, 2..."""
+    logits = reference.clone().requires_grad_()
+    adam = torch.optim.Adam([logits], lr=rate)
+    for _ in range(steps):
+        logp, loss = logits.log_softmax(-1), 0.0
+        for g in groups:
+            selected = method.select(g, n, 99)
+            answers = torch.tensor([g.tokens[i][0] for i in selected])
+            ref = reference.log_softmax(-1)[answers]
+            loss = loss + method.loss(logp[answers], ref, g, selected, n) / len(groups)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    return logits.detach().softmax(-1)
+
+
+def test_the_weights_of_best_of_all_are_the_best_alone_and_ties_share():
+    assert best_weights(group([1, 3, 2]), 3).tolist() == [0, 1, 0]
+    assert best_weights(group([1, 3, 3]), 3).tolist() == [0, 0.5, 0.5]
+    assert best_weights(group([1, 3, 2], finished=[True, False, True]), 3).tolist() == [0, 0, 1]
+
+
+def test_the_weights_of_best_of_two_among_three_by_hand():
+    assert best_weights(group([1, 3, 2]), 2) == pytest.approx([0, 2 / 3, 1 / 3])
+    assert best_weights(group([1, 3], counts=[2, 1]), 2) == pytest.approx([1 / 3, 2 / 3])
+
+
+def test_distil_learns_best_of_n_of_the_draws():
+    g = group([0.0, 1.0, 2.0, 3.0], counts=[4, 3, 2, 1])
+    policy = trained(METHODS["distil"], [g], torch.zeros(4))
+    expected = best_weights(g, N)
+    expected[expected < 0.02] = 0
+    assert policy.numpy() == pytest.approx(expected / expected.sum(), abs=0.01)
+
+
+def test_regress_ends_at_the_tilt_by_quantiles():
+    counts = [4, 3, 2, 1]
+    reference = torch.tensor(counts, dtype=torch.float64).log()
+    g = group([0.0, 1.0, 2.0, 3.0], counts)
+    policy = trained(METHODS["regress"], [g], reference)
+    quantile = bestofn.quantiles(np.repeat(g.reward_M, counts))[[0, 4, 7, 9]]
+    expected = np.array(counts) * np.exp(quantile / bestofn.beta_for(N))
+    assert policy.numpy() == pytest.approx(expected / expected.sum(), abs=0.01)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_method_raises_what_the_reward_prefers(name):
+    reference = torch.tensor([0.3, -0.2, 0.1, 0.4])
+    policy = trained(METHODS[name], [group([0.0, 1.0, 2.0, 3.0])], reference, steps=60)
+    assert policy[3] > reference.softmax(-1)[3]
+    assert (policy * torch.arange(4)).sum() > (reference.softmax(-1) * torch.arange(4)).sum()
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_only_the_order_of_rewards_matters_but_for_where_the_mean_lies(name):
+    method = METHODS[name]
+    g, changed = group([0.1, 0.2, 0.4, 0.8]), group(np.exp([0.1, 0.2, 0.4, 0.8]).tolist())
+    selected = method.select(g, N, 99)
+    assert selected == method.select(changed, N, 99)
+    logp, ref = -torch.rand(len(selected)), -torch.rand(len(selected))
+    assert method.loss(logp, ref, g, selected, N) == method.loss(logp, ref, changed, selected, N)
+
+
+def test_what_was_cut_short_is_not_made_likelier():
+    g = group([0.0, 1.0, 2.0, 3.0], finished=[True, True, True, False])
+    assert 3 not in METHODS["distil"].select(g, N, 99) + METHODS["regress"].select(g, N, 99)
+    assert METHODS["dpo"].select(g, N, 99)[0] == 2
+
+
+def test_at_most_so_many_completions_are_trained_on_from_best_to_worst():
+    g = group(list(range(16)))
+    chosen = METHODS["regress"].select(g, N, 8)
+    assert len(chosen) == 8 and chosen[0] == 15 and chosen[-1] == 0
+    assert len(METHODS["distil"].select(g, 2, 3)) == 3
+
+
+def test_a_pair_needs_two_rewards():
+    assert METHODS["dpo"].select(group([1.0, 1.0]), N, 99) == []
+
+
+def test_the_gap_of_best_and_worst():
+    assert best_of_n_gap(2) == pytest.approx(1.0)
+    assert best_of_n_gap(8) == pytest.approx(18.15)
