@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,22 +28,43 @@ TRAIN_TOKENS = 1024
 
 def bake(run: Run, recipe: Recipe) -> None:
     """Train the policy on its rewarded groups by the recipe's method; writes `policy/` and what was trained on."""
+    _bake(run, recipe, "bake", run.policy, read_table(run.table("scores"), Score))
+
+
+def control(run: Run, recipe: Recipe) -> None:
+    """The same bake with each group's rewards dealt out at random, into `control/`: what no judgement would have given.
+
+    Training on one's own completions sharpens a policy whichever they are; only the gain beyond is the scorer's.
+    """
+    scores = read_table(run.table("scores"), Score)
+    _bake(run, recipe, "control", run.control, shuffled(scores, random.Random(f"control {recipe.seed}")))
+
+
+def shuffled(scores: Sequence[Score], rng: random.Random) -> list[Score]:
+    """The scores with the rewards of each prompt's completions, which follow each other, in random order."""
+    dealt = []
+    for _, group in itertools.groupby(scores, lambda s: s.prompt_id):
+        rows = list(group)
+        rewards = rng.sample([s.reward for s in rows], len(rows))
+        dealt += [dataclasses.replace(s, reward=reward) for s, reward in zip(rows, rewards, strict=True)]
+    return dealt
+
+
+def _bake(run: Run, recipe: Recipe, stage: str, folder: Path, scores: Sequence[Score]) -> None:
     prompts = {p.id: p for p in read_table(run.table("prompts"), Prompt)}
-    groups, counts = teaching(
-        read_table(run.table("completions"), Completion), read_table(run.table("scores"), Score), recipe
-    )
+    groups, counts = teaching(read_table(run.table("completions"), Completion), scores, recipe)
     if not groups:
         raise UserError(f"{run.folder}: no group has a finished best completion ({dict(counts)}); nothing to bake")
-    if not run.policy.exists():
+    if not folder.exists():
         model, tokenizer = models.load_policy(recipe.model, recipe)
         rendered = [models.render(tokenizer, prompts[g.prompt_id].messages) for g in groups]
         models.freeze(model, recipe.bake.frozen)
         training = Training(model, groups, rendered, recipe)
-        follow(run, "bake", training.optimizer, training.steps())
-        models.save(model, tokenizer, run.policy)
-        run.checkpoint("bake").unlink(missing_ok=True)
-    tokens = sum(line["tokens"] for line in run.steps("bake"))
-    write_json(run.details("bake"), {"groups": dict(counts), "trained_tokens": round(tokens)})
+        follow(run, stage, training.optimizer, training.steps())
+        models.save(model, tokenizer, folder)
+        run.checkpoint(stage).unlink(missing_ok=True)
+    tokens = sum(line["tokens"] for line in run.steps(stage))
+    write_json(run.details(stage), {"groups": dict(counts), "trained_tokens": round(tokens)})
 
 
 def teaching(

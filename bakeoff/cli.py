@@ -18,6 +18,7 @@ STAGES = {
     "reward": "train the reward model on testers' picks",
     "score": "reward every completion",
     "bake": "train the policy on the best of each group",
+    "control": "the same bake on rewards dealt out at random",
     "evaluate": "measure first answers on held-out prompts, before and after",
     "summary": "write summary.json",
 }
@@ -55,7 +56,7 @@ def run(parsed: argparse.Namespace) -> None:
     recipe = config.load(parsed.recipe, parsed.overrides)
     pipeline.check(recipe)
     folder = open_run(_out(parsed), recipe)
-    pipeline.run_all(folder, recipe)
+    pipeline.run_all(folder, recipe, anyway=parsed.anyway)
     if not folder.report.exists():
         write_report(folder, recipe)
     _conclude(read_json(folder.summary), folder.report, recipe.notes)
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     whole = commands.add_parser("run", help="the whole loop of a recipe; goes on where it stopped")
     whole.set_defaults(command=run)
+    whole.add_argument("--anyway", action="store_true", help="go on with a reward model that has shown nothing")
     _recipe_arguments(whole)
     page = commands.add_parser("report", help="write report.html")
     page.set_defaults(command=report)

@@ -100,6 +100,8 @@ class Bake:
     """Prompts per optimizer step."""
     frozen: float = 0.5
     """Share of the layers, from the lowest, that stay as they are."""
+    control: bool = True
+    """Also bake on rewards dealt out at random: the report then tells how much of the gain is the scorer's."""
 
 
 @dataclass(frozen=True, slots=True)

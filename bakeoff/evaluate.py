@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,10 @@ KL_TOKENS = 2048
 """Padded tokens per pass when the divergence of the two policies is measured."""
 
 
+MAIN = {"reference", "tuned"}
+"""The policies that are compared; the others are reported beside them."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Draws:
     """What one policy answered: per prompt its completions, in order, and the scorer's rewards of them."""
@@ -43,12 +47,25 @@ def evaluate(run: Run, recipe: Recipe) -> None:
     prompts = evaluation_prompts(run, recipe, answers)
     if not prompts:
         raise UserError("nothing to evaluate: no prompt was held out; raise prompts.heldout or give evaluate.gold")
-    reference = _draws(run, recipe, "reference", recipe.model, prompts, recipe.sample.group_size)
-    tuned = _draws(run, recipe, "tuned", str(run.policy), prompts, recipe.evaluate.samples)
-    kl_P = divergence(run, recipe, prompts, tuned)
-    write_json(
-        run.details("evaluation"), figures(recipe, answers, prompts, reference, tuned, kl_P) | {"leaked": leaked}
-    )
+    drawn = {
+        name: _draws(run, recipe, name, prompts, (model, settings))
+        for name, (model, settings) in _policies(run, recipe)
+    }
+    kl_P = divergence(run, recipe, prompts, drawn["tuned"])
+    write_json(run.details("evaluation"), figures(recipe, answers, prompts, drawn, kl_P) | {"leaked": leaked})
+
+
+def _policies(run: Run, recipe: Recipe) -> Iterator[tuple[str, tuple[str, Sampling]]]:
+    """(name, (model, how it is sampled)): first answers, greedy ones, and those of the control."""
+    sampling = dataclasses.replace(Sampling.of(recipe.sample, recipe.seed + 1), group_size=recipe.evaluate.samples)
+    greedy = dataclasses.replace(sampling, temperature=0.0, group_size=1)
+    tuned = str(run.policy)
+    yield "reference", (recipe.model, dataclasses.replace(sampling, group_size=recipe.sample.group_size))
+    yield "tuned", (tuned, sampling)
+    yield "reference_greedy", (recipe.model, greedy)
+    yield "tuned_greedy", (tuned, greedy)
+    if recipe.bake.control:
+        yield "control", (str(run.control), sampling)
 
 
 def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:
@@ -69,12 +86,13 @@ def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> 
     return gold + held_out[: recipe.evaluate.prompts]
 
 
-def _draws(run: Run, recipe: Recipe, name: str, model: str, prompts: list[Prompt], size: int) -> Draws:
-    sampling = dataclasses.replace(Sampling.of(recipe.sample, recipe.seed + 1), group_size=size)
+def _draws(run: Run, recipe: Recipe, name: str, prompts: list[Prompt], policy: tuple[str, Sampling]) -> Draws:
+    model, sampling = policy
     completions = complete_table(run, name, prompts, sampling, lambda: LocalEngine(*models.load_policy(model, recipe)))
     scores = score_table(
         run, f"{name}_scores", prompts, completions, lambda: reward_model.load(run.reward_model, recipe)
     )
+    size = sampling.group_size
     groups = [completions[i : i + size] for i in range(0, len(completions), size)]
     return Draws(groups, np.array([s.reward for s in scores]).reshape(-1, size))
 
@@ -115,38 +133,33 @@ def _batch_divergence(policy, reference, packed: trees.Packed, temperature: floa
 
 
 def figures(
-    recipe: Recipe,
-    answers: dict[str, Answer],
-    prompts: Sequence[Prompt],
-    reference: Draws,
-    tuned: Draws,
-    kl_P: np.ndarray,
+    recipe: Recipe, answers: dict[str, Answer], prompts: Sequence[Prompt], drawn: dict[str, Draws], kl_P: np.ndarray
 ) -> dict:
     """Everything the report and `summary.json` say about quality, reward, divergence and length."""
-    seed, size = recipe.seed, recipe.sample.group_size
+    seed = recipe.seed
     with_gold = np.array([p.id in answers for p in prompts])
+    rewards = {name: draws.reward_PM for name, draws in drawn.items()}
     quality = None
     if with_gold.any():
-        correct = [_correct(answers, draws)[with_gold] for draws in (reference, tuned)]
-        rewards = [draws.reward_PM[with_gold] for draws in (reference, tuned)]
-        quality = {"metric": "correct"} | comparison(*correct, *rewards, seed=seed)
+        correct = {name: _correct(answers, draws)[with_gold] for name, draws in drawn.items()}
+        quality = {"metric": "correct"} | comparison(correct, {n: r[with_gold] for n, r in rewards.items()}, seed=seed)
     return {
         "quality": quality,
-        "reward": {"metric": "reward"}
-        | comparison(reference.reward_PM, tuned.reward_PM, reference.reward_PM, tuned.reward_PM, seed=seed),
+        "reward": {"metric": "reward"} | comparison(rewards, rewards, seed=seed),
         "kl": {
             "tuned": stats.bootstrap(kl_P, seed=seed).as_dict(),
-            "best_of_n": bestofn.kl_bound(size),
+            "best_of_n": bestofn.kl_bound(recipe.sample.group_size),
         },
         "length": {
-            name: stats.bootstrap(_lengths(draws).mean(1), seed=seed).as_dict()
-            for name, draws in (("reference", reference), ("tuned", tuned))
+            name: stats.bootstrap(_lengths(drawn[name]).mean(1), seed=seed).as_dict() for name in ("reference", "tuned")
         },
-        "truncated": {
-            name: sum(c.finish == "length" for group in draws.completions for c in group) / draws.reward_PM.size
-            for name, draws in (("reference", reference), ("tuned", tuned))
-        },
+        "truncated": {name: _truncated(drawn[name]) for name in ("reference", "tuned")},
     }
+
+
+def _truncated(draws: Draws) -> float:
+    """The share of completions that were cut short."""
+    return sum(c.finish == "length" for group in draws.completions for c in group) / draws.reward_PM.size
 
 
 def _correct(answers: dict[str, Answer], draws: Draws) -> np.ndarray:
@@ -162,52 +175,46 @@ def _lengths(draws: Draws) -> np.ndarray:
     return np.array([[len(c.tokens) for c in group] for group in draws.completions], dtype=float)
 
 
-def comparison(
-    reference_PM: np.ndarray,
-    tuned_PS: np.ndarray,
-    reference_reward_PM: np.ndarray,
-    tuned_reward_PS: np.ndarray,
-    *,
-    seed: int,
-) -> dict:
-    """The keys of `summary.json`'s `quality` and `reward`: one measure of both policies, picked by one scorer.
+def comparison(value: dict[str, np.ndarray], reward: dict[str, np.ndarray], *, seed: int) -> dict:
+    """The keys of `summary.json`'s `quality` and `reward`: one measure of all policies, picked by one scorer.
 
-    All intervals resample prompts, the same ones for every quantity, so that differences are paired.
+    `value` and `reward` hold [P, draws] by policy. All intervals resample prompts, the same ones for every quantity, so
+    that differences are paired.
     """
-    ks = _powers(reference_PM.shape[1])
-    curve_PK = bestofn.best_of_k_curve(reference_reward_PM, reference_PM, ks)
-    first, best, now = reference_PM.mean(1), curve_PK[:, -1], tuned_PS.mean(1)
-    wins_P = np.array([_win_share(t, r) for t, r in zip(tuned_reward_PS, reference_reward_PM, strict=True)])
+    ks = _powers(value["reference"].shape[1])
+    curve_PK = bestofn.best_of_k_curve(reward["reference"], value["reference"], ks)
+    at_1 = {name: values.mean(1) for name, values in value.items()}
+    first, best, now = at_1["reference"], curve_PK[:, -1], at_1["tuned"]
+    wins_P = np.array([_win_share(t, r) for t, r in zip(reward["tuned"], reward["reference"], strict=True)])
 
     def measured(statistic: Callable[[np.ndarray], float]) -> dict:
         return stats.interval(statistic, len(first), seed=seed).as_dict()
 
-    def mean(column_P: np.ndarray) -> Callable[[np.ndarray], float]:
-        return lambda i: float(column_P[i].mean())
-
-    def gain(i: np.ndarray) -> float:
-        return mean(now)(i) - mean(first)(i)
+    def mean(column_P: np.ndarray) -> dict:
+        return measured(lambda i: float(column_P[i].mean()))
 
     def gap_closed(i: np.ndarray) -> float:
-        gap = mean(best)(i) - mean(first)(i)
-        return gain(i) / gap if gap else math.nan
+        gap = best[i].mean() - first[i].mean()
+        return (now[i].mean() - first[i].mean()) / gap if gap else math.nan
 
     def curve(ks: list[int], curve_PK: np.ndarray) -> list[dict]:
-        return [{"k": k} | measured(mean(column)) for k, column in zip(ks, curve_PK.T, strict=True)]
+        return [{"k": k} | mean(column) for k, column in zip(ks, curve_PK.T, strict=True)]
 
+    own_ks = _powers(value["tuned"].shape[1])
+    others = {f"{name}_at_1" if name == "control" else name: mean(at_1[name]) for name in at_1.keys() - MAIN}
     return {
-        "reference_at_1": measured(mean(first)),
-        "reference_best_of_n": measured(mean(best)),
-        "tuned_at_1": measured(mean(now)),
-        "gain": measured(gain),
+        "reference_at_1": mean(first),
+        "reference_best_of_n": mean(best),
+        "tuned_at_1": mean(now),
+        "gain": mean(now - first),
         "gap_closed": measured(gap_closed),
-        "equivalent_n": measured(lambda i: bestofn.equivalent_n(curve_PK[i].mean(0), ks, mean(now)(i))),
-        "k_eff": measured(lambda i: bestofn.k_eff(mean(wins_P)(i))),
+        "equivalent_n": measured(lambda i: bestofn.equivalent_n(curve_PK[i].mean(0), ks, float(now[i].mean()))),
+        "k_eff": measured(lambda i: bestofn.k_eff(float(wins_P[i].mean()))),
+        **dict(sorted(others.items())),
+        **({"gain_over_control": mean(now - at_1["control"])} if "control" in at_1 else {}),
         "curve": curve(ks, curve_PK),
-        "oracle": curve(ks, bestofn.pass_at_k(reference_PM, ks)),
-        "tuned_curve": curve(
-            own_ks := _powers(tuned_PS.shape[1]), bestofn.best_of_k_curve(tuned_reward_PS, tuned_PS, own_ks)
-        ),
+        "oracle": curve(ks, bestofn.pass_at_k(value["reference"], ks)),
+        "tuned_curve": curve(own_ks, bestofn.best_of_k_curve(reward["tuned"], value["tuned"], own_ks)),
     }
 
 

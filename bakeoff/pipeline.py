@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bakeoff import ingest
-from bakeoff.bake import bake
+from bakeoff.bake import bake, control
 from bakeoff.config import Recipe
 from bakeoff.errors import UserError
 from bakeoff.evaluate import evaluate
 from bakeoff.gold import sealed
 from bakeoff.ingest.stage import prompts
 from bakeoff.methods import METHODS
-from bakeoff.rewards.picks import read_picks
-from bakeoff.run import Run
+from bakeoff.rewards.picks import doubts, read_picks
+from bakeoff.run import Run, read_json
 from bakeoff.sample import sample
 from bakeoff.score import score
 from bakeoff.summary import summarize
@@ -29,6 +29,7 @@ class Stage:
     made: Callable[[Run], Path]
     """What the stage writes last: when it exists, the stage is done."""
     opens_gold: bool = False
+    wanted: Callable[[Recipe], bool] = lambda recipe: True
 
 
 STAGES = (
@@ -37,17 +38,30 @@ STAGES = (
     Stage("reward", train_reward, lambda run: run.details("reward_model")),
     Stage("score", score, lambda run: run.table("scores")),
     Stage("bake", bake, lambda run: run.details("bake")),
+    Stage("control", control, lambda run: run.details("control"), wanted=lambda recipe: recipe.bake.control),
     Stage("evaluate", evaluate, lambda run: run.details("evaluation"), opens_gold=True),
     Stage("summary", summarize, lambda run: run.summary),
 )
 
 
-def run_all(run: Run, recipe: Recipe) -> None:
-    """Run every stage that is not done yet."""
+def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
+    """Run every stage that is not done yet; `anyway` goes on with a reward model that has shown nothing.
+
+    Raises UserError when the reward model beats neither chance nor the longest answer on held-out picks.
+    """
     check(recipe)
     for stage in STAGES:
-        if not stage.made(run).exists():
+        if stage.wanted(recipe) and not stage.made(run).exists():
             run_stage(run, recipe, stage)
+        if stage.name == "reward" and not anyway:
+            gate(run)
+
+
+def gate(run: Run) -> None:
+    """Raise UserError unless the reward model is of use on held-out picks."""
+    found = doubts(read_json(run.details("reward_model")))
+    if found:
+        raise UserError(f"{' '.join(found)} To go on all the same, with a warning in the report: --anyway")
 
 
 def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
@@ -56,7 +70,7 @@ def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
     Raises UserError naming the stage to run first when an earlier one is not done.
     """
     for earlier in STAGES[: STAGES.index(stage)]:
-        if not earlier.made(run).exists():
+        if earlier.wanted(recipe) and not earlier.made(run).exists():
             raise UserError(
                 f"{run.folder}: {stage.name} needs {earlier.made(run).name}; first run: bakeoff {earlier.name}"
             )

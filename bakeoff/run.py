@@ -34,6 +34,7 @@ class Run:
         self.config = folder / "config.toml"
         self.metrics = folder / "metrics.jsonl"
         self.policy = folder / "policy"
+        self.control = folder / "control"
         self.reward_model = folder / "reward_model"
         self.summary = folder / "summary.json"
         self.report = folder / "report.html"

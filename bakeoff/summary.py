@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from bakeoff.config import Recipe
 from bakeoff.records import Completion, read_table
+from bakeoff.rewards.picks import doubts
 from bakeoff.run import Run, read_json, write_json
 
 LENGTH_DRIFT = 1.5
@@ -28,13 +29,13 @@ def summarize(run: Run, recipe: Recipe) -> None:
         "tokens": _tokens(run) | {"trained": reward["trained_tokens"] + baked["trained_tokens"]},
         "peak_memory_mb": peak,
     }
-    summary["alarms"] = alarms(summary, evaluation, baked)
+    summary["alarms"] = alarms(summary, reward, evaluation, baked)
     write_json(run.summary, summary)
 
 
-def alarms(summary: dict, evaluation: dict, baked: dict) -> list[str]:
+def alarms(summary: dict, reward: dict, evaluation: dict, baked: dict) -> list[str]:
     """What a reader must know before believing the figures: one sentence each, with what to do."""
-    found = [*_reward_model_alarms(summary["reward_model"]), *_drift_alarms(summary, evaluation)]
+    found = [*doubts(reward), *_drift_alarms(summary, evaluation)]
     groups = sum(baked["groups"].values())
     flat = baked["groups"].get("no_spread", 0) + baked["groups"].get("unfinished", 0)
     if flat > MANY * groups:
@@ -50,16 +51,6 @@ def alarms(summary: dict, evaluation: dict, baked: dict) -> list[str]:
     return found
 
 
-def _reward_model_alarms(figures: dict) -> list[str]:
-    low = figures["pick_accuracy"]["low"]
-    return [
-        f"The reward model does not beat {words} on held-out picks "
-        f"({_of(figures['pick_accuracy'])} against {_of(figures[name])}): add picks before trusting it."
-        for name, words in (("chance", "chance"), ("longest_wins", 'the rule "the longest wins"'))
-        if low is None or low <= figures[name]["value"]
-    ]
-
-
 def _drift_alarms(summary: dict, evaluation: dict) -> list[str]:
     found = []
     length, quality = summary["length"], summary["quality"]
@@ -71,15 +62,17 @@ def _drift_alarms(summary: dict, evaluation: dict) -> list[str]:
         )
     if quality and summary["reward"]["gain"]["value"] > 0 > quality["gain"]["value"]:
         found.append("The reward rose while quality fell: the reward model is being gamed; bake less or add picks.")
+    over_control = (quality or summary["reward"]).get("gain_over_control")
+    if over_control and (over_control["low"] or 0.0) <= 0:
+        found.append(
+            "The same bake on random picks did as well, as far as can be told: the gain is not the reward model's; "
+            "add picks, or take a smaller temperature instead of a bake."
+        )
     if evaluation["truncated"]["tuned"] > MANY:
         found.append(
             f"{evaluation['truncated']['tuned']:.0%} of the tuned answers are cut short: raise sample.max_tokens."
         )
     return found
-
-
-def _of(measured: dict) -> str:
-    return f"{measured['value']:.2f}"
 
 
 def _costs(run: Run) -> tuple[dict[str, float], int]:

@@ -68,7 +68,7 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 def test_the_loop(recipe, tmp_path, capsys, tiny_llama):
     run = Run(tmp_path / "run")
-    assert main(["run", str(recipe), "--out", str(run.folder)]) == 0
+    assert main(["run", str(recipe), "--anyway", "--out", str(run.folder)]) == 0
     assert str(run.report) in capsys.readouterr().out
 
     prompts = read_table(run.table("prompts"), Prompt)
@@ -94,13 +94,25 @@ def test_the_loop(recipe, tmp_path, capsys, tiny_llama):
     assert not list((run.folder / "parts").iterdir())
 
     made = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.parquet")}
-    assert main(["run", str(recipe), "--out", str(run.folder)]) == 0
+    assert main(["run", str(recipe), "--anyway", "--out", str(run.folder)]) == 0
     assert made == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.parquet")}
+
+
+def test_a_reward_model_that_has_shown_nothing_stops_the_run_before_the_bake(recipe, tmp_path, capsys):
+    run = Run(tmp_path / "run")
+    write_jsonl(tmp_path / "picks.jsonl", [{"prompt": q, "completions": ["b", "b"], "pick": 1} for q in QUESTIONS])
+    assert main(["run", str(recipe), "--out", str(run.folder)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "does not beat chance" in said and '"the longest wins"' in said and "--anyway" in said
+    assert not run.policy.exists()
+    assert main(["run", str(recipe), "--out", str(run.folder), "--anyway"]) == 0
+    alarms = json.loads(run.summary.read_text())["alarms"]
+    assert sum("does not beat" in alarm for alarm in alarms) == 2
 
 
 def test_training_neither_needs_nor_can_open_the_true_answers(recipe, tmp_path, monkeypatch):
     arguments = [str(recipe), "--out"]
-    assert main(["run", *arguments, str(tmp_path / "with")]) == 0
+    assert main(["run", *arguments, str(tmp_path / "with"), "--anyway"]) == 0
     training = [s for s in pipeline.STAGES if not s.opens_gold and s.name != "summary"]
     hidden = (tmp_path / "gold.jsonl").rename(tmp_path / "elsewhere.jsonl")
     for stage in training:
@@ -119,10 +131,10 @@ def test_training_neither_needs_nor_can_open_the_true_answers(recipe, tmp_path, 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_tables(recipe, tmp_path, how):
     whole = Run(tmp_path / "whole")
-    assert main(["run", str(recipe), "--out", str(whole.folder)]) == 0
+    assert main(["run", str(recipe), "--anyway", "--out", str(whole.folder)]) == 0
     broken = Run(tmp_path / "broken")
     for made in (broken.table("prompts"), broken.table("completions"), broken.reward_model, broken.policy):
-        process = bakeoff("run", recipe, "--out", broken.folder)
+        process = bakeoff("run", recipe, "--anyway", "--out", broken.folder)
         while not made.exists():
             assert process.poll() is None, process.communicate()
             time.sleep(0.002)
@@ -130,7 +142,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_tables(recipe,
         _, errors = process.communicate()
         if how == signal.SIGINT:
             assert process.returncode == 130 and "the same command goes on" in errors.splitlines()[-1]
-    assert main(["run", str(recipe), "--out", str(broken.folder)]) == 0
+    assert main(["run", str(recipe), "--anyway", "--out", str(broken.folder)]) == 0
     for name, record in (("completions", Completion), ("scores", Score), ("tuned", Completion)):
         assert read_table(broken.table(name), record) == read_table(whole.table(name), record)
     assert all(torch.equal(a, weights(broken)[name]) for name, a in weights(whole).items())
@@ -141,11 +153,11 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(recipe, tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
-    process = bakeoff("run", recipe, "--out", tmp_path / "run", preexec_fn=small_disk)
+    process = bakeoff("run", recipe, "--anyway", "--out", tmp_path / "run", preexec_fn=small_disk)
     _, errors = process.communicate()
     assert process.returncode == 2, errors
     assert "the disk is full" in errors.splitlines()[-1] and "Traceback" not in errors
-    assert main(["run", str(recipe), "--out", str(tmp_path / "run")]) == 0
+    assert main(["run", str(recipe), "--anyway", "--out", str(tmp_path / "run")]) == 0
 
 
 def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str]]:
@@ -197,7 +209,7 @@ def test_settings_may_stand_before_and_behind_options(recipe, tmp_path, capsys):
     made = tomllib.loads(Run(out).config.read_text())
     assert (made["seed"], made["prompts"]["heldout"], made["bake"]["epochs"]) == (3, 0.5, 1)
     with pytest.raises(SystemExit) as stopped:
-        main(["run", str(recipe), "--out", str(out), "--sed=4"])
+        main(["run", str(recipe), "--anyway", "--out", str(out), "--sed=4"])
     assert stopped.value.code == 2 and "--sed=4" in capsys.readouterr().err
 
 

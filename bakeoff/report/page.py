@@ -22,6 +22,10 @@ COMPARISON = {
     "reference_best_of_n": "Reference, best of N picked by the reward model",
     "tuned_at_1": "Tuned, first answer",
     "gain": "Gain, tuned over reference",
+    "reference_greedy": "Reference, greedy answer",
+    "tuned_greedy": "Tuned, greedy answer",
+    "control_at_1": "Tuned on random picks, first answer",
+    "gain_over_control": "Gain, tuned over tuned on random picks",
     "gap_closed": "Share of the way to best-of-N",
     "equivalent_n": "Worth this many reference tries",
     "k_eff": "Worth by wins",
@@ -156,7 +160,7 @@ def _form(key: str, measure: dict[str, Any]) -> Callable[[float], str]:
     if key in ("equivalent_n", "k_eff"):
         return wording.number
     if key == "gap_closed" or measure.get("metric") != "reward":
-        return wording.points if key == "gain" else wording.percent
+        return wording.points if key.startswith("gain") else wording.percent
     return wording.number
 
 

@@ -19,6 +19,8 @@ from bakeoff.records import Completion, Message, Pick, Score
 TRAIN_TOKENS = 1024
 """Padded tokens per forward and backward pass: more costs memory and is no faster on a CPU."""
 SCORE_TOKENS = 4096
+GROUPS_AT_ONCE = 32
+"""Groups among which batches of like length are made, and after which progress shows."""
 PICKS_PER_STEP = 8
 
 
@@ -46,9 +48,11 @@ class RewardModel:
 
     def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
         """See `bakeoff.rewards.Scorer`."""
-        rewards = self.rewards([(messages, [c.text for c in group]) for messages, group in groups])
-        for (_, group), values in zip(groups, rewards, strict=True):
-            yield [Score(c.id, c.prompt_id, "reward_model", v) for c, v in zip(group, values, strict=True)]
+        for start in range(0, len(groups), GROUPS_AT_ONCE):
+            some = groups[start : start + GROUPS_AT_ONCE]
+            rewards = self.rewards([(messages, [c.text for c in group]) for messages, group in some])
+            for (_, group), values in zip(some, rewards, strict=True):
+                yield [Score(c.id, c.prompt_id, "reward_model", v) for c, v in zip(group, values, strict=True)]
 
 
 def load(name: str | Path, recipe: Recipe | None = None) -> RewardModel:
