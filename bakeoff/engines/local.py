@@ -18,6 +18,7 @@ from bakeoff import models
 from bakeoff.engines import Sampling
 from bakeoff.engines.cache import NAME, STEP, Plan, SharedCache
 from bakeoff.engines.draw import draw, uniforms
+from bakeoff.engines.packed import pack
 from bakeoff.engines.separate import complete_separately, plain_attention
 from bakeoff.engines.text import Stops, Writer, end_tokens
 from bakeoff.errors import UserError
@@ -31,6 +32,8 @@ PREFILL_TOKENS = 1024
 
 class LocalEngine:
     """Samples from a `transformers` causal language model in this process; `model` itself is left as it is.
+
+    The weights are those of the moment: after training, make another engine.
 
     A prompt is read once and its keys and values are shared by its completions. Memory for keys and values is bounded
     by `max_batch_tokens`: each prompt's tokens once plus `max_tokens` for each completion being decoded.
@@ -48,6 +51,7 @@ class LocalEngine:
         self.ends = end_tokens(model, tokenizer)
         tensors = itertools.chain(model.parameters(), model.buffers())
         self.model = copy.deepcopy(model, {id(t): t for t in tensors}).eval()  # own modules, the caller's weights
+        pack(self.model)
         self.longest_shared = _longest_shared(self.model, self.config)
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[list[Completion]]:

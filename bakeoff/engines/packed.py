@@ -1,0 +1,69 @@
+"""Linear layers whose weights are laid out once for the processor's matrix units, instead of at every product.
+
+On a CPU with bfloat16 matrix products the library behind torch re-orders a plain weight matrix each time it is used,
+and can apply an activation and a product to a result before it leaves the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ROWS = 256
+"""Rows of the products that the layout is made for; others are right too."""
+
+
+class PackedLinear(nn.Module):
+    """A linear layer as it is now, for inference: later changes of its weight are not seen."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.bias = linear.bias
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), ROWS)
+
+    def forward(self, x: Tensor, activation: str = "none") -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, activation, [], "")
+
+    def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """The layer's output times another tensor of its shape."""
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.packed, self.bias, "mul")
+
+
+class PackedGate(nn.Module):
+    """down(silu(gate(x)) * up(x)), the feed-forward block of Llama, Mistral and Qwen, in three calls."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = block.gate_proj, block.up_proj, block.down_proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.up.times(x, self.gate(x, "swish")))
+
+
+def pack(model: nn.Module) -> None:
+    """Replace the linear layers of a bfloat16 model on the CPU, where torch has what it takes; else change nothing."""
+    if not _possible(model):
+        return
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, PackedLinear(child))
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if _is_gate(child):
+                setattr(module, name, PackedGate(child))
+
+
+def _is_gate(block: nn.Module) -> bool:
+    parts = dict(block.named_children())
+    packed = all(isinstance(parts.get(name), PackedLinear) for name in ("gate_proj", "up_proj", "down_proj"))
+    activation = type(parts.get("act_fn")).__name__
+    return packed and len(parts) == 4 and activation in ("SiLU", "SiLUActivation")
+
+
+def _possible(model: Any) -> bool:
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    known = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    return model.device.type == "cpu" and model.dtype == torch.bfloat16 and fast and known
