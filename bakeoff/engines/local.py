@@ -24,8 +24,8 @@ from bakeoff.engines.text import Stops, Writer, end_tokens
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Prompt
 
-MAX_ROWS = 256
-"""Completions decoded together: enough to keep the matrix units busy, few enough for the processor's cache."""
+MAX_ROWS = 512
+"""Completions decoded together: the weights are read from memory once a step for all of them."""
 PREFILL_TOKENS = 1024
 """Prompt tokens read in one forward pass (a longer prompt is read alone)."""
 
