@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,9 +15,8 @@ from tqdm import tqdm
 
 from bakeoff import bestofn, models, stats, trees
 from bakeoff.config import Recipe
-from bakeoff.engines import Sampling
-from bakeoff.engines.local import LocalEngine
-from bakeoff.engines.resume import complete_table
+from bakeoff.engines import Sampling, choose
+from bakeoff.engines.resume import complete_table, failures
 from bakeoff.errors import UserError
 from bakeoff.gold import read_gold
 from bakeoff.records import Answer, Completion, Prompt, prompt_id, read_table
@@ -36,6 +37,11 @@ class Draws:
     completions: list[list[Completion]]
     reward_PM: np.ndarray
 
+    def of(self, ids: set[str]) -> Draws:
+        """The draws for some prompts only."""
+        kept = [group[0].prompt_id in ids for group in self.completions]
+        return Draws(list(itertools.compress(self.completions, kept)), self.reward_PM[kept])
+
 
 def evaluate(run: Run, recipe: Recipe) -> None:
     """Sample first answers of both policies on held-out prompts, score and verify them; writes `evaluation.json`."""
@@ -43,12 +49,28 @@ def evaluate(run: Run, recipe: Recipe) -> None:
     prompts = evaluation_prompts(run, recipe, answers)
     if not prompts:
         raise UserError("nothing to evaluate: no prompt was held out; raise prompts.heldout or give evaluate.gold")
-    reference = _draws(run, recipe, "reference", recipe.model, prompts, recipe.sample.group_size)
-    tuned = _draws(run, recipe, "tuned", str(run.policy), prompts, recipe.evaluate.samples)
-    kl_P = divergence(run, recipe, prompts, tuned)
-    write_json(
-        run.details("evaluation"), figures(recipe, answers, prompts, reference, tuned, kl_P) | {"leaked": leaked}
-    )
+    drawn = {
+        "reference": _draws(run, recipe, "reference", recipe.model, prompts, recipe.sample.group_size),
+        "tuned": _draws(run, recipe, "tuned", str(run.policy), prompts, recipe.evaluate.samples),
+    }
+    failed = Counter({f.prompt_id: f.reason for name in drawn for f in failures(run, name)}.values())
+    prompts, drawn = answered_by_all(prompts, drawn)
+    kl_P = divergence(run, recipe, prompts, drawn["tuned"])
+    made = figures(recipe, answers, prompts, drawn["reference"], drawn["tuned"], kl_P)
+    write_json(run.details("evaluation"), made | {"leaked": leaked, "failed": failed})
+
+
+def answered_by_all(prompts: Sequence[Prompt], drawn: dict[str, Draws]) -> tuple[list[Prompt], dict[str, Draws]]:
+    """The prompts that every policy has a whole group for, and their draws: so that all comparisons stay paired.
+
+    Raises UserError when there is none.
+    """
+    ids = set.intersection(*({group[0].prompt_id for group in draws.completions} for draws in drawn.values()))
+    if not ids:
+        raise UserError(
+            "nothing to evaluate: no held-out prompt could be completed by every policy; see *_failed.parquet"
+        )
+    return [p for p in prompts if p.id in ids], {name: draws.of(ids) for name, draws in drawn.items()}
 
 
 def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:
@@ -71,7 +93,7 @@ def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> 
 
 def _draws(run: Run, recipe: Recipe, name: str, model: str, prompts: list[Prompt], size: int) -> Draws:
     sampling = dataclasses.replace(Sampling.of(recipe.sample, recipe.seed + 1), group_size=size)
-    completions = complete_table(run, name, prompts, sampling, lambda: LocalEngine(*models.load_policy(model, recipe)))
+    completions = complete_table(run, name, prompts, sampling, lambda: choose.engine(model, recipe))
     scores = score_table(
         run, f"{name}_scores", prompts, completions, lambda: reward_model.load(run.reward_model, recipe)
     )

@@ -99,7 +99,12 @@ def render(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     turns = [{"role": m.role, "content": m.content} for m in messages]
     if tokenizer.chat_template:
         return tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
-    return tokenizer("\n\n".join(t["content"] for t in turns) + "\n\n").input_ids
+    return tokenizer(plain_text(messages)).input_ids
+
+
+def plain_text(messages: Sequence[Message]) -> str:
+    """What a model without a chat template reads: the turns with an empty line after each."""
+    return "".join(f"{m.content}\n\n" for m in messages)
 
 
 def answer_tokens(tokenizer: Any, text: str) -> list[int]:
@@ -113,8 +118,13 @@ def _padding(tokenizer: Any, vocab_size: int) -> int:
     return next(c for c in candidates if c is not None and c not in ends)
 
 
+def folder(name: str) -> Path | str:
+    """Where a model is: an alias's converted copy, or the folder or hub id that was named."""
+    return _alias_folder(name) if name in ALIASES else name
+
+
 def _loaded(auto: Any, name: str, **settings: Any) -> Any:
-    path = _alias_folder(name) if name in ALIASES else name
+    path = folder(name)
     if Path(path).is_dir() and not (Path(path) / "config.json").exists():
         raise UserError(f"model {name!r}: the folder has no config.json; give a saved transformers model")
     try:

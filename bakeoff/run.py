@@ -45,6 +45,10 @@ class Run:
         """Part of a table whose stage is under way; gone when the table is whole."""
         return self.folder / "parts" / f"{name}-{number:05d}.parquet"
 
+    def parts(self, name: str) -> list[Path]:
+        """The parts of a table that are there, in order."""
+        return sorted(self.folder.glob(f"parts/{name}-*.parquet"))
+
     def details(self, name: str) -> Path:
         """Figures of a stage that the report quotes."""
         return self.folder / f"{name}.json"

@@ -22,6 +22,7 @@ def summarize(run: Run, recipe: Recipe) -> None:
     names = ("pick_accuracy", "chance", "longest_wins", "pair_accuracy")
     summary = {
         "prompts": read_json(run.details("prompts")),
+        "failed": {"sample": read_json(run.details("sample"))["failed"], "evaluate": evaluation["failed"]},
         "reward_model": {name: reward[name] for name in names},
         **{name: evaluation[name] for name in ("quality", "reward", "kl", "length")},
         "seconds": seconds | {"total": round(sum(seconds.values()), 1)},
@@ -42,6 +43,7 @@ def alarms(summary: dict, evaluation: dict, baked: dict) -> list[str]:
             f"{flat} of {groups} groups taught nothing (no spread in reward, or no finished completion): "
             "raise sample.temperature or sample.max_tokens."
         )
+    found += _failure_alarms(summary["failed"])
     if evaluation["leaked"]:
         found.append(
             f"{evaluation['leaked']} prompts with true answers were also trained on and were left out: "
@@ -58,6 +60,17 @@ def _reward_model_alarms(figures: dict) -> list[str]:
         for name, words in (("chance", "chance"), ("longest_wins", 'the rule "the longest wins"'))
         if low is None or low <= figures[name]["value"]
     ]
+
+
+def _failure_alarms(failed: dict[str, dict[str, int]]) -> list[str]:
+    found = []
+    for stage, tables in (("sample", "completions_failed.parquet"), ("evaluate", "*_failed.parquet")):
+        kinds = ", ".join(f"{count} {reason}" for reason, count in failed[stage].items())
+        if kinds:
+            found.append(
+                f"Prompts without completions in the stage {stage}: {kinds}; {tables} says why, prompt by prompt."
+            )
+    return found
 
 
 def _drift_alarms(summary: dict, evaluation: dict) -> list[str]:
