@@ -43,6 +43,9 @@ class Prompts:
 class Sample:
     """Test-time compute: how the candidates are drawn."""
 
+    engine: str = "local"
+    """`local`, `vllm` (both in this process), or the base URL of an OpenAI-compatible endpoint (`http://host:8000/v1`)
+    that serves `model`; its key is read from the environment variable OPENAI_API_KEY and stored nowhere."""
     group_size: int = 16
     """N: completions per prompt."""
     prompts: int = 1000

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,9 +15,8 @@ from tqdm import tqdm
 
 from bakeoff import bestofn, models, stats, trees
 from bakeoff.config import Recipe
-from bakeoff.engines import Sampling
-from bakeoff.engines.local import LocalEngine
-from bakeoff.engines.resume import complete_table
+from bakeoff.engines import Sampling, choose
+from bakeoff.engines.resume import complete_table, failures
 from bakeoff.errors import UserError
 from bakeoff.gold import read_gold
 from bakeoff.records import Answer, Completion, Prompt, prompt_id, read_table
@@ -40,6 +41,11 @@ class Draws:
     completions: list[list[Completion]]
     reward_PM: np.ndarray
 
+    def of(self, ids: set[str]) -> Draws:
+        """The draws for some prompts only."""
+        kept = [group[0].prompt_id in ids for group in self.completions]
+        return Draws(list(itertools.compress(self.completions, kept)), self.reward_PM[kept])
+
 
 def evaluate(run: Run, recipe: Recipe) -> None:
     """Sample first answers of both policies on held-out prompts, score and verify them; writes `evaluation.json`."""
@@ -51,8 +57,11 @@ def evaluate(run: Run, recipe: Recipe) -> None:
         name: _draws(run, recipe, name, prompts, (model, settings))
         for name, (model, settings) in _policies(run, recipe)
     }
+    failed = Counter({f.prompt_id: f.reason for name in drawn for f in failures(run, name)}.values())
+    prompts, drawn = answered_by_all(prompts, drawn)
     kl_P = divergence(run, recipe, prompts, drawn["tuned"])
-    write_json(run.details("evaluation"), figures(recipe, answers, prompts, drawn, kl_P) | {"leaked": leaked})
+    made = figures(recipe, answers, prompts, drawn, kl_P)
+    write_json(run.details("evaluation"), made | {"leaked": leaked, "failed": failed})
 
 
 def _policies(run: Run, recipe: Recipe) -> Iterator[tuple[str, tuple[str, Sampling]]]:
@@ -66,6 +75,19 @@ def _policies(run: Run, recipe: Recipe) -> Iterator[tuple[str, tuple[str, Sampli
     yield "tuned_greedy", (tuned, greedy)
     if recipe.bake.control:
         yield "control", (str(run.control), sampling)
+
+
+def answered_by_all(prompts: Sequence[Prompt], drawn: dict[str, Draws]) -> tuple[list[Prompt], dict[str, Draws]]:
+    """The prompts that every policy has a whole group for, and their draws: so that all comparisons stay paired.
+
+    Raises UserError when there is none.
+    """
+    ids = set.intersection(*({group[0].prompt_id for group in draws.completions} for draws in drawn.values()))
+    if not ids:
+        raise UserError(
+            "nothing to evaluate: no held-out prompt could be completed by every policy; see *_failed.parquet"
+        )
+    return [p for p in prompts if p.id in ids], {name: draws.of(ids) for name, draws in drawn.items()}
 
 
 def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:
@@ -88,7 +110,7 @@ def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> 
 
 def _draws(run: Run, recipe: Recipe, name: str, prompts: list[Prompt], policy: tuple[str, Sampling]) -> Draws:
     model, sampling = policy
-    completions = complete_table(run, name, prompts, sampling, lambda: LocalEngine(*models.load_policy(model, recipe)))
+    completions = complete_table(run, name, prompts, sampling, lambda: choose.engine(model, recipe))
     scores = score_table(
         run, f"{name}_scores", prompts, completions, lambda: reward_model.load(run.reward_model, recipe)
     )

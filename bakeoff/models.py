@@ -99,7 +99,12 @@ def render(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     turns = [{"role": m.role, "content": m.content} for m in messages]
     if tokenizer.chat_template:
         return tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
-    return tokenizer("\n\n".join(t["content"] for t in turns) + "\n\n").input_ids
+    return tokenizer(plain_text(messages)).input_ids
+
+
+def plain_text(messages: Sequence[Message]) -> str:
+    """What a model without a chat template reads: the turns with an empty line after each."""
+    return "".join(f"{m.content}\n\n" for m in messages)
 
 
 def answer_tokens(tokenizer: Any, text: str) -> list[int]:

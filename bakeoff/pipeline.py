@@ -9,6 +9,7 @@ from pathlib import Path
 from bakeoff import ingest
 from bakeoff.bake import bake, control
 from bakeoff.config import Recipe
+from bakeoff.engines import choose
 from bakeoff.errors import UserError
 from bakeoff.evaluate import evaluate
 from bakeoff.gold import sealed
@@ -34,7 +35,7 @@ class Stage:
 
 STAGES = (
     Stage("prompts", prompts, lambda run: run.details("prompts")),
-    Stage("sample", sample, lambda run: run.table("completions")),
+    Stage("sample", sample, lambda run: run.details("sample")),
     Stage("reward", train_reward, lambda run: run.details("reward_model")),
     Stage("score", score, lambda run: run.table("scores")),
     Stage("bake", bake, lambda run: run.details("bake")),
@@ -87,5 +88,6 @@ def check(recipe: Recipe) -> None:
         raise UserError("reward.picks: no file of testers' picks given; the reward model is trained on them")
     read_picks(recipe.reward.picks)
     ingest.check(recipe.prompts)
+    choose.kind(recipe.sample.engine)
     if recipe.bake.method not in METHODS:
         raise UserError(f"bake.method: unknown method {recipe.bake.method!r}; known: {', '.join(METHODS)}")

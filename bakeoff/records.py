@@ -59,11 +59,22 @@ class Completion:
     text: str
     tokens: list[int]
     """Token ids, the end-of-turn token included when it was reached."""
-    logp: float
-    """Sum over tokens of the log-probability under the distribution that was sampled from (nats)."""
+    logp: float | None
+    """Sum over tokens of the log-probability under the distribution that was sampled from (nats); None: not known."""
     finish: str
     """`stop` (end of turn or stop string) or `length` (cut at max_tokens)."""
     strategy: str = "plain"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """A prompt that has no group, and why: it is in no table of completions, and never has a smaller group."""
+
+    prompt_id: str
+    reason: str
+    """`empty`, `template`, `too_long`, `timeout`, `overloaded`, `server_error`, `malformed`, `refused`, `too_few`."""
+    detail: str
+    """One line: where the prompt comes from, what happened, what to do."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

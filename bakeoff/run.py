@@ -50,6 +50,10 @@ class Run:
         """The state of a training that is under way; gone when its model is saved."""
         return self.folder / f"{stage}.safetensors"
 
+    def parts(self, name: str) -> list[Path]:
+        """The parts of a table that are there, in order."""
+        return sorted(self.folder.glob(f"parts/{name}-*.parquet"))
+
     def details(self, name: str) -> Path:
         """Figures of a stage that the report quotes."""
         return self.folder / f"{name}.json"

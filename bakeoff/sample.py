@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from bakeoff import models
+from collections import Counter
+
 from bakeoff.config import Recipe
-from bakeoff.engines import Sampling
-from bakeoff.engines.local import LocalEngine
-from bakeoff.engines.resume import complete_table
+from bakeoff.engines import Sampling, choose
+from bakeoff.engines.resume import complete_table, failures
+from bakeoff.errors import UserError
 from bakeoff.records import Prompt, read_table
-from bakeoff.run import Run
+from bakeoff.run import Run, write_json
 
 
 def sample(run: Run, recipe: Recipe) -> None:
-    """Draw `sample.group_size` completions of every training prompt into the table `completions`."""
+    """Draw `sample.group_size` completions of every training prompt into the table `completions`.
+
+    `sample.json` counts the prompts, and those without a group by reason.
+    """
     training = [p for p in read_table(run.table("prompts"), Prompt) if p.split == "train"]
     prompts = sorted(training, key=lambda p: p.id)[: recipe.sample.prompts]
     sampling = Sampling.of(recipe.sample, recipe.seed)
-    complete_table(
-        run, "completions", prompts, sampling, lambda: LocalEngine(*models.load_policy(recipe.model, recipe))
-    )
+    rows = complete_table(run, "completions", prompts, sampling, lambda: choose.engine(recipe.model, recipe))
+    failed = failures(run, "completions")
+    if not rows and failed:
+        raise UserError(f"not one of {len(prompts)} prompts could be completed; the first: {failed[0].detail}")
+    write_json(run.details("sample"), {"prompts": len(prompts), "failed": Counter(f.reason for f in failed)})

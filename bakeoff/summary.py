@@ -23,6 +23,7 @@ def summarize(run: Run, recipe: Recipe) -> None:
     names = ("pick_accuracy", "chance", "longest_wins", "pair_accuracy")
     summary = {
         "prompts": read_json(run.details("prompts")),
+        "failed": {"sample": read_json(run.details("sample"))["failed"], "evaluate": evaluation["failed"]},
         "reward_model": {name: reward[name] for name in names},
         **{name: evaluation[name] for name in ("quality", "reward", "kl", "length")},
         "seconds": seconds | {"total": round(sum(seconds.values()), 1)},
@@ -43,11 +44,23 @@ def alarms(summary: dict, reward: dict, evaluation: dict, baked: dict) -> list[s
             f"{flat} of {groups} groups taught nothing (no spread in reward, or no finished completion): "
             "raise sample.temperature or sample.max_tokens."
         )
+    found += _failure_alarms(summary["failed"])
     if evaluation["leaked"]:
         found.append(
             f"{evaluation['leaked']} prompts with true answers were also trained on and were left out: "
             "take them out of the logs or the picks."
         )
+    return found
+
+
+def _failure_alarms(failed: dict[str, dict[str, int]]) -> list[str]:
+    found = []
+    for stage, tables in (("sample", "completions_failed.parquet"), ("evaluate", "*_failed.parquet")):
+        kinds = ", ".join(f"{count} {reason}" for reason, count in failed[stage].items())
+        if kinds:
+            found.append(
+                f"Prompts without completions in the stage {stage}: {kinds}; {tables} says why, prompt by prompt."
+            )
     return found
 
 

@@ -212,13 +212,27 @@ def test_a_completion_that_ends_at_once(tiny_llama: Path) -> None:
         assert all(len(c.tokens) == 1 and c.finish == "stop" for c in group)
 
 
-def test_a_prompt_that_does_not_fit_or_is_empty_is_an_error(tiny_llama: Path) -> None:
+def test_a_prompt_that_does_not_fit_or_is_empty_is_an_error_unless_failures_are_taken(tiny_llama: Path) -> None:
     engine = LocalEngine(*load(tiny_llama))
     with pytest.raises(UserError, match=r"asks.jsonl:0: 603 prompt tokens and max_tokens = 256 .*window of 512"):
         engine.complete(prompts(["a" * 600]), Sampling())
     with pytest.raises(UserError, match=r"asks.jsonl:1: the prompt is empty"):
         engine.complete(prompts(["fine", "  "]), Sampling())
     assert list(engine.complete([], Sampling())) == []
+
+
+def test_bad_prompts_are_recorded_and_the_others_completed(tiny_llama: Path) -> None:
+    model, tokenizer = load(tiny_llama)
+    tokenizer.chat_template = "{% if 'x' in messages[0]['content'] %}{{ raise_exception('no x here') }}{% endif %}" + (
+        tokenizer.chat_template
+    )
+    asked, failed = prompts(["fine", "  ", "a" * 600, "x", "good"]), []
+    groups = list(LocalEngine(model, tokenizer).complete(asked, Sampling(group_size=2, max_tokens=3), failed.append))
+    assert sorted(g[0].prompt_id for g in groups) == ["p0", "p4"] and all(len(g) == 2 for g in groups)
+    assert {f.prompt_id: f.reason for f in failed} == {"p1": "empty", "p2": "too_long", "p3": "template"}
+    assert "asks.jsonl:3: the model's chat template refuses the conversation (no x here)" in failed[-2].detail + (
+        failed[-1].detail
+    )
 
 
 def test_without_a_chat_template_turns_are_joined_as_text(tiny_llama: Path) -> None:

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from bakeoff import config, pipeline
 from bakeoff.cli import main
 from bakeoff.errors import UserError
-from bakeoff.records import Completion, Prompt, Score, SetAside, read_table
+from bakeoff.records import Completion, Failure, Prompt, Score, SetAside, read_table
 from bakeoff.run import Run
 
 RECIPE = """
@@ -110,6 +110,23 @@ def test_a_reward_model_that_has_shown_nothing_stops_the_run_before_the_bake(rec
     assert sum("does not beat" in alarm for alarm in alarms) == 2
 
 
+def test_a_prompt_beyond_the_context_window_is_recorded_and_stops_nothing(recipe, tmp_path):
+    long = [{"prompt": f"{q} {c * 500}"} for q, c in zip(QUESTIONS[::6], "bcdfg", strict=True)]
+    write_jsonl(tmp_path / "log.jsonl", [{"prompt": q} for q in QUESTIONS] + long)
+    gold = [{"prompt": q.replace("report", "name"), "answer": "12", "verifier": "number"} for q in QUESTIONS[:6]]
+    write_jsonl(tmp_path / "gold.jsonl", [*gold, gold[0] | {"prompt": f"What of {'z' * 500}?"}])
+    run = Run(tmp_path / "run")
+    assert main(["run", str(recipe), "--anyway", "--out", str(run.folder)]) == 0
+    summary = json.loads(run.summary.read_text())
+    failed = read_table(run.table("completions_failed"), Failure)
+    assert summary["failed"]["sample"] == {"too_long": len(failed)} and len(failed) > 0
+    sampled = {c.prompt_id for c in read_table(run.table("completions"), Completion)}
+    assert not sampled & {f.prompt_id for f in failed} and "log.jsonl:" in failed[0].detail
+    assert any(f"{len(failed)} too_long; completions_failed.parquet" in alarm for alarm in summary["alarms"])
+    assert summary["failed"]["evaluate"] == {"too_long": 7 - summary["quality"]["gain"]["n"]} == {"too_long": 1}
+    assert [f.reason for f in read_table(run.table("tuned_failed"), Failure)] == ["too_long"]
+
+
 def test_training_neither_needs_nor_can_open_the_true_answers(recipe, tmp_path, monkeypatch):
     arguments = [str(recipe), "--out"]
     assert main(["run", *arguments, str(tmp_path / "with"), "--anyway"]) == 0
@@ -180,6 +197,7 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
         "gold": (["evaluate.gold=/nowhere.jsonl"], "evaluate.gold: /nowhere.jsonl: no such file"),
         "setting": (["bake.lerning_rate=1"], "did you mean 'learning_rate'"),
         "method": (["bake.method=magic"], "magic"),
+        "engine": (["sample.engine=vlm"], "sample.engine: unknown engine 'vlm'; known: local"),
         "empty model": ([f"model={empty}"], "no config.json"),
         "no weights": ([f"model={bare}"], "cannot be loaded"),
     }
@@ -187,7 +205,19 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
 
 @pytest.mark.parametrize(
     "what",
-    ["recipe", "log", "unreadable log", "picks", "no picks", "gold", "setting", "method", "empty model", "no weights"],
+    [
+        "recipe",
+        "log",
+        "unreadable log",
+        "picks",
+        "no picks",
+        "gold",
+        "setting",
+        "method",
+        "engine",
+        "empty model",
+        "no weights",
+    ],
 )
 def test_a_mistake_is_one_clear_line_and_exit_code_2(recipe, tmp_path, tiny_llama, capsys, what):
     arguments, words = mistakes(tmp_path, tiny_llama)[what]

@@ -1,13 +1,14 @@
-"""Engines: prompts in, groups of completions out. One small protocol; which one is a dict literal in `sample.py`."""
+"""Engines: prompts in, groups of completions out. One small protocol; `choose.py` picks one."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from bakeoff.config import Sample
-from bakeoff.records import Completion, Prompt
+from bakeoff.errors import UserError
+from bakeoff.records import Completion, Failure, Prompt
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,12 +32,24 @@ class Sampling:
         return cls(**values | {"stop": tuple(settings.stop), "seed": seed})
 
 
+Failed = Callable[[Failure], object]
+"""What an engine calls, in the caller's thread, with a prompt that it cannot complete."""
+
+
+def refuse(failure: Failure) -> None:
+    """Let one prompt that cannot be completed stop everything."""
+    raise UserError(failure.detail)
+
+
 class Engine(Protocol):
     """Anything that turns prompts into completions."""
 
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[list[Completion]]:
+    def complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, failed: Failed = refuse
+    ) -> Iterator[list[Completion]]:
         """Yield one whole group (`group_size` completions, by index) per prompt, as groups finish, in any order.
 
-        A prompt that cannot be completed yields nothing silently: it raises `bakeoff.errors.UserError`.
+        A prompt without a whole group yields nothing: its Failure is handed to `failed`.
+        Raises UserError for what would stop every prompt.
         """
         ...

@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bakeoff import models
-from bakeoff.engines import Sampling
+from bakeoff.engines import Failed, Sampling, refuse
 from bakeoff.engines.cache import NAME, STEP, Plan, SharedCache
 from bakeoff.engines.draw import draw, uniforms
+from bakeoff.engines.fit import readable, window
 from bakeoff.engines.packed import pack
 from bakeoff.engines.separate import complete_separately, plain_attention
 from bakeoff.engines.text import Stops, Writer, end_tokens
-from bakeoff.errors import UserError
 from bakeoff.records import Completion, Prompt
 
 MAX_ROWS = 512
@@ -54,12 +53,14 @@ class LocalEngine:
         pack(self.model)
         self.longest_shared = _longest_shared(self.model, self.config)
 
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[list[Completion]]:
+    def complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, failed: Failed = refuse
+    ) -> Iterator[list[Completion]]:
         """One whole group per prompt, in the order in which they finish.
 
-        Raises UserError for an empty prompt and for one that does not fit the context window with `max_tokens`.
+        A prompt that is empty or does not fit the context window with `max_tokens` goes to `failed`.
         """
-        read = [(p, self._tokens(p, sampling.max_tokens)) for p in prompts]
+        read = readable(self.tokenizer, prompts, sampling, window(self.config), failed)
         writer = Writer(self.tokenizer, self.ends, Stops(self.tokenizer, sampling.stop))
         fits = [x for x in read if len(x[1]) + sampling.max_tokens <= self.longest_shared]
         others = [x for x in read if len(x[1]) + sampling.max_tokens > self.longest_shared]
@@ -67,18 +68,6 @@ class LocalEngine:
             _Batch(self.model, fits, sampling, writer, self.budget).groups() if fits else (),
             complete_separately(self.model, others, sampling, writer, MAX_ROWS) if others else (),
         )
-
-    def _tokens(self, prompt: Prompt, max_tokens: int) -> list[int]:
-        if not any(m.content.strip() for m in prompt.messages):
-            raise UserError(f"{prompt.source}: the prompt is empty; remove it")
-        tokens = models.render(self.tokenizer, prompt.messages)
-        window = getattr(self.config, "max_position_embeddings", None) or math.inf
-        if len(tokens) + max_tokens > window:
-            raise UserError(
-                f"{prompt.source}: {len(tokens)} prompt tokens and max_tokens = {max_tokens} exceed the model's "
-                f"context window of {window}; shorten the prompt or lower max_tokens"
-            )
-        return tokens
 
 
 def _longest_shared(model: Any, config: Any) -> float:

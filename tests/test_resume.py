@@ -1,0 +1,76 @@
+"""Sampling in parts: what is finished is kept, what failed is recorded, nothing is dropped or shortened."""
+
+import pytest
+
+from bakeoff.config import Recipe
+from bakeoff.engines import Sampling
+from bakeoff.engines.resume import complete_table, failures
+from bakeoff.errors import UserError
+from bakeoff.records import Completion, Failure, Message, Prompt
+from bakeoff.run import GROUPS_PER_PART, open_run
+
+PROMPTS = [Prompt(f"p{i:03d}", [Message("user", str(i))], "log:1", 1, "train") for i in range(GROUPS_PER_PART + 6)]
+TWO = Sampling(group_size=2)
+
+
+class Echo:
+    """Answers with the question; fails on prompts in `bad`, stops everything at the one in `stop`."""
+
+    def __init__(self, bad=(), stop=None, size=2):
+        self.bad, self.stop, self.size, self.asked = bad, stop, size, []
+
+    def complete(self, prompts, sampling, failed):
+        for p in prompts:
+            self.asked.append(p.id)
+            if p.id == self.stop:
+                raise UserError("the endpoint is gone")
+            if p.id in self.bad:
+                failed(Failure(p.id, "empty", "log:1: the prompt is empty"))
+            else:
+                yield [Completion(f"{p.id}-{i}", p.id, i, p.messages[0].content, [1], None, "stop") for i in (0, 1)][
+                    : self.size
+                ]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return open_run(tmp_path / "run", Recipe())
+
+
+def test_failures_of_all_parts_are_one_table_and_the_groups_stay_whole(run):
+    bad = {"p003", f"p{GROUPS_PER_PART + 2:03d}"}
+    rows = complete_table(run, "completions", PROMPTS, TWO, lambda: Echo(bad))
+    assert [r.prompt_id for r in rows] == [p.id for p in PROMPTS if p.id not in bad for _ in range(2)]
+    assert all(r.logp is None for r in rows)
+    assert {f.prompt_id for f in failures(run, "completions")} == bad
+    assert not list((run.folder / "parts").iterdir())
+    assert complete_table(run, "completions", PROMPTS, TWO, lambda: None) == rows
+    assert {f.prompt_id for f in failures(run, "completions")} == bad
+
+
+def test_without_failures_there_is_no_table_of_them(run):
+    complete_table(run, "completions", PROMPTS, TWO, Echo)
+    assert failures(run, "completions") == [] and not run.table("completions_failed").exists()
+
+
+def test_what_stops_everything_keeps_the_finished_groups(run):
+    first, second = Echo(bad={"p001"}, stop="p067"), Echo(bad={"p001"})
+    with pytest.raises(UserError, match="gone"):
+        complete_table(run, "completions", PROMPTS, TWO, lambda: first)
+    rows = complete_table(run, "completions", PROMPTS, TWO, lambda: second)
+    assert second.asked == ["p067", "p068", "p069"]
+    assert [r.prompt_id for r in rows] == [p.id for p in PROMPTS if p.id != "p001" for _ in range(2)]
+    assert [f.prompt_id for f in failures(run, "completions")] == ["p001"]
+    assert not list((run.folder / "parts").iterdir())
+
+
+def test_an_engine_that_drops_or_shortens_is_found_out(run):
+    with pytest.raises(AssertionError, match="not whole"):
+        complete_table(run, "completions", PROMPTS, TWO, lambda: Echo(size=1))
+
+    class Dropping(Echo):
+        def complete(self, prompts, sampling, failed):
+            return super().complete(prompts[1:], sampling, failed)
+
+    with pytest.raises(AssertionError, match="dropped"):
+        complete_table(run, "completions", PROMPTS, TWO, Dropping)
