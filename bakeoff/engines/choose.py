@@ -27,7 +27,13 @@ def endpoint(model: str, recipe: Recipe) -> Engine:
     return EndpointEngine(recipe.sample.engine, model, models.load_tokenizer(model))
 
 
-ENGINES = {"local": local, "an endpoint's URL": endpoint}
+def vllm(model: str, recipe: Recipe) -> Engine:
+    from bakeoff.engines.vllm import VllmEngine  # imported when used: it takes seconds
+
+    return VllmEngine(model, recipe)
+
+
+ENGINES = {"local": local, "vllm": vllm, "an endpoint's URL": endpoint}
 
 
 def engine(model: str, recipe: Recipe) -> Engine:

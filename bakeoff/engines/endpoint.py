@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import queue
 import re
 import threading
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff import models
-from bakeoff.engines import Failed, Sampling, refuse
+from bakeoff.engines import Failed, Sampling, refuse, seed_of
 from bakeoff.engines.fit import not_empty
 from bakeoff.engines.post import Client, GivenUp, Patience
 from bakeoff.errors import UserError
@@ -103,7 +102,7 @@ class EndpointEngine:
         fruitless = 0
         while len(group) < sampling.group_size:
             missing = min(MOST, sampling.group_size - len(group))
-            seed = _seed(sampling.seed, prompt.id, len(group), fruitless)
+            seed = seed_of(sampling.seed, prompt.id, len(group), fruitless)
             choices = self._choices(self._body(prompt, sampling) | {"n": missing, "seed": seed})
             made = [self._completion(prompt, len(group) + i, c, sampling) for i, c in enumerate(choices[:missing])]
             group += made
@@ -194,11 +193,6 @@ def _logp(choice: dict, count: int) -> float | None:
     values = [e.get("logprob") if isinstance(e, dict) else e for e in entries]
     known = [float(v) for v in values if isinstance(v, int | float)]
     return sum(known) if len(known) == len(values) == count else None
-
-
-def _seed(*parts: object) -> int:
-    """31 bits that depend on all `parts`."""
-    return int.from_bytes(hashlib.sha256("\n".join(map(str, parts)).encode()).digest()[:4]) >> 1
 
 
 def _in_threads(
