@@ -197,7 +197,7 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
         "gold": (["evaluate.gold=/nowhere.jsonl"], "evaluate.gold: /nowhere.jsonl: no such file"),
         "setting": (["bake.lerning_rate=1"], "did you mean 'learning_rate'"),
         "method": (["bake.method=magic"], "magic"),
-        "engine": (["sample.engine=vlm"], "sample.engine: unknown engine 'vlm'; known: local"),
+        "engine": (["sample.engine=vlm"], "sample.engine: unknown engine 'vlm'; known: local, vllm"),
         "empty model": ([f"model={empty}"], "no config.json"),
         "no weights": ([f"model={bare}"], "cannot be loaded"),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -30,6 +31,11 @@ class Sampling:
         """A recipe's `sample` section with its seed."""
         values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(cls) if f.name != "seed"}
         return cls(**values | {"stop": tuple(settings.stop), "seed": seed})
+
+
+def seed_of(*parts: object) -> int:
+    """31 bits that depend on all `parts`: the seed an engine of others is given."""
+    return int.from_bytes(hashlib.sha256("\n".join(map(str, parts)).encode()).digest()[:4]) >> 1
 
 
 Failed = Callable[[Failure], object]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import urllib.parse
+
 from bakeoff import models
 from bakeoff.config import Recipe
 from bakeoff.engines import Engine
+from bakeoff.engines.endpoint import EndpointEngine
 from bakeoff.engines.local import LocalEngine
+from bakeoff.engines.post import KEY
 from bakeoff.errors import UserError
 
 
@@ -13,7 +17,23 @@ def local(model: str, recipe: Recipe) -> Engine:
     return LocalEngine(*models.load_policy(model, recipe))
 
 
-ENGINES = {"local": local}
+def endpoint(model: str, recipe: Recipe) -> Engine:
+    """The endpoint for the recipe's model, which it serves; every other model (a tuned one) is sampled in this process.
+
+    The two then differ by more than the training if the endpoint computes in another precision.
+    """
+    if model != recipe.model:
+        return local(model, recipe)
+    return EndpointEngine(recipe.sample.engine, model, models.load_tokenizer(model))
+
+
+def vllm(model: str, recipe: Recipe) -> Engine:
+    from bakeoff.engines.vllm import VllmEngine  # imported when used: it takes seconds
+
+    return VllmEngine(model, recipe)
+
+
+ENGINES = {"local": local, "vllm": vllm, "an endpoint's URL": endpoint}
 
 
 def engine(model: str, recipe: Recipe) -> Engine:
@@ -23,6 +43,11 @@ def engine(model: str, recipe: Recipe) -> Engine:
 
 def kind(setting: str) -> str:
     """The name in `ENGINES` of a `sample.engine` setting; raises UserError when it is none."""
+    if setting.startswith(("http://", "https://")):
+        url = urllib.parse.urlsplit(setting)
+        if url.username or url.query or not url.hostname:
+            raise UserError(f"sample.engine: expected a base URL such as http://host:8000/v1; a key belongs into {KEY}")
+        return "an endpoint's URL"
     if setting not in ENGINES:
         raise UserError(f"sample.engine: unknown engine {setting!r}; known: {', '.join(ENGINES)}")
     return setting

@@ -1,0 +1,221 @@
+"""The engine that asks an OpenAI-compatible endpoint: many requests at once, each group topped up until it is whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bakeoff import models
+from bakeoff.engines import Failed, Sampling, refuse, seed_of
+from bakeoff.engines.fit import not_empty
+from bakeoff.engines.post import Client, GivenUp, Patience
+from bakeoff.errors import UserError
+from bakeoff.records import Completion, Failure, Prompt, content_id
+
+FINISH = {"stop": "stop", "eos_token": "stop", "stop_sequence": "stop", "length": "length"}
+"""Reasons to finish that servers give; a completion with any other (a filter, a tool call) is none."""
+OPTIONAL = ("logprobs", "seed", "n")
+"""What a server may refuse to take; it is then asked without."""
+MOST = 128
+"""Completions asked for in one request."""
+FRUITLESS = 3
+"""Requests in a row that bring nothing usable, after which a prompt is given up."""
+GIVE_UP = 8
+"""Prompts in a row lost to a server in trouble, after which the job stops."""
+TROUBLE = {"timeout", "overloaded", "server_error", "malformed"}
+
+
+class EndpointEngine:
+    """Samples from whatever an endpoint serves, which should be the policy whose tokenizer is given.
+
+    The server renders the conversation with its own chat template; without one, the turns go as plain text. Tokens are
+    the policy's tokens of the text, with its end of turn where the server says that the model ended, so they may be cut
+    differently from those that were drawn. `logp` is known only where the server tells the log-probability of exactly
+    as many tokens and the distribution is the model's own (temperature 1, nothing filtered) or greedy.
+    """
+
+    def __init__(self, url: str, model: str, tokenizer: Any, patience: Patience | None = None) -> None:
+        self.client = Client(url, patience or Patience())
+        self.tokenizer = tokenizer
+        self.chat = bool(tokenizer.chat_template)
+        self.untaken: set[str] = set()
+        self.lost_in_a_row = 0
+        self.model = self._served(model)
+
+    def complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, failed: Failed = refuse
+    ) -> Iterator[list[Completion]]:
+        """One whole group per prompt, in the order in which they finish; a prompt given up goes to `failed`.
+
+        Raises UserError when the endpoint refuses the key, is not there, or loses `GIVE_UP` prompts in a row.
+        """
+        asked, threads = not_empty(prompts, failed), self.client.patience.threads
+        stopped = self.client.stopped = threading.Event()
+        try:
+            for prompt, outcome in _in_threads(lambda p: self._group(p, sampling), asked, threads, stopped):
+                if isinstance(outcome, list):
+                    self.lost_in_a_row = 0
+                    yield outcome
+                elif isinstance(outcome, GivenUp):
+                    self._lost(prompt, outcome, failed)
+                else:
+                    raise outcome
+        finally:
+            stopped.set()
+
+    def _lost(self, prompt: Prompt, why: GivenUp, failed: Failed) -> None:
+        where = f"sample.engine: {self.client.base}"
+        if why.reason == "not_found":
+            raise UserError(f"{where}: {why.said}; does the base URL end as it should (often /v1)?")
+        self.lost_in_a_row += why.reason in TROUBLE
+        if self.lost_in_a_row >= GIVE_UP:
+            raise UserError(
+                f"{where}: {GIVE_UP} prompts in a row without an answer ({why.said}); "
+                "when the server is well, the same command goes on from here"
+            )
+        failed(Failure(prompt.id, why.reason, f"{prompt.source}: {self.client.base}: {why.said}"))
+
+    def _served(self, model: str) -> str:
+        """The name under which the endpoint serves the policy: its own, its folder's, or the only one there is."""
+        try:
+            listed = self.client.ask("models").get("data")
+        except GivenUp:  # not every server lists its models
+            return model
+        names = [str(m["id"]) for m in listed or [] if isinstance(m, dict) and "id" in m]
+        known = [name for name in (model, Path(model).name) if name in names or not names]
+        if not known and len(names) > 1:
+            raise UserError(
+                f"sample.engine: {self.client.base}: does not serve {model!r} but {', '.join(names)[:200]}; "
+                "set model to the one whose log this is"
+            )
+        return known[0] if known else names[0]
+
+    def _group(self, prompt: Prompt, sampling: Sampling) -> list[Completion]:
+        """The whole group of a prompt, from as many requests as it takes; raises GivenUp when too few come."""
+        group: list[Completion] = []
+        fruitless = 0
+        while len(group) < sampling.group_size:
+            missing = min(MOST, sampling.group_size - len(group))
+            seed = seed_of(sampling.seed, prompt.id, len(group), fruitless)
+            choices = self._choices(self._body(prompt, sampling) | {"n": missing, "seed": seed})
+            made = [self._completion(prompt, len(group) + i, c, sampling) for i, c in enumerate(choices[:missing])]
+            group += made
+            fruitless = 0 if made else fruitless + 1
+            if fruitless == FRUITLESS:
+                raise GivenUp("too_few", f"{len(group)} of {sampling.group_size} completions came, then none")
+        return group
+
+    def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "temperature": sampling.temperature,
+            "max_tokens": sampling.max_tokens,
+        }
+        if self.chat:
+            body["messages"] = [dataclasses.asdict(m) for m in prompt.messages]
+        else:
+            body["prompt"] = models.plain_text(prompt.messages)
+        filters = {"top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": sampling.min_p}
+        body |= {name: value for name, value in filters.items() if value != getattr(Sampling(), name)}
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        if _models_own(sampling):
+            body["logprobs"] = True if self.chat else 1
+        return body
+
+    def _choices(self, body: dict[str, Any]) -> list[dict]:
+        """The usable choices of one answer; what the server does not take is left out from then on."""
+        try:
+            answer = self.client.ask(
+                "chat/completions" if self.chat else "completions",
+                {name: value for name, value in body.items() if name not in self.untaken},
+            )
+        except GivenUp as error:
+            culprits = (name for name in OPTIONAL if name in body and name not in self.untaken)
+            culprit = next(
+                (n for n in culprits if error.reason == "refused" and re.search(rf"\b{n}\b", error.said)), None
+            )
+            if culprit is None:
+                raise
+            self.untaken.add(culprit)
+            warnings.warn(
+                f"{self.client.base} does not take {culprit!r} ({error.said}); going on without", stacklevel=1
+            )
+            return self._choices(body)
+        choices = answer.get("choices")
+        return [c for c in choices if isinstance(c, dict) and _usable(c)] if isinstance(choices, list) else []
+
+    def _completion(self, prompt: Prompt, index: int, choice: dict, sampling: Sampling) -> Completion:
+        text, finish = _text(choice) or "", FINISH[choice["finish_reason"]]
+        tokens, end = self.tokenizer(text, add_special_tokens=False).input_ids, self.tokenizer.eos_token_id
+        by_string = isinstance(choice.get("stop_reason"), str) and tokens
+        if finish == "stop" and end is not None and not by_string:
+            tokens = [*tokens, end]
+        return Completion(
+            id=content_id("completion", prompt.id, index, tokens),
+            prompt_id=prompt.id,
+            index=index,
+            text=text,
+            tokens=tokens,
+            logp=0.0 if sampling.temperature == 0 else _logp(choice, len(tokens)),
+            finish=finish,
+        )
+
+
+def _models_own(sampling: Sampling) -> bool:
+    """Whether draws come from the model's own distribution, which is what servers tell the log-probabilities of."""
+    return (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (1.0, 1.0, 0, 0.0)
+
+
+def _usable(choice: dict) -> bool:
+    """Whether a choice is a completion: a text (which may be empty where the model ended at once) and a known end."""
+    text, finish = _text(choice), FINISH.get(str(choice.get("finish_reason")))
+    return text is not None and finish is not None and (text != "" or finish == "stop")
+
+
+def _text(choice: dict) -> str | None:
+    """What was answered, with what no file can hold (half a surrogate pair) replaced; None when there is no text."""
+    message = choice.get("message")
+    text = message.get("content") if isinstance(message, dict) else choice.get("text")
+    return text.encode("utf-8", "replace").decode("utf-8") if isinstance(text, str) else None
+
+
+def _logp(choice: dict, count: int) -> float | None:
+    """The sum of a choice's log-probabilities, if it tells those of `count` tokens."""
+    told = choice.get("logprobs") or {}
+    entries = told.get("content") or told.get("token_logprobs") or []
+    values = [e.get("logprob") if isinstance(e, dict) else e for e in entries]
+    known = [float(v) for v in values if isinstance(v, int | float)]
+    return sum(known) if len(known) == len(values) == count else None
+
+
+def _in_threads(
+    work: Callable[[Prompt], list[Completion]], prompts: Sequence[Prompt], threads: int, stopped: threading.Event
+) -> Iterator[tuple[Prompt, list[Completion] | Exception]]:
+    """(prompt, what `work` gave or raised) as they finish; nobody waits for a silent server once `stopped` is set."""
+    waiting: queue.SimpleQueue[Prompt] = queue.SimpleQueue()
+    finished: queue.SimpleQueue[tuple[Prompt, list[Completion] | Exception]] = queue.SimpleQueue()
+    for prompt in prompts:
+        waiting.put(prompt)
+
+    def take() -> None:
+        while not stopped.is_set():
+            try:
+                prompt = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                finished.put((prompt, work(prompt)))
+            except Exception as error:  # raised where the outcome is read
+                finished.put((prompt, error))
+
+    for _ in range(min(threads, len(prompts))):
+        threading.Thread(target=take, daemon=True).start()
+    for _ in prompts:
+        yield finished.get()
