@@ -181,9 +181,9 @@ def _located(values: dict, folder: Path) -> dict:
     for section, key in (name.split(".") for name in PATHS):
         paths = located.get(section, {}).get(key) if isinstance(located.get(section), dict) else None
         if isinstance(paths, str) and paths:
-            located[section][key] = str(folder / paths)
+            located[section][key] = str((folder / paths).resolve())
         elif isinstance(paths, list):
-            located[section][key] = [str(folder / p) if isinstance(p, str) else p for p in paths]
+            located[section][key] = [str((folder / p).resolve()) if isinstance(p, str) else p for p in paths]
     return located
 
 
