@@ -89,5 +89,7 @@ def check(recipe: Recipe) -> None:
     read_picks(recipe.reward.picks)
     ingest.check(recipe.prompts)
     choose.kind(recipe.sample.engine)
+    if recipe.sample.group_size < 2:
+        raise UserError(f"sample.group_size: the best of {recipe.sample.group_size} is no choice; give 2 or more")
     if recipe.bake.method not in METHODS:
         raise UserError(f"bake.method: unknown method {recipe.bake.method!r}; known: {', '.join(METHODS)}")

@@ -21,7 +21,7 @@ from bakeoff.run import open_run, read_json
 from bakeoff.sample import sample
 
 END = 259
-QUICK = Patience(timeout=0.3, tries=3, pause=0.01, threads=8)
+QUICK = Patience(timeout=10, tries=3, pause=0.01, threads=8)
 FOUR = Sampling(group_size=4, max_tokens=8)
 
 
@@ -144,10 +144,10 @@ def test_too_many_requests_waits_as_long_as_it_is_told_to(serve):
 
 def test_pauses_grow_and_errors_that_pass_are_forgotten(serve):
     server = serve(lambda body, number: (500, {}, b"oops") if number < 3 else answer(body))
-    groups, failed = run(engine(server, patience=Patience(timeout=1, tries=4, pause=0.1)), prompts())
+    groups, failed = run(engine(server, patience=Patience(timeout=10, tries=4, pause=0.1)), prompts())
     assert len(groups) == 1 and not failed
     at = [s[3] for s in server.seen]
-    assert 0.05 <= at[1] - at[0] < at[3] - at[2] and at[3] - at[2] >= 0.2
+    assert at[1] - at[0] >= 0.05 and at[2] - at[1] >= 0.1 and at[3] - at[2] >= 0.2
 
 
 @pytest.mark.parametrize(
@@ -175,14 +175,14 @@ def test_a_prompt_given_up_is_recorded_and_the_others_are_completed(serve, reply
 def test_a_silent_server_is_given_up_after_the_timeout(serve):
     def script(body, number):
         if asked(body) == "bad":
-            time.sleep(1)
+            time.sleep(20)
         return answer(body)
 
     start = time.monotonic()
     groups, failed = run(
         engine(serve(script), patience=Patience(timeout=0.2, tries=2, pause=0.01)), prompts("good", "bad")
     )
-    assert set(groups) == {"p0"} and failed["p1"].reason == "timeout" and time.monotonic() - start < 0.9
+    assert set(groups) == {"p0"} and failed["p1"].reason == "timeout" and time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -361,6 +361,8 @@ def test_the_setting_chooses(serve, tiny_llama, tmp_path):
     assert isinstance(choose.engine(recipe.model, recipe), EndpointEngine)
     assert isinstance(choose.engine(str(tiny_llama) + "/", recipe), LocalEngine)  # any other model than the reference
     assert isinstance(choose.engine(recipe.model, Recipe(model=str(tiny_llama))), LocalEngine)
-    for wrong in ("https://", "http://me:pass@host/v1", "https://host/v1?key=1"):
-        with pytest.raises(UserError, match="a key belongs into OPENAI_API_KEY"):
+    for wrong in ("https://", "http://me:pass@host/v1", "https://host/v1?key=1", "http://host:port/v1"):
+        with pytest.raises(
+            UserError, match="^sample.engine: expected a base URL .* a key belongs into OPENAI_API_KEY$"
+        ):
             choose.kind(wrong)

@@ -148,6 +148,28 @@ def test_sampled_frequencies_match_the_distribution() -> None:
         assert abs(chi2 - freedom) < 5 * (2 * freedom) ** 0.5
 
 
+def test_the_engines_frequencies_match_the_models_distribution(tiny_llama: Path) -> None:
+    """Of first tokens, which the prefill gives, and of second ones, which the shared cache gives."""
+    model, tokenizer = load(tiny_llama)
+    sampling = Sampling(group_size=4000, max_tokens=2, temperature=0.25)
+    group = run(never_ending(LocalEngine(model, tokenizer)), sampling, prompts(["hi"]))["p0"]
+    ids = render(tokenizer, prompts(["hi"])[0].messages)
+    first = torch.tensor([c.tokens[0] for c in group])
+    common = int(first.mode().values)
+    second = torch.tensor([c.tokens[1] for c in group if c.tokens[0] == common])
+    assert len(second) > 100
+    for before, drawn in ((ids, first), ([*ids, common], second)):
+        with torch.inference_mode():
+            p = kept(model(torch.tensor([before])).logits[0, -1:], sampling).double().softmax(-1)[0]
+        expected, seen = p * len(drawn), drawn.bincount(minlength=300)
+        often = expected > 5
+        bins = torch.stack([expected, seen])[:, often]
+        bins = torch.cat([bins, torch.stack([expected, seen])[:, ~often].sum(1, keepdim=True)], 1)  # the rest as one
+        freedom = bins.shape[1] - 1
+        chi2 = float(((bins[1] - bins[0]) ** 2 / bins[0]).sum())
+        assert freedom >= 2 and abs(chi2 - freedom) < 5 * (2 * freedom) ** 0.5
+
+
 def test_the_extremes_of_the_uniform_numbers_draw_possible_tokens() -> None:
     logits = torch.full((4, 1000), -torch.inf)
     logits[:, 130:140] = 0.0

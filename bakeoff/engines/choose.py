@@ -44,10 +44,18 @@ def engine(model: str, recipe: Recipe) -> Engine:
 def kind(setting: str) -> str:
     """The name in `ENGINES` of a `sample.engine` setting; raises UserError when it is none."""
     if setting.startswith(("http://", "https://")):
-        url = urllib.parse.urlsplit(setting)
-        if url.username or url.query or not url.hostname:
+        if not _plain_url(setting):
             raise UserError(f"sample.engine: expected a base URL such as http://host:8000/v1; a key belongs into {KEY}")
         return "an endpoint's URL"
     if setting not in ENGINES:
         raise UserError(f"sample.engine: unknown engine {setting!r}; known: {', '.join(ENGINES)}")
     return setting
+
+
+def _plain_url(text: str) -> bool:
+    """Whether a URL has a host, and nothing that a key could hide in."""
+    try:
+        url = urllib.parse.urlsplit(text)
+        return bool(url.hostname) and not (url.username or url.query or url.fragment) and (url.port or 1) > 0
+    except ValueError:
+        return False

@@ -90,7 +90,7 @@ class Client:
         raise GivenUp(last.reason, f"{last.said}, {number + 1} times")
 
     def _once(self, path: str, body: dict | None) -> dict:
-        key = os.environ.get(KEY)
+        key = os.environ.get(KEY, "").strip()
         headers = {"Content-Type": "application/json", "User-Agent": "bakeoff"}
         headers |= {"Authorization": f"Bearer {key}"} if key else {}
         data = None if body is None else json.dumps(body).encode()

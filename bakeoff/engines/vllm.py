@@ -54,10 +54,10 @@ class VllmEngine:
                 failed(Failure(prompt.id, "server_error", detail))
 
     def _request(self) -> Any:
-        from vllm.lora.request import LoRARequest
-
         if self.adapter is None:
             return None
+        from vllm.lora.request import LoRARequest
+
         return LoRARequest(self.adapter, seed_of(self.adapter) or 1, self.adapter)
 
 
