@@ -19,6 +19,7 @@ check: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/scoring.py
 
 .venv/demo: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv

@@ -43,7 +43,8 @@ def main() -> None:
     args = parser.parse_args()
     peers = {peer: getattr(args, peer) for peer in PEERS if getattr(args, peer)}
     rows = [row for task in args.tasks for row in measure(task, peers, args.repeats)]
-    rows += cost_of_n()
+    if "doc" in args.tasks:
+        rows += cost_of_n()
     if args.record:
         results.record("bench", rows)
 
