@@ -18,12 +18,9 @@ from bakeoff import models, trees
 from bakeoff.config import Bake, Recipe
 from bakeoff.errors import UserError
 from bakeoff.methods import METHODS, Group
-from bakeoff.optimizer import MasterAdamW, follow
+from bakeoff.optimizer import MasterAdamW, follow, shuffled_batches
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, write_json
-
-TRAIN_TOKENS = 1024
-"""Padded tokens per forward and backward pass: more costs memory and is no faster on a CPU."""
 
 
 def bake(run: Run, recipe: Recipe) -> None:
@@ -116,7 +113,7 @@ class Training:
     """
 
     def __init__(self, model: Any, groups: Sequence[Group], prompts: Sequence[list[int]], recipe: Recipe):
-        self.model, self.groups, self.seed = model, groups, recipe.seed
+        self.model, self.groups = model, groups
         self.settings: Bake = recipe.bake
         self.method, (self.n, most) = METHODS[recipe.bake.method], _size(recipe)
         self.selected = [self.method.select(g, self.n, most) for g in groups]
@@ -124,29 +121,26 @@ class Training:
             trees.Tree(i, prompt, [g.tokens[j] for j in chosen])
             for i, (prompt, g, chosen) in enumerate(zip(prompts, groups, self.selected, strict=True))
         ]
-        total = self.settings.epochs * -(-len(groups) // self.settings.batch_size)
-        self.optimizer = MasterAdamW(model.parameters(), learning_rate=self.settings.learning_rate, steps=total)
+        self.batches = shuffled_batches(
+            self.trees, self.settings.batch_size, epochs=self.settings.epochs, seed=recipe.seed
+        )
+        self.optimizer = MasterAdamW(
+            model.parameters(), learning_rate=self.settings.learning_rate, steps=len(self.batches)
+        )
         self.ref_logps = self._reference() if self.method.reference else {}
 
     def steps(self) -> Iterator[dict[str, float]]:
         """Take the steps that are left, yielding metrics after each."""
-        for batch in itertools.islice(self._batches(), self.optimizer.taken, None):
+        for batch in self.batches[self.optimizer.taken :]:
             loss = self._accumulate(batch)
             yield {"loss": loss, "grad_norm": self.optimizer.step(), "tokens": float(sum(map(len, batch)))}
         self.optimizer.close()
-
-    def _batches(self) -> Iterator[list[trees.Tree]]:
-        order = random.Random(self.seed)
-        for _ in range(self.settings.epochs):
-            shuffled = order.sample(self.trees, len(self.trees))
-            for start in range(0, len(shuffled), self.settings.batch_size):
-                yield shuffled[start : start + self.settings.batch_size]
 
     def _accumulate(self, batch: Sequence[trees.Tree]) -> float:
         """Add the gradient of the batch's loss; returns that loss."""
         tokens = sum(len(b) for t in batch for b in t.branches)
         total, summed = tokens if self.method.per_token else len(batch), 0.0
-        for part in trees.batches(batch, max(TRAIN_TOKENS, *map(len, batch))):  # a group stays whole
+        for part in trees.batches(batch, max(trees.TRAIN_TOKENS, *map(len, batch))):  # a group stays whole
             logps = self._group_logps(part)
             loss = torch.stack([self._loss(t.key, logp_S) for t, logp_S in zip(part, logps, strict=True)]).sum()
             (loss / total).backward()
@@ -168,6 +162,6 @@ class Training:
     def _reference(self) -> dict[int, Tensor]:
         """The log-probabilities of all selected completions under the policy before its first step."""
         found: dict[int, Tensor] = {}
-        for part in trees.batches(self.trees, max(4 * TRAIN_TOKENS, *map(len, self.trees))):
+        for part in trees.batches(self.trees, max(4 * trees.TRAIN_TOKENS, *map(len, self.trees))):
             found |= {t.key: logp_S for t, logp_S in zip(part, self._group_logps(part), strict=True)}
         return found

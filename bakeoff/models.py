@@ -42,8 +42,12 @@ def dtype(setting: str = "auto", on: torch.device | None = None) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     if on is not None and on.type == "mps":
         return torch.float32
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if fast_bfloat16() else torch.float32
+
+
+def fast_bfloat16() -> bool:
+    """Whether this processor computes matrix products in bfloat16 itself."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def load_tokenizer(name: str) -> Any:

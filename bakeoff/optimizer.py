@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import safe_open
@@ -15,6 +17,8 @@ from tqdm import tqdm
 
 from bakeoff.records import atomic
 from bakeoff.run import Run
+
+T = TypeVar("T")
 
 CHECKPOINT_SECONDS = 60.0
 """A killed training loses at most about so much."""
@@ -73,6 +77,15 @@ class MasterAdamW:
         """Take the hooks off the model's parameters."""
         for hook in self.hooks:
             hook.remove()
+
+
+def shuffled_batches(items: Sequence[T], size: int, *, epochs: int, seed: int) -> list[list[T]]:
+    """All batches of a training, one a step: every epoch in an order of its own, its last batch what is left."""
+    order, batches = random.Random(seed), list[list[T]]()
+    for _ in range(epochs):
+        shuffled = order.sample(items, len(items))
+        batches += [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
+    return batches
 
 
 def follow(run: Run, stage: str, optimizer: MasterAdamW, steps: Iterator[dict[str, float]]) -> None:

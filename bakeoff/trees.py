@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
+TRAIN_TOKENS = 1024
+"""Padded tokens per forward and backward pass: more costs memory and is no faster on a CPU."""
 VOCABULARY_CHUNK = 256
 """Tokens projected onto the vocabulary at once: bounds the memory of the logits."""
 

@@ -30,7 +30,6 @@ from bakeoff.rewards import model as reward_model
 
 SAMPLING = Sampling(group_size=16, max_tokens=40)
 PROMPTS = 8
-TRAIN_TOKENS = 1024
 
 
 def main() -> None:
@@ -87,7 +86,7 @@ class Step:
             trees.Tree(i, models.render(self.tokenizer, messages), [c.tokens for c in group])
             for i, (messages, group) in enumerate(groups)
         ]
-        for batch in trees.batches(packed, TRAIN_TOKENS):
+        for batch in trees.batches(packed, trees.TRAIN_TOKENS):
             pack = trees.pack(batch, self.model)
             logps, owner = trees.token_logps(self.model, pack, through_prompt=self.through_prompt)
             where = [(tree.key, tree.first + number) for _, tree, number, _ in pack.starts()]

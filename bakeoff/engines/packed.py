@@ -6,10 +6,13 @@ and can apply an activation and a product to a result before it leaves the cache
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from bakeoff import models
 
 ROWS = 256
 """Rows of the products that the layout is made for; others are right too."""
@@ -46,14 +49,15 @@ def pack(model: nn.Module) -> None:
     """Replace the linear layers of a bfloat16 model on the CPU, where torch has what it takes; else change nothing."""
     if not _possible(model):
         return
+    _replace(model, lambda child: type(child) is nn.Linear, PackedLinear)
+    _replace(model, _is_gate, PackedGate)
+
+
+def _replace(model: nn.Module, wanted: Callable[[nn.Module], bool], packed: Callable[[Any], nn.Module]) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is nn.Linear:
-                setattr(module, name, PackedLinear(child))
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if _is_gate(child):
-                setattr(module, name, PackedGate(child))
+            if wanted(child):
+                setattr(module, name, packed(child))
 
 
 def _is_gate(block: nn.Module) -> bool:
@@ -64,6 +68,5 @@ def _is_gate(block: nn.Module) -> bool:
 
 
 def _possible(model: Any) -> bool:
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     known = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    return model.device.type == "cpu" and model.dtype == torch.bfloat16 and fast and known
+    return model.device.type == "cpu" and model.dtype == torch.bfloat16 and models.fast_bfloat16() and known

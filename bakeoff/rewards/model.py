@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,9 @@ from torch import Tensor
 
 from bakeoff import losses, models, trees
 from bakeoff.config import Recipe, Reward
-from bakeoff.optimizer import MasterAdamW
+from bakeoff.optimizer import MasterAdamW, shuffled_batches
 from bakeoff.records import Completion, Message, Pick, Score
 
-TRAIN_TOKENS = 1024
-"""Padded tokens per forward and backward pass: more costs memory and is no faster on a CPU."""
 SCORE_TOKENS = 4096
 GROUPS_AT_ONCE = 32
 """Groups among which batches of like length are made, and after which progress shows."""
@@ -68,18 +64,20 @@ class Training:
     """
 
     def __init__(self, scorer: RewardModel, picks: Sequence[Pick], settings: Reward, *, seed: int):
-        self.scorer, self.picks, self.settings, self.seed = scorer, picks, settings, seed
+        self.scorer, self.settings = scorer, settings
         head = scorer.model.score.weight
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():  # small first rewards: no pick is certain before training
             head.copy_(torch.randn(head.shape, generator=generator) * head.shape[1] ** -0.5 / 10)
         models.freeze(scorer.model, settings.frozen)
-        total = settings.epochs * -(-len(picks) // PICKS_PER_STEP)
-        self.optimizer = MasterAdamW(scorer.model.parameters(), learning_rate=settings.learning_rate, steps=total)
+        self.batches = shuffled_batches(picks, PICKS_PER_STEP, epochs=settings.epochs, seed=seed)
+        self.optimizer = MasterAdamW(
+            scorer.model.parameters(), learning_rate=settings.learning_rate, steps=len(self.batches)
+        )
 
     def steps(self) -> Iterator[dict[str, float]]:
         """Take the steps that are left, yielding metrics after each."""
-        for batch in itertools.islice(self._batches(), self.optimizer.taken, None):
+        for batch in self.batches[self.optimizer.taken :]:
             packed = [self.scorer.tree(i, p.messages, _unique(p)) for i, p in enumerate(batch)]
             loss, right = _accumulate(self.scorer, batch, packed, self.settings.error_rate)
             yield {
@@ -90,19 +88,13 @@ class Training:
             }
         self.optimizer.close()
 
-    def _batches(self) -> Iterator[list[Pick]]:
-        order = random.Random(self.seed)
-        for _ in range(self.settings.epochs):
-            shuffled = order.sample(self.picks, len(self.picks))
-            yield from (shuffled[i : i + PICKS_PER_STEP] for i in range(0, len(shuffled), PICKS_PER_STEP))
-
 
 def _accumulate(
     scorer: RewardModel, picks: Sequence[Pick], packed: Sequence[trees.Tree], error_rate: float
 ) -> tuple[float, float]:
     """Add the gradient of the mean loss of `picks`; returns the summed loss and how many picks came out on top."""
     loss_sum, right = 0.0, 0
-    for batch in trees.batches(packed, max(TRAIN_TOKENS, *map(len, packed))):  # a group stays whole
+    for batch in trees.batches(packed, max(trees.TRAIN_TOKENS, *map(len, packed))):  # a group stays whole
         rewards = trees.rewards(scorer.model, trees.pack(batch, scorer.model), through_prompt=False)
         groups: list[Tensor] = list(rewards.split([len(t.branches) for t in batch]))
         loss = torch.stack([_loss(g, picks[t.key], error_rate) for g, t in zip(groups, batch, strict=True)]).sum()
