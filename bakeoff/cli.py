@@ -19,6 +19,7 @@ STAGES = {
     "score": "reward every completion",
     "bake": "train the policy on the best of each group",
     "control": "the same bake on rewards dealt out at random",
+    "referee": "train a second reward model on other picks, to judge the result",
     "evaluate": "measure first answers on held-out prompts, before and after",
     "summary": "write summary.json",
 }

@@ -117,6 +117,8 @@ class Evaluate:
     """Sampled first answers of the tuned model per prompt; the reference draws `sample.group_size`."""
     prompts: int = 300
     """At most this many prompts held out of the log are evaluated (those of the gold file always are)."""
+    referee: bool = True
+    """Without true answers, train a second reward model on the picks that the first never saw, to judge the result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
-from bakeoff import bestofn, models, stats, trees
+from bakeoff import bestofn, divergence, measures, models, stats, trees
 from bakeoff.config import Recipe
 from bakeoff.engines import Sampling, choose
 from bakeoff.engines.resume import complete_table, failures
 from bakeoff.errors import UserError
 from bakeoff.gold import read_gold
-from bakeoff.records import Answer, Completion, Prompt, prompt_id, read_table
+from bakeoff.records import Answer, Completion, Message, Prompt, prompt_id, read_table
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards.picks import read_picks
 from bakeoff.rewards.resume import score_table
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, write_json
 
-KL_TOKENS = 2048
-"""Padded tokens per pass when the divergence of the two policies is measured."""
-
-
-MAIN = {"reference", "tuned"}
-"""The policies that are compared; the others are reported beside them."""
+UNRELATED = Path(__file__).with_name("unrelated.txt")
+"""Everyday prompts, one a line, on which forgetting is measured."""
+UNRELATED_TOKENS = 64
+PICKED = {"picker": "reward model"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,11 +35,14 @@ class Draws:
 
     completions: list[list[Completion]]
     reward_PM: np.ndarray
+    referee_PM: np.ndarray | None = None
+    """The rewards of a second reward model, made from other picks."""
 
     def of(self, ids: set[str]) -> Draws:
         """The draws for some prompts only."""
         kept = [group[0].prompt_id in ids for group in self.completions]
-        return Draws(list(itertools.compress(self.completions, kept)), self.reward_PM[kept])
+        referee = None if self.referee_PM is None else self.referee_PM[kept]
+        return Draws(list(itertools.compress(self.completions, kept)), self.reward_PM[kept], referee)
 
 
 def evaluate(run: Run, recipe: Recipe) -> None:
@@ -59,8 +57,8 @@ def evaluate(run: Run, recipe: Recipe) -> None:
     }
     failed = Counter({f.prompt_id: f.reason for name in drawn for f in failures(run, name)}.values())
     prompts, drawn = answered_by_all(prompts, drawn)
-    kl_P = divergence(run, recipe, prompts, drawn["tuned"])
-    made = figures(recipe, answers, prompts, drawn, kl_P)
+    moved = movement(run, recipe, prompts, drawn["tuned"])
+    made = figures(recipe, answers, prompts, drawn, moved)
     write_json(run.details("evaluation"), made | {"leaked": leaked, "failed": failed})
 
 
@@ -111,71 +109,115 @@ def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> 
 def _draws(run: Run, recipe: Recipe, name: str, prompts: list[Prompt], policy: tuple[str, Sampling]) -> Draws:
     model, sampling = policy
     completions = complete_table(run, name, prompts, sampling, lambda: choose.engine(model, recipe))
-    scores = score_table(
-        run, f"{name}_scores", prompts, completions, lambda: reward_model.load(run.reward_model, recipe)
-    )
     size = sampling.group_size
     groups = [completions[i : i + size] for i in range(0, len(completions), size)]
-    return Draws(groups, np.array([s.reward for s in scores]).reshape(-1, size))
+
+    def rewards(table: str, scorer: Path) -> np.ndarray:
+        scores = score_table(run, table, prompts, completions, lambda: reward_model.load(scorer, recipe))
+        return np.array([s.reward for s in scores]).reshape(-1, size)
+
+    judged = run.referee.exists() and name in measures.MAIN
+    referee = rewards(f"{name}_referee", run.referee) if judged else None
+    return Draws(groups, rewards(f"{name}_scores", run.reward_model), referee)
 
 
-def divergence(run: Run, recipe: Recipe, prompts: Sequence[Prompt], tuned: Draws) -> np.ndarray:
-    """KL(tuned || reference) of each prompt in nats per sequence, from its first two tuned completions.
+def movement(run: Run, recipe: Recipe, prompts: Sequence[Prompt], tuned: Draws) -> tuple[np.ndarray, np.ndarray]:
+    """([P] nats per sequence from the reference, by two tuned completions each; [U] forgotten, nats per token).
 
-    At every token of a sampled completion the exact divergence of the two next-token distributions, summed over the
-    completion (Amini, Vieira & Cotterell, arXiv:2504.10637): unbiased, and of less variance than the log-ratio.
+    What is forgotten is measured on prompts that have nothing to do with any task, answered by the reference.
     """
+    others, answers = unrelated(run, recipe)
     policy, tokenizer = models.load_policy(str(run.policy), recipe)
     reference, _ = models.load_policy(recipe.model, recipe)
-    packed = [
-        trees.Tree(i, models.render(tokenizer, p.messages), [c.tokens for c in group[:2] if c.tokens])
-        for i, (p, group) in enumerate(zip(prompts, tuned.completions, strict=True))
-    ]
-    total_P = np.zeros(len(prompts))
-    temperature = recipe.sample.temperature or 1.0
-    for batch in tqdm(trees.batches(packed, KL_TOKENS), desc="divergence", unit="batch"):
-        with torch.inference_mode():
-            for owner, kl in _batch_divergence(policy, reference, trees.pack(batch, policy), temperature):
-                total_P[owner] += kl
-    return total_P / np.array([max(1, len(t.branches)) for t in packed])
+
+    def read(prompts: Sequence[Prompt], groups: Sequence[Sequence[Completion]]) -> list[trees.Tree]:
+        return [
+            trees.Tree(i, models.render(tokenizer, p.messages), [c.tokens for c in group if c.tokens])
+            for i, (p, group) in enumerate(zip(prompts, groups, strict=True))
+        ]
+
+    drawn = read(prompts, [group[:2] for group in tuned.completions])
+    kl_P = divergence.sequence_kl(policy, reference, drawn, recipe.sample.temperature or 1.0)
+    return kl_P, divergence.forgotten(policy, reference, read(others, [[c] for c in answers]))
 
 
-def _batch_divergence(policy, reference, packed: trees.Packed, temperature: float):
-    owner = np.array([tree.key for _, tree, _, _ in packed.starts()])
-    sums = torch.zeros(len(owner))
-    pairs = zip(
-        trees.next_token_logps(policy, packed, temperature),
-        trees.next_token_logps(reference, packed, temperature),
-        strict=True,
-    )
-    for (logp, branch), (ref_logp, _) in pairs:
-        kl = (logp.exp() * (logp - ref_logp)).sum(-1)
-        sums.index_add_(0, branch.cpu(), kl.cpu())
-    return zip(owner.tolist(), sums.tolist(), strict=True)
+def unrelated(run: Run, recipe: Recipe) -> tuple[list[Prompt], list[Completion]]:
+    """Everyday prompts and the reference's answers to those that it could take."""
+    texts = UNRELATED.read_text(encoding="utf-8").splitlines()
+    turns = [[Message("user", text)] for text in texts]
+    prompts = [Prompt(prompt_id(m), m, f"{UNRELATED.name}:{i}", 1, "heldout") for i, m in enumerate(turns, 1)]
+    sampling = Sampling(group_size=1, max_tokens=UNRELATED_TOKENS, seed=recipe.seed)
+    rows = complete_table(run, "unrelated", prompts, sampling, lambda: choose.engine(recipe.model, recipe))
+    answered = {c.prompt_id for c in rows}
+    return [p for p in prompts if p.id in answered], rows
 
 
 def figures(
-    recipe: Recipe, answers: dict[str, Answer], prompts: Sequence[Prompt], drawn: dict[str, Draws], kl_P: np.ndarray
+    recipe: Recipe,
+    answers: dict[str, Answer],
+    prompts: Sequence[Prompt],
+    drawn: dict[str, Draws],
+    moved: tuple[np.ndarray, np.ndarray],
 ) -> dict:
-    """Everything the report and `summary.json` say about quality, reward, divergence and length."""
-    seed = recipe.seed
+    """Everything the report and `summary.json` say about quality, reward, divergence and style."""
+    seed, (kl_P, forgotten_U) = recipe.seed, moved
     with_gold = np.array([p.id in answers for p in prompts])
     rewards = {name: draws.reward_PM for name, draws in drawn.items()}
-    quality = None
+    referee = {name: draws.referee_PM for name, draws in drawn.items() if draws.referee_PM is not None}
+    quality, outside = None, None
     if with_gold.any():
         correct = {name: _correct(answers, draws)[with_gold] for name, draws in drawn.items()}
-        quality = {"metric": "correct"} | comparison(correct, {n: r[with_gold] for n, r in rewards.items()}, seed=seed)
+        of_gold = {name: r[with_gold] for name, r in rewards.items()}
+        quality = {"metric": "correct"} | PICKED | {"measure": "true answers"}
+        quality |= measures.comparison(correct, of_gold, seed=seed)
+        outside = _outside("true answers", correct, of_gold, kl_P[with_gold], seed=seed)
+    elif referee:
+        outside = _outside("referee", referee, rewards, kl_P, seed=seed)
+    wins = {"judge": "reward model"} | measures.wins(rewards, kl_P, seed=seed)
     return {
         "quality": quality,
-        "reward": {"metric": "reward"} | comparison(rewards, rewards, seed=seed),
+        "reward": {"metric": "reward"}
+        | PICKED
+        | {"measure": "reward model"}
+        | measures.comparison(rewards, rewards, seed=seed),
+        "wins": {"scorer": wins, "outside": outside},
         "kl": {
             "tuned": stats.bootstrap(kl_P, seed=seed).as_dict(),
             "best_of_n": bestofn.kl_bound(recipe.sample.group_size),
         },
-        "length": {
-            name: stats.bootstrap(_lengths(drawn[name]).mean(1), seed=seed).as_dict() for name in ("reference", "tuned")
-        },
-        "truncated": {name: _truncated(drawn[name]) for name in ("reference", "tuned")},
+        "forgotten": stats.bootstrap(forgotten_U, seed=seed).as_dict(),
+        **_style(drawn, seed=seed),
+    }
+
+
+def _outside(
+    judge: str, value: dict[str, np.ndarray], rewards: dict[str, np.ndarray], kl_P: np.ndarray, *, seed: int
+) -> dict:
+    """What a judge that took no part in the training says: wins, the first answer's gain, coverage, agreement."""
+    gain_P = value["tuned"].mean(1) - value["reference"].mean(1)
+    return {
+        "judge": judge,
+        **measures.wins(value, kl_P, seed=seed),
+        "gain": stats.bootstrap(gain_P, seed=seed).as_dict(),
+        "coverage": measures.coverage(value, seed=seed),
+        "agreement": measures.agreement(value, rewards, seed=seed),
+    }
+
+
+def _style(drawn: dict[str, Draws], *, seed: int) -> dict:
+    """`length`, `truncated` and `style` of both policies, from equally many first answers of each."""
+    size = min(len(drawn[name].completions[0]) for name in measures.MAIN)
+    shown = {name: [group[:size] for group in drawn[name].completions] for name in ("reference", "tuned")}
+    style = {
+        name: measures.style(
+            [[c.tokens for c in group] for group in groups], [[c.logp for c in group] for group in groups], seed=seed
+        )
+        for name, groups in shown.items()
+    }
+    return {
+        "length": {name: row.pop("length") for name, row in style.items()},
+        "truncated": {name: _truncated(drawn[name]) for name in shown},
+        "style": style,
     }
 
 
@@ -191,62 +233,3 @@ def _correct(answers: dict[str, Answer], draws: Draws) -> np.ndarray:
         answer = answers.get(group[0].prompt_id)
         rows.append([float(answer and VERIFIERS[answer.verifier](c.text, answer.answer) or 0) for c in group])
     return np.array(rows)
-
-
-def _lengths(draws: Draws) -> np.ndarray:
-    return np.array([[len(c.tokens) for c in group] for group in draws.completions], dtype=float)
-
-
-def comparison(value: dict[str, np.ndarray], reward: dict[str, np.ndarray], *, seed: int) -> dict:
-    """The keys of `summary.json`'s `quality` and `reward`: one measure of all policies, picked by one scorer.
-
-    `value` and `reward` hold [P, draws] by policy. All intervals resample prompts, the same ones for every quantity, so
-    that differences are paired.
-    """
-    ks = _powers(value["reference"].shape[1])
-    curve_PK = bestofn.best_of_k_curve(reward["reference"], value["reference"], ks)
-    at_1 = {name: values.mean(1) for name, values in value.items()}
-    first, best, now = at_1["reference"], curve_PK[:, -1], at_1["tuned"]
-    wins_P = np.array([_win_share(t, r) for t, r in zip(reward["tuned"], reward["reference"], strict=True)])
-
-    def measured(statistic: Callable[[np.ndarray], float]) -> dict:
-        return stats.interval(statistic, len(first), seed=seed).as_dict()
-
-    def mean(column_P: np.ndarray) -> dict:
-        return measured(lambda i: float(column_P[i].mean()))
-
-    def gap_closed(i: np.ndarray) -> float:
-        gap = best[i].mean() - first[i].mean()
-        return (now[i].mean() - first[i].mean()) / gap if gap else math.nan
-
-    def curve(ks: list[int], curve_PK: np.ndarray) -> list[dict]:
-        return [{"k": k} | mean(column) for k, column in zip(ks, curve_PK.T, strict=True)]
-
-    own_ks = _powers(value["tuned"].shape[1])
-    others = {f"{name}_at_1" if name == "control" else name: mean(at_1[name]) for name in at_1.keys() - MAIN}
-    return {
-        "reference_at_1": mean(first),
-        "reference_best_of_n": mean(best),
-        "tuned_at_1": mean(now),
-        "gain": mean(now - first),
-        "gap_closed": measured(gap_closed),
-        "equivalent_n": measured(lambda i: bestofn.equivalent_n(curve_PK[i].mean(0), ks, float(now[i].mean()))),
-        "k_eff": measured(lambda i: bestofn.k_eff(float(wins_P[i].mean()))),
-        **dict(sorted(others.items())),
-        **({"gain_over_control": mean(now - at_1["control"])} if "control" in at_1 else {}),
-        "curve": curve(ks, curve_PK),
-        "oracle": curve(ks, bestofn.pass_at_k(value["reference"], ks)),
-        "tuned_curve": curve(own_ks, bestofn.best_of_k_curve(reward["tuned"], value["tuned"], own_ks)),
-    }
-
-
-def _powers(size: int) -> list[int]:
-    """1, 2, 4 ... and `size` itself."""
-    ks = [2**i for i in range(int(math.log2(size)) + 1)]
-    return ks if ks[-1] == size else [*ks, size]
-
-
-def _win_share(tuned: np.ndarray, reference: np.ndarray) -> float:
-    """The share of (tuned, reference) pairs in which the tuned completion has the higher reward, ties half."""
-    difference = tuned[:, None] - reference[None, :]
-    return float(((difference > 0) + 0.5 * (difference == 0)).mean())

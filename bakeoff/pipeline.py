@@ -20,7 +20,7 @@ from bakeoff.run import Run, read_json
 from bakeoff.sample import sample
 from bakeoff.score import score
 from bakeoff.summary import summarize
-from bakeoff.train_reward import train_reward
+from bakeoff.train_reward import referee, train_reward
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class Stage:
     wanted: Callable[[Recipe], bool] = lambda recipe: True
 
 
+def has_referee(recipe: Recipe) -> bool:
+    """Whether the result is judged by a second reward model: true answers are the better judge where there are any."""
+    return recipe.evaluate.referee and not recipe.evaluate.gold
+
+
 STAGES = (
     Stage("prompts", prompts, lambda run: run.details("prompts")),
     Stage("sample", sample, lambda run: run.details("sample")),
@@ -40,6 +45,7 @@ STAGES = (
     Stage("score", score, lambda run: run.table("scores")),
     Stage("bake", bake, lambda run: run.details("bake")),
     Stage("control", control, lambda run: run.details("control"), wanted=lambda recipe: recipe.bake.control),
+    Stage("referee", referee, lambda run: run.details("referee"), wanted=has_referee),
     Stage("evaluate", evaluate, lambda run: run.details("evaluation"), opens_gold=True),
     Stage("summary", summarize, lambda run: run.summary),
 )

@@ -36,6 +36,7 @@ class Run:
         self.policy = folder / "policy"
         self.control = folder / "control"
         self.reward_model = folder / "reward_model"
+        self.referee = folder / "referee"
         self.summary = folder / "summary.json"
         self.report = folder / "report.html"
 

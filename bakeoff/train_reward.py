@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 from bakeoff import models
 from bakeoff.config import Recipe
 from bakeoff.errors import UserError
@@ -17,22 +20,39 @@ def train_reward(run: Run, recipe: Recipe) -> None:
     training, heldout = people.split(people.read_picks(settings.picks), settings.heldout)
     if not training or not heldout:
         raise UserError(f"reward.picks: {len(training)} picks to train on and {len(heldout)} held out; give more picks")
-    if not run.reward_model.exists():
-        _train(run, recipe, training)
-    scorer = reward_model.load(run.reward_model, recipe)
+    _train_and_measure(run, recipe, "reward", (training, heldout), run.reward_model)
+
+
+def referee(run: Run, recipe: Recipe) -> None:
+    """A judge of the result that took no part in it: trained on the picks held out above; writes `referee/`.
+
+    Other picks, another seed: it shares neither the slips of the training picks nor the chances of the first training.
+    """
+    training, heldout = people.split(people.read_picks(recipe.reward.picks), recipe.reward.heldout)
+    other = dataclasses.replace(recipe, seed=recipe.seed + 1)
+    _train_and_measure(run, other, "referee", (heldout, training), run.referee)
+
+
+def _train_and_measure(
+    run: Run, recipe: Recipe, stage: str, picks: tuple[list[people.Pick], list[people.Pick]], folder: Path
+) -> None:
+    training, heldout = picks
+    if not folder.exists():
+        _train(run, recipe, stage, training, folder)
+    scorer = reward_model.load(folder, recipe)
     rewards = scorer.rewards([(pick.messages, pick.completions) for pick in heldout])
     figures = people.agreement(heldout, rewards, seed=recipe.seed)
-    tokens = sum(int(line["tokens"]) for line in run.steps("reward"))
+    tokens = sum(int(line["tokens"]) for line in run.steps(stage))
     write_json(
-        run.details("reward_model"),
+        run.details(folder.name),
         {name: value.as_dict() for name, value in figures.items()}
         | {"picks": {"train": len(training), "heldout": len(heldout)}, "trained_tokens": tokens},
     )
 
 
-def _train(run: Run, recipe: Recipe, picks: list[people.Pick]) -> None:
+def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folder: Path) -> None:
     scorer = reward_model.load(recipe.reward.base or recipe.model, recipe)
     training = reward_model.Training(scorer, picks, recipe.reward, seed=recipe.seed)
-    follow(run, "reward", training.optimizer, training.steps())
-    models.save(scorer.model, scorer.tokenizer, run.reward_model)
-    run.checkpoint("reward").unlink(missing_ok=True)
+    follow(run, stage, training.optimizer, training.steps())
+    models.save(scorer.model, scorer.tokenizer, folder)
+    run.checkpoint(stage).unlink(missing_ok=True)

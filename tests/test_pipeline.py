@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from bakeoff import config, pipeline
 from bakeoff.cli import main
 from bakeoff.errors import UserError
+from bakeoff.evaluate import UNRELATED
 from bakeoff.records import Completion, Failure, Prompt, Score, SetAside, read_table
 from bakeoff.run import Run
 
@@ -85,7 +86,9 @@ def test_the_loop(recipe, tmp_path, capsys, tiny_llama):
         assert {"value", "low", "high", "n"} <= part["gap_closed"].keys()
     assert summary["quality"]["gain"]["n"] == 6
     assert summary["reward"]["gain"]["n"] == 6 + len(QUESTIONS) - len(training)
-    assert set(summary["seconds"]) == {s.name for s in pipeline.STAGES if s.name != "summary"} | {"total"}
+    assert set(summary["seconds"]) == {s.name for s in pipeline.STAGES if s.name not in ("summary", "referee")} | {
+        "total"
+    }
 
     AutoModelForCausalLM.from_pretrained(run.policy)
     assert AutoModelForSequenceClassification.from_pretrained(run.reward_model).config.num_labels == 1
@@ -101,13 +104,25 @@ def test_the_loop(recipe, tmp_path, capsys, tiny_llama):
 def test_a_reward_model_that_has_shown_nothing_stops_the_run_before_the_bake(recipe, tmp_path, capsys):
     run = Run(tmp_path / "run")
     write_jsonl(tmp_path / "picks.jsonl", [{"prompt": q, "completions": ["b", "b"], "pick": 1} for q in QUESTIONS])
-    assert main(["run", str(recipe), "--out", str(run.folder)]) == 2
+    everyday = UNRELATED.read_text().splitlines()  # QUESTIONS are all alike: one cluster, never held out
+    write_jsonl(tmp_path / "log.jsonl", [{"prompt": q} for q in everyday])
+    arguments = ["run", str(recipe), "evaluate.gold=''", "prompts.heldout=0.5", "--out", str(run.folder)]
+    assert main(arguments) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert "does not beat chance" in said and '"the longest wins"' in said and "--anyway" in said
     assert not run.policy.exists()
-    assert main(["run", str(recipe), "--out", str(run.folder), "--anyway"]) == 0
-    alarms = json.loads(run.summary.read_text())["alarms"]
-    assert sum("does not beat" in alarm for alarm in alarms) == 2
+    assert main([*arguments, "--anyway"]) == 0
+    summary = json.loads(run.summary.read_text())
+    assert sum("does not beat" in alarm for alarm in summary["alarms"]) == 2
+
+    # without true answers a second reward model, made from the other picks, is the judge from outside
+    assert summary["quality"] is None and summary["wins"]["outside"]["judge"] == "referee"
+    first, second = (json.loads(run.details(name).read_text())["picks"] for name in ("reward_model", "referee"))
+    assert first == {"train": second["heldout"], "heldout": second["train"]}
+    assert any(
+        (w != load_file(run.reward_model / "model.safetensors")[name]).any()
+        for name, w in load_file(run.referee / "model.safetensors").items()
+    )
 
 
 def test_a_prompt_beyond_the_context_window_is_recorded_and_stops_nothing(recipe, tmp_path):

@@ -52,6 +52,20 @@ SUMMARY = {
     | {"longest_wins": m(0.11, 0.06, 0.18, 92), "pair_accuracy": m(0.83, 0.78, 0.87, 92), "picks": 368},
     "quality": QUALITY,
     "reward": REWARD,
+    "wins": {
+        "scorer": {"judge": "reward model", "win_rate": m(0.88, 0.86, 0.9), "k_eff": m(7.1, 5.9, 8.7)}
+        | {"kl_efficiency": m(0.12, 0.1, 0.14)},
+        "outside": {"judge": "true answers", "win_rate": m(0.7, 0.66, 0.74), "k_eff": m(2.3, 2.0, 2.7)}
+        | {"kl_efficiency": m(0.05, 0.04, 0.06)}
+        | {"coverage": {"k": 8, "reference": m(0.61, 0.55, 0.66), "tuned": m(0.72, 0.66, 0.78)}}
+        | {"agreement": {"reference": m(0.83, 0.8, 0.86), "tuned": m(0.74, 0.7, 0.78)}},
+    },
+    "forgotten": m(0.021, 0.012, 0.034, 24),
+    "truncated": {"reference": 0.31, "tuned": 0.02},
+    "style": {
+        "reference": {"distinct": m(0.93, 0.9, 0.95), "repetition": m(0.05, 0.04, 0.06), "entropy": m(0.6, 0.5, 0.7)},
+        "tuned": {"distinct": m(0.52, 0.49, 0.55), "repetition": m(0.01, 0.0, 0.02), "entropy": m(0.3, 0.2, 0.4)},
+    },
     "kl": {"tuned": m(9.3, 8.6, 10.1), "best_of_n": 1.835},
     "length": {"reference": m(38.2, 35, 41), "tuned": m(14.6, 14, 15.2)},
     "alarms": [],
@@ -280,7 +294,23 @@ def test_the_page_opens_with_verdict_alarm_and_picture():
 @pytest.mark.parametrize(
     "shown",
     ["1,504", "exact duplicate", "383", "52\xa0%", "41 to 62\xa0%", "≥\xa016", "31 to 41 points", "133\xa0%"]
-    + ["9.3", "1.83", "38.2", "5 min 37 s", "812,345", "3,120 MB", "✓ right", "✗ wrong", "−1.2", "True answer"],
+    + [
+        "9.3",
+        "1.83",
+        "38.2",
+        "True answers",
+        "Best of 8 answers",
+        "0.021",
+        "93\xa0%",
+        "2.3",
+        "5 min 37 s",
+        "812,345",
+        "3,120 MB",
+        "✓ right",
+        "✗ wrong",
+        "−1.2",
+        "True answer",
+    ],
 )
 def test_the_page_shows_every_figure(shown):
     assert shown in page()

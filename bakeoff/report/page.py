@@ -30,6 +30,19 @@ COMPARISON = {
     "equivalent_n": "Worth this many reference tries",
     "k_eff": "Worth by wins",
 }
+JUDGED = {
+    "win_rate": "A tuned answer beats a reference answer",
+    "k_eff": "Worth by wins",
+    "kl_efficiency": "Of the divergence, share that such wins need",
+}
+STYLE = {
+    "length": "Length, tokens",
+    "distinct": "Different answers to a prompt",
+    "entropy": "Entropy, nats per token",
+    "repetition": "Repeats itself",
+    "truncated": "Cut short",
+}
+SHARES = {"win_rate", "kl_efficiency", "distinct", "repetition", "truncated"}
 REWARD_MODEL = {
     "pick_accuracy": "Agrees with the tester's pick",
     "chance": "A random choice would",
@@ -121,15 +134,17 @@ def _tables(summary: dict[str, Any]) -> dict[str, Any]:
     """The rows of every table on the page."""
     prompts, quality, agreement = summary["prompts"], summary["quality"], summary["reward_model"] or {}
     seconds = {stage: value for stage, value in summary["seconds"].items() if stage != "total"}
-    names = {"reference": "Length of an answer before, tokens", "tuned": "Length after, tokens"}
     return {
         "quality": {"title": _title(quality["metric"])} if quality else None,
         "comparison": [_row(summary, key, name) for key, name in COMPARISON.items()],
         "drift": [
             ("KL to the reference, nats per answer", _measured(summary["kl"]["tuned"])),
             ("KL of a perfect best-of-N, at most", _measured(summary["kl"]["best_of_n"])),
-            *((name, _measured(summary["length"][key])) for key, name in names.items()),
+            ("Forgotten: unrelated answers, nats per token", _measured(summary["forgotten"])),
         ],
+        "judged": list(_side_by_side(JUDGED, summary["wins"]["scorer"], summary["wins"]["outside"] or {})),
+        "kept": list(_kept(summary["wins"]["outside"] or {})),
+        "style": list(_side_by_side(STYLE, _style(summary, "reference"), _style(summary, "tuned"))),
         "reward_model": [(name, _measured(agreement.get(key))) for key, name in REWARD_MODEL.items() if agreement],
         "funnel": [(name, prompts[key]) for key, name in FUNNEL.items()],
         "dropped": sorted(prompts["dropped"].items(), key=lambda item: -item[1]),
@@ -140,6 +155,28 @@ def _tables(summary: dict[str, Any]) -> dict[str, Any]:
             ("peak memory", f"{summary['peak_memory_mb']:,.0f} MB"),
         ],
     }
+
+
+def _side_by_side(
+    names: Mapping[str, str], left: Mapping[str, Any], right: Mapping[str, Any]
+) -> Iterator[tuple[str, Measured | None, Measured | None, Callable[[float], str]]]:
+    """(name, left, right, how to write them) of each quantity that is known."""
+    for key, name in names.items():
+        if key in left:
+            form = wording.percent if key in SHARES else wording.number
+            yield name, _measured(left[key]), _measured(right.get(key)), form
+
+
+def _style(summary: dict[str, Any], policy: str) -> dict[str, Any]:
+    return summary["style"][policy] | {key: summary[key][policy] for key in ("length", "truncated")}
+
+
+def _kept(outside: Mapping[str, Any]) -> Iterator[tuple[str, Measured | None, Measured | None]]:
+    """What the judge from outside says of both policies beyond single wins."""
+    if outside:
+        names = {"coverage": f"Best of {outside['coverage']['k']} answers", "agreement": "The two judges agree"}
+        for key, name in names.items():
+            yield name, _measured(outside[key]["reference"]), _measured(outside[key]["tuned"])
 
 
 def _row(summary: dict[str, Any], key: str, name: str) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""Alarms: what a reader must know before believing the figures, one sentence each, with what to do.
+
+All are on by default. They read the summary of a run (docs/summary.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bakeoff.rewards.picks import doubts
+from bakeoff.stats import Measured
+
+LENGTH_DRIFT = 1.5
+"""Tuned answers longer, or shorter, than the reference's by this factor raise an alarm."""
+MANY = 0.2
+"""A share of cut-short answers, or of groups without spread, above this raises an alarm."""
+REPETITION_DRIFT = 0.1
+"""So much more of an answer repeated than before raises an alarm."""
+FORGOTTEN = 0.1
+"""Nats per token by which answers to unrelated prompts may become less likely."""
+COLLAPSED = 0.5
+"""Fewer different answers than this share of the reference's raise an alarm when coverage is not known to be kept."""
+
+Figures = Mapping[str, Any]
+
+
+def alarms(summary: Figures, reward: Figures, baked: Figures) -> list[str]:
+    """Every alarm of a finished run; `reward` and `baked` are the figures of those stages."""
+    return [
+        *doubts(reward),
+        *_gamed(summary),
+        *_control(summary),
+        *_drift(summary),
+        *_lost(summary),
+        *_groups(baked),
+        *_data(summary),
+    ]
+
+
+def _gamed(summary: Figures) -> Iterator[str]:
+    """The reward rose; did anything that the training did not see?"""
+    outside = summary["wins"]["outside"]
+    if not outside or Measured.of(summary["reward"]["gain"]).value <= 0:
+        return
+    judge, gain = outside["judge"], Measured.of(outside["gain"])
+    if gain.value < 0:
+        yield (
+            f"The reward rose while the judge from outside ({judge}) sees a loss of {-gain.value:.3g}: the reward "
+            "model is being gamed; bake less (a smaller bake.n, fewer rounds) or add picks of tuned answers."
+        )
+    before, change = (Measured.of(outside["agreement"][key]) for key in ("reference", "change"))
+    if change.high < 0:
+        yield (
+            f"The reward model orders the tuned model's answers worse than the reference's ({before.value:.0%} of "
+            f"pairs as {judge} do before, {-change.value:.0%} fewer now): it no longer knows what it judges; add picks "
+            "of the tuned model's answers before another round."
+        )
+
+
+def _control(summary: Figures) -> Iterator[str]:
+    over_control = (summary["quality"] or summary["reward"]).get("gain_over_control")
+    if over_control and Measured.of(over_control).low <= 0:
+        yield (
+            "The same bake on random picks did as well, as far as can be told: the gain is not the reward model's; "
+            "add picks, or take a smaller temperature instead of a bake."
+        )
+
+
+def _drift(summary: Figures) -> Iterator[str]:
+    """Answers that look otherwise than before."""
+    length, style = summary["length"], summary["style"]
+    ratio = length["tuned"]["value"] / max(1e-9, length["reference"]["value"])
+    if not 1 / LENGTH_DRIFT <= ratio <= LENGTH_DRIFT:
+        yield (
+            f"Answers are now {ratio:.2f} times as long: read some, and if length is what the reward model "
+            "likes, add picks in which the other kind wins."
+        )
+    before, after = (style[name]["repetition"]["value"] for name in ("reference", "tuned"))
+    if after - before > REPETITION_DRIFT:
+        yield (
+            f"{after:.0%} of a tuned answer repeats itself ({before:.0%} before): read some; bake less, or add picks "
+            "in which the answer that repeats itself loses."
+        )
+    if summary["truncated"]["tuned"] > MANY:
+        yield f"{summary['truncated']['tuned']:.0%} of the tuned answers are cut short: raise sample.max_tokens."
+
+
+def _lost(summary: Figures) -> Iterator[str]:
+    """What the tuned policy can no longer do."""
+    forgotten = Measured.of(summary["forgotten"])
+    if forgotten.value > FORGOTTEN:
+        yield (
+            f"Answers to unrelated prompts became less likely by {forgotten.value:.2g} nats per token (up to "
+            f"{FORGOTTEN} is normal): the model forgets; lower bake.learning_rate or bake.n, or freeze more layers."
+        )
+    outside = summary["wins"]["outside"]
+    distinct = [summary["style"][name]["distinct"]["value"] for name in ("reference", "tuned")]
+    if outside and Measured.of(outside["coverage"]["change"]).high < 0:
+        kept = outside["coverage"]
+        yield (
+            f"The best of {kept['k']} tuned answers is worse than the best of {kept['k']} before "
+            f"({kept['tuned']['value']:.3g} against {kept['reference']['value']:.3g}): do not sample from it again to "
+            "choose; bake less if you mean to."
+        )
+    elif not outside and distinct[1] < COLLAPSED * distinct[0]:
+        yield (
+            f"Only {distinct[1]:.0%} of a prompt's tuned answers differ ({distinct[0]:.0%} before): sampling it again "
+            "shows little new; bake less if another round or best-of-N is to follow."
+        )
+
+
+def _groups(baked: Figures) -> Iterator[str]:
+    groups = sum(baked["groups"].values())
+    flat = baked["groups"].get("no_spread", 0) + baked["groups"].get("unfinished", 0)
+    if flat > MANY * groups:
+        yield (
+            f"{flat} of {groups} groups taught nothing (no spread in reward, or no finished completion): "
+            "raise sample.temperature or sample.max_tokens."
+        )
+
+
+def _data(summary: Figures) -> Iterator[str]:
+    """Prompts that are missing from a stage, or were where they should not be."""
+    for stage, tables in (("sample", "completions_failed.parquet"), ("evaluate", "*_failed.parquet")):
+        kinds = ", ".join(f"{count} {reason}" for reason, count in summary["failed"][stage].items())
+        if kinds:
+            yield f"Prompts without completions in the stage {stage}: {kinds}; {tables} says why, prompt by prompt."
+    if summary["leaked"]:
+        yield (
+            f"{summary['leaked']} prompts with true answers were also trained on and were left out: "
+            "take them out of the logs or the picks."
+        )

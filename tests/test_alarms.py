@@ -1,0 +1,88 @@
+"""Each alarm sounds for its own fault and is silent on a sound run."""
+
+import copy
+
+import pytest
+
+from bakeoff.alarms import alarms
+
+
+def m(value, half=0.05, n=100):
+    return {"value": value, "low": value - half, "high": value + half, "n": n}
+
+
+REWARD = {"pick_accuracy": m(0.5), "chance": m(0.1), "longest_wins": m(0.2)}
+REWARD |= {"over_chance": m(0.4), "over_longest_wins": m(0.3)}
+OUTSIDE = {
+    "judge": "true answers",
+    "gain": m(0.3),
+    "coverage": {"k": 4, "reference": m(0.5), "tuned": m(0.6), "change": m(0.1)},
+    "agreement": {"reference": m(0.8), "tuned": m(0.8), "change": m(0.0)},
+}
+STYLE = {"distinct": m(0.8), "repetition": m(0.01)}
+SUMMARY = {
+    "quality": {"gain": m(0.3), "gain_over_control": m(0.2)},
+    "reward": {"gain": m(2.0)},
+    "wins": {"outside": OUTSIDE},
+    "forgotten": m(0.02),
+    "length": {"reference": m(20), "tuned": m(18)},
+    "truncated": {"reference": 0.0, "tuned": 0.0},
+    "style": {"reference": STYLE, "tuned": dict(STYLE)},
+    "failed": {"sample": {}, "evaluate": {}},
+    "leaked": 0,
+}
+BAKED = {"groups": {"trained": 95, "no_spread": 5}}
+
+
+def found(path=(), value=None, baked=BAKED):
+    summary = copy.deepcopy(SUMMARY)
+    inner = summary
+    for key in path[:-1]:
+        inner = inner[key]
+    if path:
+        inner[path[-1]] = value
+    return alarms(summary, REWARD, baked)
+
+
+def test_a_sound_run_is_quiet():
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words", "advice"),
+    [
+        (["wins", "outside", "gain"], m(-0.1), "(true answers) sees a loss of 0.1", "bake less"),
+        (["wins", "outside", "agreement", "change"], m(-0.2), "80% of pairs", "add picks"),
+        (["wins", "outside", "coverage", "change"], m(-0.2), "The best of 4 tuned answers is worse", "bake less"),
+        (["quality", "gain_over_control"], m(0.04), "random picks did as well", "add picks"),
+        (["length", "tuned"], m(41), "2.05 times as long", "read some"),
+        (["length", "tuned"], m(9), "0.45 times as long", "read some"),
+        (["style", "tuned", "repetition"], m(0.3), "30% of a tuned answer repeats itself", "bake less"),
+        (["truncated", "tuned"], 0.4, "40% of the tuned answers are cut short", "raise sample.max_tokens"),
+        (["forgotten"], m(0.3), "less likely by 0.3 nats per token", "lower bake.learning_rate"),
+        (["failed", "sample"], {"too_long": 3}, "3 too_long", "says why"),
+        (["leaked"], 2, "2 prompts with true answers were also trained on", "take them out"),
+    ],
+)
+def test_each_fault_has_its_alarm_with_what_to_do(path, value, words, advice):
+    (alarm,) = found(path, value)
+    assert words in alarm and advice in alarm and alarm.endswith(".")
+
+
+def test_groups_that_teach_nothing():
+    (alarm,) = found(baked={"groups": {"trained": 70, "no_spread": 20, "unfinished": 10}})
+    assert "30 of 100 groups taught nothing" in alarm and "sample.temperature" in alarm
+
+
+def test_without_an_outside_judge_variety_stands_for_coverage():
+    summary = copy.deepcopy(SUMMARY)
+    summary["wins"]["outside"] = None
+    assert alarms(summary, REWARD, BAKED) == []
+    summary["style"]["tuned"] = STYLE | {"distinct": m(0.2)}
+    (alarm,) = alarms(summary, REWARD, BAKED)
+    assert "Only 20% of a prompt's tuned answers differ" in alarm
+
+
+def test_a_bound_that_is_not_known_raises_no_alarm_of_a_fall():
+    unknown = {"value": -0.2, "low": None, "high": None, "n": 1}
+    assert found(["wins", "outside", "coverage", "change"], unknown) == []

@@ -1,0 +1,85 @@
+"""What is said of two policies, on draws few enough to count."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bakeoff import bestofn, measures
+
+REFERENCE = np.array([[0.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
+TUNED = np.array([[1.0, 1.0], [1.0, 0.0]])
+
+
+def test_win_shares_by_hand():
+    # prompt 1: each 1 beats three of four and ties one; prompt 2: 1 ties two and beats two, 0 loses two and ties two
+    assert measures.win_shares(TUNED, REFERENCE).tolist() == [3.5 / 4, 0.5]
+    assert measures.win_shares(REFERENCE, REFERENCE).tolist() == [0.5, 0.5]
+
+
+def test_wins_and_their_price():
+    kl_P = np.array([0.2, 0.4])
+    found = measures.wins({"reference": REFERENCE, "tuned": TUNED}, kl_P, seed=0)
+    share = (3.5 / 4 + 0.5) / 2
+    assert found["win_rate"]["value"] == pytest.approx(share)
+    tries = share / (1 - share)
+    assert found["k_eff"]["value"] == pytest.approx(tries, rel=1e-4)
+    assert found["kl_efficiency"]["value"] == pytest.approx(bestofn.kl_bound(tries) / 0.3, rel=1e-4)
+
+
+def test_a_perfect_best_of_n_gives_n_and_spends_what_it_must():
+    rng = np.random.default_rng(0)
+    reference, tuned = rng.random((4000, 4)), rng.random((4000, 2, 8)).max(-1)
+    found = measures.wins({"reference": reference, "tuned": tuned}, np.full(4000, bestofn.kl_bound(8)), seed=0)
+    assert found["k_eff"]["low"] < 8 < found["k_eff"]["high"] and found["k_eff"]["value"] == pytest.approx(8, rel=0.1)
+    assert found["kl_efficiency"]["value"] == pytest.approx(1, abs=0.06)
+
+
+def test_the_gap_is_also_told_at_eight_and_sixteen_tries():
+    rng = np.random.default_rng(1)
+    reward = {"reference": rng.random((50, 16)), "tuned": rng.random((50, 3)) + 0.2}
+    found = measures.comparison(reward, reward, seed=0)
+    best = bestofn.best_of_k_curve(reward["reference"], reward["reference"], [8, 16]).mean(0)
+    gain = reward["tuned"].mean() - reward["reference"].mean()
+    for k, value in zip((8, 16), best, strict=True):
+        expected = gain / (value - reward["reference"].mean())
+        assert found[f"gap_closed_at_{k}"]["value"] == pytest.approx(expected, rel=1e-4)
+    assert found["gap_closed"] == found["gap_closed_at_16"]
+    assert [row["k"] for row in found["tuned_oracle"]] == [1, 2, 3]
+    few = {name: values[:, :3] for name, values in reward.items()}
+    assert not any(name.startswith("gap_closed_at") for name in measures.comparison(few, few, seed=0))
+
+
+def test_a_narrow_policy_gains_at_one_and_loses_coverage():
+    value = {"reference": np.array([[1.0, 0, 0, 0], [0, 0, 1, 0]]), "tuned": np.array([[1.0, 1], [0, 0]])}
+    found = measures.coverage(value, seed=0)
+    assert found["k"] == 2
+    assert found["reference"]["value"] == 0.5  # two of four see the right one half of the time
+    assert found["tuned"]["value"] == 0.5
+    assert found["change"]["value"] == 0
+
+
+def test_agreement_counts_pairs_that_differ():
+    value = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    reward = np.array([[3.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 2.0, 5.0]])
+    assert measures.ordered_alike(value, reward) == pytest.approx([1.0, math.nan, 0.25], nan_ok=True)
+    found = measures.agreement({"reference": value, "tuned": value}, {"reference": reward, "tuned": -reward}, seed=0)
+    assert found["reference"]["value"] == pytest.approx(0.625) and found["reference"]["n"] == 2
+    assert found["change"]["value"] == pytest.approx(((0 - 1) + (0.75 - 0.25)) / 2)
+
+
+def test_repetition_by_hand():
+    assert measures.repetition([1, 2, 3]) == 0
+    assert measures.repetition([1, 2, 3, 4, 5, 6, 7, 8]) == 0
+    assert measures.repetition([7] * 23) == 1 - 1 / 20
+    assert measures.repetition([1, 2, 3, 4, 1, 2, 3, 4]) == pytest.approx(1 / 5)
+
+
+def test_style_counts_different_answers_and_weighs_entropy_by_tokens():
+    tokens = [[[1, 2], [1, 2], [3], [4, 5, 6]], [[1], [1], [1], [1]]]
+    logps = [[-1.0, -1.0, -2.0, -4.0], [-1.0, -1.0, -1.0, -1.0]]
+    found = measures.style(tokens, logps, seed=0)
+    assert found["distinct"]["value"] == pytest.approx((3 / 4 + 1 / 4) / 2)
+    assert found["length"]["value"] == 1.5
+    assert found["entropy"]["value"] == pytest.approx((8 + 4) / (8 + 4))
+    assert "entropy" not in measures.style(tokens, [[None] * 4] * 2, seed=0)
