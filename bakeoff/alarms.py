@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bakeoff.rewards.picks import doubts
+from bakeoff.rewards.trust import doubts
 from bakeoff.stats import Measured
 
 LENGTH_DRIFT = 1.5

@@ -117,7 +117,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     whole = commands.add_parser("run", help="the whole loop of a recipe; goes on where it stopped")
     whole.set_defaults(command=run)
-    whole.add_argument("--anyway", action="store_true", help="go on with a reward model that has shown nothing")
+    whole.add_argument(
+        "--anyway",
+        action="store_true",
+        help="go on with a reward model that does not beat chance and the longest answer",
+    )
     _recipe_arguments(whole)
     page = commands.add_parser("report", help="write report.html")
     page.set_defaults(command=report)

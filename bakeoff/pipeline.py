@@ -15,7 +15,8 @@ from bakeoff.evaluate import evaluate
 from bakeoff.gold import sealed
 from bakeoff.ingest.stage import prompts
 from bakeoff.methods import METHODS
-from bakeoff.rewards.picks import doubts, read_picks
+from bakeoff.rewards.picks import read_picks
+from bakeoff.rewards.trust import doubts
 from bakeoff.run import Run, read_json
 from bakeoff.sample import sample
 from bakeoff.score import score
@@ -52,9 +53,9 @@ STAGES = (
 
 
 def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
-    """Run every stage that is not done yet; `anyway` goes on with a reward model that has shown nothing.
+    """Run every stage that is not done yet; `anyway` goes on with a reward model that the gate refuses.
 
-    Raises UserError when the reward model beats neither chance nor the longest answer on held-out picks.
+    Raises UserError unless the reward model beats both chance and the longest answer on held-out picks.
     """
     check(recipe)
     for stage in STAGES:
@@ -65,7 +66,7 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
 
 
 def gate(run: Run) -> None:
-    """Raise UserError unless the reward model is of use on held-out picks."""
+    """Raise UserError unless the reward model beats each of `trust.RIVALS` on held-out picks with 95 % confidence."""
     found = doubts(read_json(run.details("reward_model")))
     if found:
         raise UserError(f"{' '.join(found)} To go on all the same, with a warning in the report: --anyway")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,32 +47,52 @@ def interval(
     seed: int,
     resamples: int = 2000,
     level: float = 0.95,
+    owners: Sequence[Hashable] | None = None,
 ) -> Measured:
     """The percentile bootstrap over n rows (Efron 1979) of any function of resampled row indices.
+
+    With `owners` (the prompt of each row, say) whole owners are drawn, because their rows are not independent.
 
     `statistic` maps indices [n] to a number: `lambda i: tuned[i].mean() - reference[i].mean()` is paired, because both
     columns see the same rows. A resample whose statistic is not finite (a ratio over zero) may lie anywhere, so it
     counts as below the low bound and above the high one: more than 2.5 % of them leave no bounds. Neither do fewer
-    than two rows.
+    than two rows, or than two owners.
     """
+    owners = range(n) if owners is None else owners
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(statistic(np.arange(n))) if n else math.nan
-        if n < 2:
+        if len(set(owners)) < 2:
             return Measured(value, -math.inf, math.inf, n)
-        generator = np.random.default_rng(seed)
-        values = np.array([statistic(generator.integers(n, size=n)) for _ in range(resamples)], float)
+        draw, generator = _drawing(owners), np.random.default_rng(seed)
+        values = np.array([statistic(draw(generator)) for _ in range(resamples)], float)
     known, tail = np.isfinite(values), (1 - level) / 2
     low = np.quantile(np.where(known, values, -np.inf), tail, method="inverted_cdf")
     high = np.quantile(np.where(known, values, np.inf), 1 - tail, method="inverted_cdf")
     return Measured(value, float(low), float(high), n)
 
 
+def _drawing(owners: Sequence[Hashable]) -> Callable[[np.random.Generator], np.ndarray]:
+    """Draws as many owners as there are, with repetition: the indices of all their rows."""
+    rows: dict[Hashable, list[int]] = {}
+    for row, owner in enumerate(owners):
+        rows.setdefault(owner, []).append(row)
+    if len(rows) == len(owners):
+        return lambda generator: generator.integers(len(owners), size=len(owners))
+    members = [np.array(own) for own in rows.values()]
+    return lambda generator: np.concatenate([members[i] for i in generator.integers(len(members), size=len(members))])
+
+
 def bootstrap(
-    values: np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean, *, seed: int, resamples: int = 2000
+    values: np.ndarray,
+    statistic: Callable[[np.ndarray], float] = np.mean,
+    *,
+    seed: int,
+    resamples: int = 2000,
+    owners: Sequence[Hashable] | None = None,
 ) -> Measured:
-    """The interval of a statistic (np.mean, np.median) of one number per prompt, values [P]."""
+    """The interval of a statistic (np.mean, np.median) of one number per prompt, values [P], or per row of an owner."""
     values = np.asarray(values, float)
-    return interval(lambda rows: statistic(values[rows]), len(values), seed=seed, resamples=resamples)
+    return interval(lambda rows: statistic(values[rows]), len(values), seed=seed, resamples=resamples, owners=owners)
 
 
 def proportion(k: float, n: int) -> Measured:

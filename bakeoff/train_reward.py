@@ -11,6 +11,7 @@ from bakeoff.errors import UserError
 from bakeoff.optimizer import follow
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards import picks as people
+from bakeoff.rewards import trust
 from bakeoff.run import Run, write_json
 
 
@@ -41,7 +42,7 @@ def _train_and_measure(
         _train(run, recipe, stage, training, folder)
     scorer = reward_model.load(folder, recipe)
     rewards = scorer.rewards([(pick.messages, pick.completions) for pick in heldout])
-    figures = people.agreement(heldout, rewards, seed=recipe.seed)
+    figures = trust.agreement(trust.judged(heldout, rewards), seed=recipe.seed)
     tokens = sum(int(line["tokens"]) for line in run.steps(stage))
     write_json(
         run.details(folder.name),

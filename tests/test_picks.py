@@ -1,11 +1,9 @@
-import json
-
 import pytest
 from conftest import write_jsonl
 
 from bakeoff.errors import UserError
 from bakeoff.records import Message, Pick
-from bakeoff.rewards.picks import agreement, read_picks, split
+from bakeoff.rewards.picks import read_picks, split
 
 ROW = {"prompt": "p", "completions": ["a", "bb"], "pick": 1}
 
@@ -50,13 +48,3 @@ def test_no_prompt_is_on_both_sides():
     training, heldout = split(picks, 0.2)
     assert len(training) + len(heldout) == 300 and 10 < len(heldout) < 110
     assert not {p.messages[0].content for p in training} & {p.messages[0].content for p in heldout}
-
-
-def test_agreement_by_hand():
-    picks = [pick(), pick(), pick(completions=("a", "a", "b"), best=1)]
-    figures = agreement(picks, [[2, 1, 0], [1, 2, 1], [5, 5, 0]], seed=0)
-    assert figures["pick_accuracy"].value == pytest.approx(2 / 3)
-    assert figures["chance"].value == pytest.approx((1 / 3 + 1 / 3 + 2 / 3) / 3)
-    assert figures["longest_wins"].value == pytest.approx((0 + 0 + 2 / 3) / 3)
-    assert figures["pair_accuracy"].value == pytest.approx((1 + 0.25 + 1) / 3)
-    assert json.dumps(figures["pick_accuracy"].as_dict())

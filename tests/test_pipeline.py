@@ -103,10 +103,19 @@ def test_the_loop(recipe, tmp_path, capsys, tiny_llama):
 
 def test_a_reward_model_that_has_shown_nothing_stops_the_run_before_the_bake(recipe, tmp_path, capsys):
     run = Run(tmp_path / "run")
-    write_jsonl(tmp_path / "picks.jsonl", [{"prompt": q, "completions": ["b", "b"], "pick": 1} for q in QUESTIONS])
+    senseless = [{"prompt": f"{q} {i}", "completions": ["b", "c"], "pick": i % 2} for q in QUESTIONS for i in range(2)]
+    write_jsonl(tmp_path / "picks.jsonl", senseless)
     everyday = UNRELATED.read_text().splitlines()  # QUESTIONS are all alike: one cluster, never held out
     write_jsonl(tmp_path / "log.jsonl", [{"prompt": q} for q in everyday])
-    arguments = ["run", str(recipe), "evaluate.gold=''", "prompts.heldout=0.5", "--out", str(run.folder)]
+    arguments = [
+        "run",
+        str(recipe),
+        "evaluate.gold=''",
+        "prompts.heldout=0.5",
+        "reward.heldout=0.7",
+        "--out",
+        str(run.folder),
+    ]
     assert main(arguments) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert "does not beat chance" in said and '"the longest wins"' in said and "--anyway" in said
@@ -114,6 +123,8 @@ def test_a_reward_model_that_has_shown_nothing_stops_the_run_before_the_bake(rec
     assert main([*arguments, "--anyway"]) == 0
     summary = json.loads(run.summary.read_text())
     assert sum("does not beat" in alarm for alarm in summary["alarms"]) == 2
+    page = run.report.read_text()
+    assert page.index("does not beat chance") < page.index("Before and after")
 
     # without true answers a second reward model, made from the other picks, is the judge from outside
     assert summary["quality"] is None and summary["wins"]["outside"]["judge"] == "referee"

@@ -68,6 +68,17 @@ def test_a_rare_undefined_resample_widens_the_interval_and_a_common_one_removes_
     assert (common.low, common.high) == (-math.inf, math.inf)
 
 
+def test_rows_of_one_owner_are_drawn_together():
+    values = np.random.default_rng(0).normal(size=100)
+    owned = bootstrap(np.repeat(values, 4), seed=0, owners=list(np.repeat(range(100), 4)))
+    alone = bootstrap(values, seed=0)
+    assert (owned.value, owned.low, owned.high) == pytest.approx(
+        (alone.value, alone.low, alone.high)
+    ) and owned.n == 400
+    assert bootstrap(values, seed=0, owners=[str(i) for i in range(100)]) == alone
+    assert bootstrap(values, seed=0, owners=["one"] * 100).high == math.inf
+
+
 def test_one_row_or_none_knows_no_bounds():
     assert bootstrap(np.array([0.7]), seed=0) == Measured(0.7, -math.inf, math.inf, 1)
     none = bootstrap(np.array([]), seed=0)

@@ -1,20 +1,13 @@
-"""Reading testers' picks, and the figures that say whether a scorer has learnt them."""
+"""Reading testers' picks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from bakeoff import stats
 from bakeoff.errors import UserError
 from bakeoff.records import Message, Pick, prompt_id
-
-RIVALS = {"chance": "chance", "longest_wins": 'the rule "the longest wins"'}
-"""What a reward model must beat to be of use."""
 
 
 def read_picks(paths: Sequence[str]) -> list[Pick]:
@@ -81,41 +74,3 @@ def split(picks: Sequence[Pick], heldout: float) -> tuple[list[Pick], list[Pick]
         share = int(prompt_id(pick.messages), 16) / 16**16
         sides[share < heldout].append(pick)
     return sides
-
-
-def agreement(picks: Sequence[Pick], rewards: Sequence[Sequence[float]], *, seed: int) -> dict[str, stats.Measured]:
-    """How well rewards predict picks, beside chance and "the longest wins", each with a 95 % interval over picks.
-
-    `pick_accuracy` is the share of groups whose best reward belongs to the picked text (equal texts count as one);
-    `pair_accuracy` the share of other texts of a group that the picked one beats, ties half, averaged over groups.
-    `over_chance` and `over_longest_wins` are paired differences of the pick accuracy.
-    """
-    rows = np.array([_agreement(p, r) for p, r in zip(picks, rewards, strict=True)]).reshape(-1, 4)
-    columns = dict(zip(("pick_accuracy", *RIVALS, "pair_accuracy"), rows.T, strict=True))
-    columns |= {f"over_{name}": columns["pick_accuracy"] - columns[name] for name in RIVALS}
-    return {name: stats.bootstrap(column, np.nanmean, seed=seed) for name, column in columns.items()}
-
-
-def doubts(figures: Mapping[str, Any]) -> list[str]:
-    """A sentence for each rival that the reward model does not beat with 95 % confidence, from `agreement` as JSON."""
-    return [
-        f"The reward model does not beat {words} on {figures['over_' + name]['n']} held-out picks with 95 % confidence "
-        f"({figures['pick_accuracy']['value']:.2f} against {figures[name]['value']:.2f}): add picks before trusting it."
-        for name, words in RIVALS.items()
-        if (figures["over_" + name]["low"] or 0.0) <= 0
-    ]
-
-
-def _agreement(pick: Pick, rewards: Sequence[float]) -> tuple[float, float, float, float]:
-    chosen = pick.completions[pick.pick]
-    best = pick.completions[int(np.argmax(rewards))]
-    lengths = [len(c) for c in pick.completions]
-    longest = [c for c, n in zip(pick.completions, lengths, strict=True) if n == max(lengths)]
-    others = [r for c, r in zip(pick.completions, rewards, strict=True) if c != chosen]
-    won = [1.0 if rewards[pick.pick] > r else 0.5 if rewards[pick.pick] == r else 0.0 for r in others]
-    return (
-        float(best == chosen),
-        pick.completions.count(chosen) / len(pick.completions),
-        longest.count(chosen) / len(longest),
-        float(np.mean(won)) if won else np.nan,
-    )
