@@ -45,13 +45,16 @@ def log(seed: int) -> list[str]:
 
 def gold(seed: int) -> list[dict[str, object]]:
     """Held-out prompts with their true answers."""
-    return [{"prompt": c.prompt, "answer": c.answer, "verifier": c.verifier} for c in _cases("gold", seed, GOLD)]
+    return [{"prompt": c.prompt, "answer": c.answer, "verifier": c.verifier} for c in cases_of("gold", seed, GOLD)]
 
 
 def picks(seed: int) -> list[dict[str, object]]:
+    """The demo's picks."""
+    return picks_of(cases_of("picks", seed, PICKS), random.Random(f"tester {seed}"), seed)
+
+
+def picks_of(asked: list[Case], rng: random.Random, seed: int) -> list[dict[str, object]]:
     """Groups really sampled from the demo model, each with the simulated tester's pick."""
-    asked = _cases("picks", seed, PICKS)
-    rng = random.Random(f"tester {seed}")
     rows = []
     for case, completions in zip(asked, sample(asked, seed), strict=True):
         choice = pick(rng, completions, case.answer, case.verifier)
@@ -78,7 +81,8 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
         beside.write_text("".join(line + "\n" for line in lines), "utf-8")
 
 
-def _cases(split: str, seed: int, n: int) -> list[Case]:
+def cases_of(split: str, seed: int, n: int) -> list[Case]:
+    """The first n cases of a split; more of them begin with the same ones."""
     source = cases(random.Random(f"{split} {seed}"), split_companies(seed)[split])
     return list(itertools.islice(source, n))
 
