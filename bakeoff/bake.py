@@ -6,21 +6,20 @@ import dataclasses
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from bakeoff import models, trees
-from bakeoff.config import Bake, Recipe
+from bakeoff import models
+from bakeoff.config import Recipe
 from bakeoff.errors import UserError
+from bakeoff.measures import fault
 from bakeoff.methods import METHODS, Group
-from bakeoff.optimizer import MasterAdamW, follow, shuffled_batches
+from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, write_json
+from bakeoff.training import Training, size
 
 
 def bake(run: Run, recipe: Recipe) -> None:
@@ -70,98 +69,40 @@ def teaching(
     """The groups that teach something, and a count of outcomes.
 
     A group without spread (one reward for all) says nothing about preference and is dropped; so is one in which no
-    completion ended by itself, and one in which the method finds nothing to train on.
+    completion is a whole answer, and one in which the method finds nothing to train on.
     """
     reward = {s.completion_id: s.reward for s in scores}
-    method, kept, counts = METHODS[recipe.bake.method], [], Counter[str]()
+    method, kept, counts = METHODS[recipe.bake.method], list[Group](), Counter[str]()
     for key, drawn in itertools.groupby(completions, lambda c: c.prompt_id):
         group = group_of(key, [(c, r) for c in drawn if (r := reward[c.id]) is not None])
         if not group.finished_M.any():
             counts["unfinished"] += 1
-        elif len(set(group.reward_M.tolist())) == 1 or not method.select(group, *_size(recipe)):
+        elif len(set(group.reward_M.tolist())) == 1 or not method.select(group, *size(recipe)):
             counts["no_spread"] += 1
         else:
             counts["trained"] += 1
             kept.append(group)
-    return kept, counts
+    variances = [np.repeat(g.reward_M, g.count_M).var() for g in kept]
+    return [dataclasses.replace(g, spread=float(np.mean(variances)) ** 0.5) for g in kept], counts
 
 
 def group_of(prompt_id: str, rewarded: Sequence[tuple[Completion, float]]) -> Group:
-    """A group's different completions (by their tokens) in the order of their first draw."""
+    """A group's different completions (by their tokens) in the order of their first draw.
+
+    What is no whole answer (unfinished, empty, looping) is ranked below all that are, whatever its reward.
+    """
     counts = Counter(tuple(c.tokens) for c, _ in rewarded)
     first: dict[tuple[int, ...], tuple[Completion, float]] = {}
     for completion, reward in rewarded:
         first.setdefault(tuple(completion.tokens), (completion, reward))
+    whole = np.array([not fault(c.text, c.tokens, c.finish) for c, _ in first.values()], dtype=bool)
+    reward_M = np.array([reward for _, reward in first.values()])
+    if whole.any():
+        reward_M[~whole] = reward_M[whole].min() - (reward_M[whole].std() or 1.0)
     return Group(
         prompt_id,
         [list(tokens) for tokens in first],
-        np.array([reward for _, reward in first.values()]),
+        reward_M,
         np.array([counts[tokens] for tokens in first], dtype=int),
-        np.array([c.finish == "stop" for c, _ in first.values()], dtype=bool),
+        whole,
     )
-
-
-def _size(recipe: Recipe) -> tuple[float, int]:
-    """(the N to move towards, the most completions of a group to train on)."""
-    return recipe.bake.n or recipe.sample.group_size, recipe.bake.completions
-
-
-class Training:
-    """A policy being trained in place on groups; each step is a batch of prompts. Dropout is off.
-
-    The gradient of a group is that of its method's loss; a batch's is their mean, by groups or by trained tokens.
-    """
-
-    def __init__(self, model: Any, groups: Sequence[Group], prompts: Sequence[list[int]], recipe: Recipe):
-        self.model, self.groups = model, groups
-        self.settings: Bake = recipe.bake
-        self.method, (self.n, most) = METHODS[recipe.bake.method], _size(recipe)
-        self.selected = [self.method.select(g, self.n, most) for g in groups]
-        self.trees = [
-            trees.Tree(i, prompt, [g.tokens[j] for j in chosen])
-            for i, (prompt, g, chosen) in enumerate(zip(prompts, groups, self.selected, strict=True))
-        ]
-        self.batches = shuffled_batches(
-            self.trees, self.settings.batch_size, epochs=self.settings.epochs, seed=recipe.seed
-        )
-        self.optimizer = MasterAdamW(
-            model.parameters(), learning_rate=self.settings.learning_rate, steps=len(self.batches)
-        )
-        self.ref_logps = self._reference() if self.method.reference else {}
-
-    def steps(self) -> Iterator[dict[str, float]]:
-        """Take the steps that are left, yielding metrics after each."""
-        for batch in self.batches[self.optimizer.taken :]:
-            loss = self._accumulate(batch)
-            yield {"loss": loss, "grad_norm": self.optimizer.step(), "tokens": float(sum(map(len, batch)))}
-        self.optimizer.close()
-
-    def _accumulate(self, batch: Sequence[trees.Tree]) -> float:
-        """Add the gradient of the batch's loss; returns that loss."""
-        tokens = sum(len(b) for t in batch for b in t.branches)
-        total, summed = tokens if self.method.per_token else len(batch), 0.0
-        for part in trees.batches(batch, max(trees.TRAIN_TOKENS, *map(len, batch))):  # a group stays whole
-            logps = self._group_logps(part)
-            loss = torch.stack([self._loss(t.key, logp_S) for t, logp_S in zip(part, logps, strict=True)]).sum()
-            (loss / total).backward()
-            summed += float(loss.detach()) / total
-        return summed
-
-    def _loss(self, key: int, logp_S: Tensor) -> Tensor:
-        ref_logp_S = self.ref_logps.get(key, torch.zeros_like(logp_S))
-        return self.method.loss(logp_S, ref_logp_S, self.groups[key], self.selected[key], self.n)
-
-    def _group_logps(self, part: Sequence[trees.Tree]) -> list[Tensor]:
-        """The log-probabilities [S] of each tree's branches, summed over their tokens."""
-        logps, branch = trees.token_logps(self.model, trees.pack(part, self.model), through_prompt=False)
-        counts = [len(t.branches) for t in part]
-        summed = torch.zeros(sum(counts), device=logps.device).index_add(0, branch, logps)
-        return list(summed.split(counts))
-
-    @torch.no_grad()
-    def _reference(self) -> dict[int, Tensor]:
-        """The log-probabilities of all selected completions under the policy before its first step."""
-        found: dict[int, Tensor] = {}
-        for part in trees.batches(self.trees, max(4 * trees.TRAIN_TOKENS, *map(len, self.trees))):
-            found |= {t.key: logp_S for t, logp_S in zip(part, self._group_logps(part), strict=True)}
-        return found

@@ -90,7 +90,9 @@ class Bake:
 
     method: str = "distil"
     """`distil`: fine-tune on each group's best (RAFT, arXiv:2304.06767); `regress`: fit log-ratios of good and
-    bad ones to their quantiles (QRPO, 2507.08068); `dpo` (2305.18290), `ipo` (2310.12036): best against bad."""
+    bad ones to their quantiles (QRPO, 2507.08068), `regress_log` to what gives exactly best-of-N, `regress_reward` to
+    the rewards themselves (A*-PO, 2505.20686); `dpo` (2305.18290), `ipo` (2310.12036): best against bad; `bond`
+    (2407.14622), `rloo` (2402.14740), `grpo` (2402.03300): on the policy's own completions, for many small rounds."""
     n: int = 0
     """The dial: best of how many draws to move towards; 0 is `sample.group_size`."""
     completions: int = 8

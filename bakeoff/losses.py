@@ -78,18 +78,45 @@ def ipo(gap: Tensor, beta: float) -> Tensor:
     return (gap - 1 / (2 * beta)) ** 2
 
 
-def leave_one_out(reward_GM: Tensor) -> Tensor:
-    """Each reward less the mean of the group's others (RLOO, arXiv:2402.14740): sums to zero over a group; [G, M]."""
-    m = reward_GM.shape[-1]
-    return (reward_GM - reward_GM.mean(-1, keepdim=True)) * m / (m - 1)
+def leave_one_out(reward_GM: Tensor, weight_GM: Tensor | None = None) -> Tensor:
+    """Each reward less the (weighted) mean of the group's others: RLOO (arXiv:2402.14740); [G, M], M > 1.
+
+    With equal weights it sums to zero over a group.
+    """
+    if weight_GM is None:
+        weight_GM = torch.ones_like(reward_GM)
+    others = weight_GM.sum(-1, keepdim=True) - weight_GM
+    total = (weight_GM * reward_GM).sum(-1, keepdim=True) - weight_GM * reward_GM
+    return reward_GM - total / others.clamp(min=1e-6)
 
 
-def bond(best_logp_G: Tensor, logp_GM: Tensor, penalty_GM: Tensor, mix: float = 0.5) -> Tensor:
+def standardised(reward_GM: Tensor) -> Tensor:
+    """Each reward less its group's mean, over the group's deviation: GRPO (arXiv:2402.03300); 0 without spread."""
+    centred = reward_GM - reward_GM.mean(-1, keepdim=True)
+    deviation = centred.square().mean(-1, keepdim=True).sqrt()
+    return torch.where(deviation > 0, centred / deviation, 0.0)
+
+
+def clipped(logp: Tensor, old_logp: Tensor, advantage: Tensor, clip: tuple[float, float]) -> Tensor:
+    """-min(r A, r' A), r = exp(logp - old_logp) and r' within [1 - low, 1 + high]: PPO (arXiv:1707.06347, equation 7).
+
+    A wider upper bound lets what is rare grow (DAPO, arXiv:2503.14476). Per token or per completion; any equal shapes.
+    """
+    ratio = torch.exp(logp - old_logp)
+    within = ratio.clamp(1 - clip[0], 1 + clip[1])
+    return -torch.minimum(ratio * advantage, within * advantage)
+
+
+def bond(
+    best_logp_G: Tensor, logp_GM: Tensor, penalty_GM: Tensor, weight_GM: Tensor | None = None, mix: float = 0.5
+) -> Tensor:
     """(1 - mix) KL(pi_N || pi) + mix KL(pi || pi_N) up to a constant: BOND (arXiv:2407.14622); [G].
 
     The forward term learns the reference's best-of-N; the backward one is REINFORCE with a leave-one-out baseline on
-    the policy's own M > 1 samples. `penalty_GM` is logp - ref_logp - (N - 1) u of those samples, u their log quantile
-    among the reference's; it is a reward with its sign turned, so no gradient flows through it.
+    M > 1 samples of the policy, or on others' with their importance as `weight_GM`, which are not passed through.
+    `penalty_GM` is logp - ref_logp - (N - 1) u of those samples, u their log quantile among the reference's; it is a
+    reward with its sign turned, so no gradient flows through it either.
     """
-    backward = (leave_one_out(penalty_GM.detach()) * logp_GM).mean(-1)
+    weight_GM = torch.ones_like(logp_GM) / logp_GM.shape[-1] if weight_GM is None else weight_GM.detach()
+    backward = (weight_GM * leave_one_out(penalty_GM.detach(), weight_GM) * logp_GM).sum(-1)
     return (1 - mix) * -best_logp_G + mix * backward

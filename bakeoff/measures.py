@@ -20,6 +20,9 @@ GAP_AT = (8, 16)
 WINDOW = 4
 """Tokens of a window that counts as repeated when it has occurred before in the same completion."""
 
+LOOPING = 0.5
+"""A completion of which more than this share repeats itself is no answer."""
+
 
 def comparison(value: dict[str, np.ndarray], reward: dict[str, np.ndarray], *, seed: int) -> dict:
     """The keys of `summary.json`'s `quality` and `reward`: one measure of all policies, picked by one scorer.
@@ -152,6 +155,15 @@ def repetition(tokens: Sequence[int]) -> float:
     """The share of a completion's windows of four tokens that occurred in it before: near 1 for a loop."""
     windows = [tuple(tokens[i : i + WINDOW]) for i in range(len(tokens) - WINDOW + 1)]
     return 1 - len(set(windows)) / len(windows) if windows else 0.0
+
+
+def fault(text: str, tokens: Sequence[int], finish: str) -> str:
+    """Why a completion is no whole answer: `unfinished` (no end of text), `empty`, `looping`; else nothing."""
+    if finish != "stop":
+        return "unfinished"
+    if not text.strip():
+        return "empty"
+    return "looping" if repetition(tokens) > LOOPING else ""
 
 
 def powers(size: int) -> list[int]:

@@ -19,6 +19,10 @@ LEAST_WEIGHT = 0.02
 """Completions of a smaller share of a group's weight are not worth a pass."""
 DPO_BETA = 0.1
 """The customary strength of DPO's pull towards the reference (arXiv:2305.18290)."""
+CLIP = (0.2, 0.28)
+"""How far a probability ratio may go before it stops to teach: down, up (arXiv:2503.14476)."""
+LEAST_TARGET = -7.0
+"""Nats: what is to become a thousand times less likely is gone; pulling it further only does harm."""
 REJECTED_DEVIATIONS = 2.0
 """A rejected completion lies about so many below the mean: the worst of N teaches less (arXiv:2502.16825)."""
 
@@ -33,7 +37,13 @@ class Group:
     count_M: np.ndarray
     """How many draws each completion stands for."""
     finished_M: np.ndarray
-    """Whether each ended by itself: what was cut short must not become more likely."""
+    """Whether each is a whole answer: what was cut short, is empty or loops must not become more likely."""
+    spread: float = 1.0
+    """The deviation of rewards within a group, over all groups: what gives rewards without a scale one."""
+
+
+Loss = Callable[[Tensor, Tensor, Group, list[int], float], Tensor]
+"""(logp [S], ref_logp [S], group, selected, N) -> the group's loss; `ref_logp` is from before the training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +52,15 @@ class Method:
 
     select: Callable[[Group, float, int], list[int]]
     """(group, N, at most so many) -> the completions to train on; none when the group teaches nothing."""
-    loss: Callable[[Tensor, Tensor, Group, list[int], float], Tensor]
-    """(logp [S], ref_logp [S], group, selected, N) -> the group's loss."""
+    loss: Loss
     reference: bool = True
     """Whether the loss needs the log-probabilities of the reference."""
     per_token: bool = False
     """Whether the losses of a batch are divided by its tokens, instead of by its groups."""
+    by_token: bool = False
+    """Whether `loss` is given log-probabilities of tokens, [S, T] padded with zeros, instead of their sums."""
+    on_policy: bool = False
+    """Whether the completions must be the policy's own: log-probabilities are then those at their temperature."""
 
 
 def best_weights(group: Group, n: float) -> np.ndarray:
@@ -82,15 +95,70 @@ def _spread(group: Group, n: float, most: int) -> list[int]:
     return [order[i] for i in dict.fromkeys(places.tolist())] if len(order) > 1 else []
 
 
-def _regress(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
-    beta = bestofn.beta_for(n)
+def _regress(utility: Callable[[Group, float], tuple[np.ndarray, float]]) -> Loss:
+    """The loss of a regression to a utility: (group, N) -> (utility [M], beta)."""
+
+    def loss(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
+        utility_M, beta = utility(group, n)
+        advantage_M = losses.group_advantage(_like(utility_M, logp_S), beta, _like(group.count_M, logp_S))
+        target_S = advantage_M[selected].clamp(min=LEAST_TARGET * beta)
+        return _mean(losses.regress(logp_S, ref_logp_S, target_S, beta), group, selected)
+
+    return loss
+
+
+def _quantile(group: Group, n: float) -> tuple[np.ndarray, float]:
+    return _by_draw(bestofn.quantiles, group), bestofn.beta_for(n)
+
+
+def _log_quantile(group: Group, n: float) -> tuple[np.ndarray, float]:
+    n = max(n, 1.5)  # at N = 1 there is nothing to learn, and no finite beta
+    return _by_draw(lambda reward: bestofn.log_quantiles(reward, n), group), 1 / (n - 1)
+
+
+def _reward(group: Group, n: float) -> tuple[np.ndarray, float]:
+    """The reward itself; its beta is that of the quantile, whose deviation is 1/sqrt(12), in units of the reward."""
+    return group.reward_M, bestofn.beta_for(n) * group.spread * math.sqrt(12)
+
+
+def _bond(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
+    """BOND on draws of the reference: a draw's importance is its likelihood ratio, which best-of-N bounds by N."""
+    utility_M, _ = _log_quantile(group, n)
+    share_M = group.count_M / group.count_M.sum()
+    best_M = bestofn.distribution(share_M, group.reward_M, n) * group.finished_M
+    ratio_S = torch.exp(logp_S - ref_logp_S).clamp(max=n)
+    weight_S = _like(share_M[selected], logp_S) * ratio_S
+    penalty_S = logp_S - ref_logp_S - (n - 1) * _like(utility_M[selected], logp_S)
+    best_logp = (_like(best_M[selected] / best_M.sum(), logp_S) * logp_S).sum()
+    return losses.bond(best_logp[None], logp_S[None], penalty_S[None], weight_S[None])[0]
+
+
+def _rloo(logp_S: Tensor, old_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
+    advantage_M = _by_draw(lambda reward: losses.leave_one_out(torch.tensor(reward)).numpy(), group)
+    advantage_S = _like(advantage_M[selected] / group.spread, logp_S)
+    return _mean(losses.clipped(logp_S, old_logp_S, advantage_S, CLIP), group, selected)
+
+
+def _grpo(logp_ST: Tensor, old_logp_ST: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
+    """Every token of a batch weighs the same, so that a long answer is not let off lightly (arXiv:2503.14476)."""
+    advantage_M = _by_draw(lambda reward: losses.standardised(torch.tensor(reward)).numpy(), group)
+    loss_ST = losses.clipped(logp_ST, old_logp_ST, _like(advantage_M[selected], logp_ST)[:, None], CLIP)
+    length_S = torch.tensor([len(group.tokens[i]) for i in selected], device=logp_ST.device)
+    inside_ST = torch.arange(logp_ST.shape[1], device=logp_ST.device) < length_S[:, None]
+    return len(selected) * _mean((loss_ST * inside_ST).sum(-1), group, selected)
+
+
+def _mean(loss_S: Tensor, group: Group, selected: list[int]) -> Tensor:
+    """The mean over draws: a completion that was drawn twice weighs twice, and is computed once."""
+    weight_S = _like(group.count_M[selected], loss_S)
+    return (weight_S * loss_S).sum() / weight_S.sum()
+
+
+def _by_draw(of_draws: Callable[[np.ndarray], np.ndarray], group: Group) -> np.ndarray:
+    """[M]: what a function of the rewards of all draws says of each different completion."""
     draws = np.repeat(np.arange(len(group.reward_M)), group.count_M)
     first = np.searchsorted(draws, np.arange(len(group.reward_M)))
-    utility_M = bestofn.quantiles(group.reward_M[draws])[first]
-    advantage_M = losses.group_advantage(_like(utility_M, logp_S), beta, _like(group.count_M, logp_S))
-    weight_S = _like(group.count_M[selected], logp_S)
-    loss_S = losses.regress(logp_S, ref_logp_S, advantage_M[selected], beta)
-    return (weight_S * loss_S).sum() / weight_S.sum()
+    return of_draws(group.reward_M[draws])[first]
 
 
 def _pair(group: Group, n: float, most: int) -> list[int]:
@@ -121,7 +189,12 @@ def _like(values: np.ndarray, tensor: Tensor) -> Tensor:
 
 METHODS: dict[str, Method] = {
     "distil": Method(_weighty, _distil, reference=False, per_token=True),
-    "regress": Method(_spread, _regress),
+    "regress": Method(_spread, _regress(_quantile)),
+    "regress_log": Method(_spread, _regress(_log_quantile)),
+    "regress_reward": Method(_spread, _regress(_reward)),
+    "bond": Method(_spread, _bond, on_policy=True),
+    "rloo": Method(_spread, _rloo, on_policy=True),
+    "grpo": Method(_spread, _grpo, on_policy=True, by_token=True, per_token=True),
     "dpo": Method(_pair, _dpo),
     "ipo": Method(_pair, _ipo),
 }

@@ -8,12 +8,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from bakeoff import models, optimizer, trees
-from bakeoff.bake import Training, group_of, teaching
+from bakeoff.bake import group_of, teaching
 from bakeoff.config import Bake, Recipe, Sample
 from bakeoff.methods import METHODS, Group
 from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Score
 from bakeoff.run import open_run
+from bakeoff.training import Training
 
 PROMPTS = [[5, 6, 7 + i] for i in range(6)]
 GOOD, BAD = [40, 41, 42], [50, 51]
@@ -51,7 +52,7 @@ def test_the_good_becomes_likelier_against_the_bad(tiny_llama, method):
     assert logps(work.model, GOOD) - logps(work.model, BAD) > before + 1
 
 
-@pytest.mark.parametrize("method", ["distil", "regress"])
+@pytest.mark.parametrize("method", ["distil", "regress", "grpo"])
 def test_stopped_in_the_middle_it_goes_on_bit_for_bit(tiny_llama, tmp_path, monkeypatch, method):
     monkeypatch.setattr(optimizer, "CHECKPOINT_SECONDS", 0.0)
     whole, broken = training(tiny_llama, method=method), training(tiny_llama, method=method)
@@ -66,14 +67,14 @@ def test_stopped_in_the_middle_it_goes_on_bit_for_bit(tiny_llama, tmp_path, monk
 
 
 def test_equal_completions_are_one_counted():
-    drawn = [Completion(f"c{i}", "p", i, "", tokens, -1.0, "stop") for i, tokens in enumerate([[1], [2], [1], [1]])]
+    drawn = [Completion(f"c{i}", "p", i, "x", tokens, -1.0, "stop") for i, tokens in enumerate([[1], [2], [1], [1]])]
     group = group_of("p", [(c, float(i)) for i, c in enumerate(drawn)])
     assert group.tokens == [[1], [2]] and group.count_M.tolist() == [3, 1]
 
 
 def test_groups_that_teach_nothing_are_dropped_and_counted():
     def drawn(key, rewards, finish="stop"):
-        rows = [Completion(f"{key}{i}", key, i, "", [i], -1.0, finish) for i in range(len(rewards))]
+        rows = [Completion(f"{key}{i}", key, i, "x", [i], -1.0, finish) for i in range(len(rewards))]
         return rows, [Score(c.id, key, "test", r) for c, r in zip(rows, rewards, strict=True)]
 
     kinds = [drawn("a", [1.0, 2.0]), drawn("b", [1.0, 1.0]), drawn("c", [1.0, 2.0], "length"), drawn("d", [None, None])]
@@ -81,6 +82,23 @@ def test_groups_that_teach_nothing_are_dropped_and_counted():
     kept, counts = teaching(completions, scores, recipe())
     assert [g.prompt_id for g in kept] == ["a"]
     assert counts == {"trained": 1, "no_spread": 1, "unfinished": 2}
+
+
+def test_what_is_no_whole_answer_ranks_below_all_that_are():
+    rows = [("x", [1, 9], "stop"), ("x", [2, 9], "stop"), ("x", [3] * 9, "length"), (" ", [9], "stop")]
+    rows.append(("x", [5] * 40, "stop"))
+    drawn = [Completion(f"c{i}", "p", i, *row[:2], -1.0, row[2]) for i, row in enumerate(rows)]
+    group = group_of("p", [(c, float(i)) for i, c in enumerate(drawn)])
+    assert group.finished_M.tolist() == [True, True, False, False, False]
+    assert group.reward_M.tolist() == [0, 1, -0.5, -0.5, -0.5]
+
+
+def test_spread_is_the_deviation_within_groups_over_all_groups():
+    completions = [Completion(f"{p}{i}", p, i, "x", [i], -1.0, "stop") for p in "ab" for i in range(2)]
+    rewards = [0.0, 2.0, 100.0, 104.0]
+    scores = [Score(c.id, c.prompt_id, "test", r) for c, r in zip(completions, rewards, strict=True)]
+    kept, _ = teaching(completions, scores, recipe())
+    assert [g.spread for g in kept] == pytest.approx([2.5**0.5] * 2)  # variances 1 and 4
 
 
 def test_frozen_layers_stay_as_they_are(tiny_llama):

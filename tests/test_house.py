@@ -21,7 +21,7 @@ ORDER = (
     ("methods", "measures"),
     ("models",),
     ("trees",),
-    ("divergence",),
+    ("divergence", "training"),
     ("engines",),
     ("rewards",),
     ("gold",),

@@ -1,5 +1,8 @@
 """The ways to bake, on groups small enough to check by hand and policies small enough to know where they must end."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +34,9 @@ def trained(method, groups, reference, n=N, steps=1500, rate=0.05):
             selected = method.select(g, n, 99)
             answers = torch.tensor([g.tokens[i][0] for i in selected])
             ref = reference.log_softmax(-1)[answers]
-            loss = loss + method.loss(logp[answers], ref, g, selected, n) / len(groups)
+            shape = (-1, 1) if method.by_token else (-1,)  # an answer is one token
+            logps = logp[answers].reshape(shape), ref.reshape(shape)
+            loss = loss + method.loss(*logps, g, selected, n) / len(groups)
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -75,7 +80,56 @@ def test_every_method_raises_what_the_reward_prefers(name):
     assert (policy * torch.arange(4)).sum() > (reference.softmax(-1) * torch.arange(4)).sum()
 
 
-@pytest.mark.parametrize("name", list(METHODS))
+BY_VALUE = {"regress_reward", "rloo", "grpo"}
+"""The methods that see more of a reward than its rank."""
+
+
+@pytest.mark.parametrize("counts", [[4, 3, 2, 1], [1, 1, 1, 1]])
+@pytest.mark.parametrize("rewards", [[0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 1.0, 2.0]])
+@pytest.mark.parametrize("name", ["regress_log", "bond"])
+def test_with_all_answers_in_the_group_the_policy_becomes_best_of_n(name, rewards, counts):
+    reference = torch.tensor(counts, dtype=torch.float64).log()
+    policy = trained(METHODS[name], [group(rewards, counts)], reference)
+    expected = bestofn.distribution(np.array(counts) / sum(counts), np.array(rewards), N)
+    assert 0.5 * np.abs(policy.numpy() - expected).sum() < 0.005
+
+
+def test_regress_on_the_reward_ends_at_the_tilt_by_rewards_whatever_their_scale():
+    g = group([0.0, 1.0, 5.0, 2.0])
+    spread = g.reward_M.std()
+    policy = trained(METHODS["regress_reward"], [dataclasses.replace(g, spread=spread)], torch.zeros(4))
+    expected = np.exp(g.reward_M / (bestofn.beta_for(N) * spread * math.sqrt(12)))
+    assert policy.numpy() == pytest.approx(expected / expected.sum(), abs=0.01)
+    larger = dataclasses.replace(g, reward_M=10 * g.reward_M + 3, spread=10 * spread)
+    assert trained(METHODS["regress_reward"], [larger], torch.zeros(4)).numpy() == pytest.approx(policy, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["rloo", "grpo"])
+def test_policy_gradients_start_at_their_advantages_and_stop_at_the_clip(name):
+    method, g = METHODS[name], group([0.0, 0.0, 1.0], counts=[1, 1, 2])
+    selected = [0, 1, 2]
+    shape = (3, 1) if method.by_token else (3,)
+    logp = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+    loss = method.loss(logp, logp.detach(), g, selected, N)
+    loss.backward()
+    assert loss.item() == pytest.approx(0)  # advantages of the four draws sum to zero
+    advantage = np.array([-2 / 3, -2 / 3, 2 / 3]) if name == "rloo" else np.array([-1.0, -1.0, 1.0])
+    draws = np.array([1, 1, 2]) / 4 * (3 if method.by_token else 1)
+    assert logp.grad.flatten().numpy() == pytest.approx(-advantage * draws)
+
+    far = torch.tensor([-0.5, 0.0, 0.5], dtype=torch.float64).reshape(shape).requires_grad_()
+    method.loss(far, torch.zeros_like(far), g, selected, N).backward()
+    assert far.grad.flatten()[[0, 2]].tolist() == [0, 0] and far.grad.flatten()[1] > 0
+
+
+def test_every_token_of_a_grpo_batch_weighs_the_same_and_padding_nothing():
+    g = dataclasses.replace(group([1.0, 0.0]), tokens=[[7], [7, 7, 7]])
+    logp = torch.zeros(2, 3, requires_grad=True)
+    METHODS["grpo"].loss(logp, logp.detach(), g, [0, 1], N).backward()
+    assert logp.grad.tolist() == [[-1, 0, 0], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in BY_VALUE])
 def test_only_the_order_of_rewards_matters_but_for_where_the_mean_lies(name):
     method = METHODS[name]
     g, changed = group([0.1, 0.2, 0.4, 0.8]), group(np.exp([0.1, 0.2, 0.4, 0.8]).tolist())
