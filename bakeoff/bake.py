@@ -96,7 +96,7 @@ def group_of(prompt_id: str, rewarded: Sequence[tuple[Completion, float]]) -> Gr
     for completion, reward in rewarded:
         first.setdefault(tuple(completion.tokens), (completion, reward))
     whole = np.array([not fault(c.text, c.tokens, c.finish) for c, _ in first.values()], dtype=bool)
-    reward_M = np.array([reward for _, reward in first.values()])
+    reward_M = np.array([reward for _, reward in first.values()], float)
     if whole.any():
         reward_M[~whole] = reward_M[whole].min() - (reward_M[whole].std() or 1.0)
     return Group(
