@@ -6,13 +6,16 @@ import dataclasses
 import itertools
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bakeoff import models
+from bakeoff import divergence, models, trees
 from bakeoff.config import Recipe
+from bakeoff.engines import Sampling, seed_of
+from bakeoff.engines.local import LocalEngine
 from bakeoff.errors import UserError
 from bakeoff.measures import fault
 from bakeoff.methods import METHODS, Group
@@ -21,10 +24,29 @@ from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, write_json
 from bakeoff.training import Training, size
 
+KL_CHECKS = 8
+"""How often a training with a budget looks what it has spent."""
+KL_PROMPTS = 32
+
+
+class NothingToBake(UserError):
+    """No group teaches anything."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lesson:
+    """One training: the policy it starts from, which is also its reference, and what it learns from."""
+
+    start: str
+    prompts: Sequence[Prompt]
+    completions: Sequence[Completion]
+    scores: Sequence[Score]
+    seed: int
+
 
 def bake(run: Run, recipe: Recipe) -> None:
     """Train the policy on its rewarded groups by the recipe's method; writes `policy/` and what was trained on."""
-    _bake(run, recipe, "bake", run.policy, read_table(run.table("scores"), Score))
+    train(run, recipe, _lesson(run, recipe), "bake", run.policy)
 
 
 def control(run: Run, recipe: Recipe) -> None:
@@ -32,8 +54,14 @@ def control(run: Run, recipe: Recipe) -> None:
 
     Training on one's own completions sharpens a policy whichever they are; only the gain beyond is the scorer's.
     """
-    scores = read_table(run.table("scores"), Score)
-    _bake(run, recipe, "control", run.control, shuffled(scores, random.Random(f"control {recipe.seed}")))
+    lesson = _lesson(run, recipe)
+    dealt = shuffled(lesson.scores, random.Random(f"control {recipe.seed}"))
+    train(run, recipe, dataclasses.replace(lesson, scores=dealt), "control", run.control)
+
+
+def _lesson(run: Run, recipe: Recipe) -> Lesson:
+    prompts, scores = read_table(run.table("prompts"), Prompt), read_table(run.table("scores"), Score)
+    return Lesson(recipe.model, prompts, read_table(run.table("completions"), Completion), scores, recipe.seed)
 
 
 def shuffled(scores: Sequence[Score], rng: random.Random) -> list[Score]:
@@ -46,21 +74,66 @@ def shuffled(scores: Sequence[Score], rng: random.Random) -> list[Score]:
     return dealt
 
 
-def _bake(run: Run, recipe: Recipe, stage: str, folder: Path, scores: Sequence[Score]) -> None:
-    prompts = {p.id: p for p in read_table(run.table("prompts"), Prompt)}
-    groups, counts = teaching(read_table(run.table("completions"), Completion), scores, recipe)
+def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) -> None:
+    """Train by the recipe's method and save the policy; writes `folder` and the figures of the stage."""
+    groups, counts = teaching(lesson.completions, lesson.scores, recipe)
     if not groups:
-        raise UserError(f"{run.folder}: no group has a finished best completion ({dict(counts)}); nothing to bake")
+        raise NothingToBake(f"{run.folder}: no group has a finished best completion ({dict(counts)}); nothing to bake")
     if not folder.exists():
-        model, tokenizer = models.load_policy(recipe.model, recipe)
-        rendered = [models.render(tokenizer, prompts[g.prompt_id].messages) for g in groups]
+        model, tokenizer = models.load_policy(lesson.start, recipe)
+        messages = {p.id: p.messages for p in lesson.prompts}
+        rendered = [models.render(tokenizer, messages[g.prompt_id]) for g in groups]
         models.freeze(model, recipe.bake.frozen)
-        training = Training(model, groups, rendered, recipe)
-        follow(run, stage, training.optimizer, training.steps())
+        training = Training(model, groups, rendered, recipe, seed=lesson.seed)
+        steps = training.steps()
+        if recipe.bake.kl_budget:
+            steps = within(steps, training, Spent(recipe, tokenizer, lesson))
+        follow(run, stage, training.optimizer, steps)
         models.save(model, tokenizer, folder)
         run.checkpoint(stage).unlink(missing_ok=True)
     tokens = sum(line["tokens"] for line in run.steps(stage))
     write_json(run.details(stage), {"groups": dict(counts), "trained_tokens": round(tokens)})
+
+
+def within(
+    steps: Iterator[dict[str, float]], training: Training, spent: Callable[[Any, int], float]
+) -> Iterator[dict[str, float]]:
+    """The steps of a training until its budget is spent, looking `KL_CHECKS` times: what was found is the step's `kl`.
+
+    A process that goes on where another was killed looks at the same steps, and stops at the same one.
+    """
+    every = max(1, training.optimizer.steps // KL_CHECKS)
+    found: dict[str, float] = {}
+    while True:
+        if training.optimizer.taken % every == 0:
+            found = {"kl": spent(training.model, training.optimizer.taken)}
+            if found["kl"] >= training.settings.kl_budget:
+                return training.optimizer.close()
+        if (values := next(steps, None)) is None:
+            return None
+        yield values | found
+        found = {}
+
+
+class Spent:
+    """Measures the divergence from the recipe's model, in nats per sequence, on some of a lesson's prompts."""
+
+    def __init__(self, recipe: Recipe, tokenizer: Any, lesson: Lesson):
+        self.recipe, self.tokenizer, self.seed = recipe, tokenizer, lesson.seed
+        self.reference, _ = models.load_policy(recipe.model, recipe)
+        taught = {c.prompt_id for c in lesson.completions}
+        self.prompts = sorted((p for p in lesson.prompts if p.id in taught), key=lambda p: p.id)[:KL_PROMPTS]
+
+    def __call__(self, model: Any, step: int) -> float:
+        sampling = Sampling.of(self.recipe.sample, seed_of(self.seed, "kl", step))
+        one = dataclasses.replace(sampling, group_size=1)
+        groups = LocalEngine(model, self.tokenizer).complete(self.prompts, one, lambda failure: None)
+        drawn = {group[0].prompt_id: group[0].tokens for group in groups}
+        read = [
+            trees.Tree(i, models.render(self.tokenizer, p.messages), [drawn[p.id]])
+            for i, p in enumerate(p for p in self.prompts if p.id in drawn)
+        ]
+        return float(divergence.sequence_kl(model, self.reference, read, sampling.temperature or 1.0).mean())
 
 
 def teaching(

@@ -105,6 +105,12 @@ class Bake:
     """Prompts per optimizer step."""
     frozen: float = 0.5
     """Share of the layers, from the lowest, that stay as they are."""
+    rounds: int = 1
+    """At most so many times: sample from the current policy, score, bake, validate; the best round is kept."""
+    patience: int = 1
+    """Rounds end after so many that did not raise the reward on held-out prompts."""
+    kl_budget: float = 0.0
+    """Nats per sequence from the reference; training ends when they are spent. 0 sets no limit."""
     control: bool = True
     """Also bake on rewards dealt out at random: the report then tells how much of the gain is the scorer's."""
 

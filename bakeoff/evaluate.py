@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bakeoff import bestofn, divergence, measures, models, stats, trees
+from bakeoff import bestofn, divergence, measures, models, splits, stats, trees
 from bakeoff.config import Recipe
 from bakeoff.engines import Sampling, choose
 from bakeoff.engines.resume import complete_table, failures
@@ -102,8 +102,8 @@ def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:
 def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> list[Prompt]:
     """The prompts with true answers, then those held out of the log, up to `evaluate.prompts`."""
     gold = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout") for a in answers.values()]
-    held_out = [p for p in read_table(run.table("prompts"), Prompt) if p.split == "heldout" and p.id not in answers]
-    return gold + held_out[: recipe.evaluate.prompts]
+    held_out = splits.evaluation(read_table(run.table("prompts"), Prompt), recipe)
+    return gold + [p for p in held_out if p.id not in answers][: recipe.evaluate.prompts]
 
 
 def _draws(run: Run, recipe: Recipe, name: str, prompts: list[Prompt], policy: tuple[str, Sampling]) -> Draws:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bakeoff import ingest
-from bakeoff.bake import bake, control
 from bakeoff.config import Recipe
 from bakeoff.engines import choose
 from bakeoff.errors import UserError
@@ -17,6 +16,7 @@ from bakeoff.ingest.stage import prompts
 from bakeoff.methods import METHODS
 from bakeoff.rewards.picks import read_picks
 from bakeoff.rewards.trust import doubts
+from bakeoff.rounds import bake, control
 from bakeoff.run import Run, read_json
 from bakeoff.sample import sample
 from bakeoff.score import score

@@ -40,6 +40,14 @@ class Run:
         self.summary = folder / "summary.json"
         self.report = folder / "report.html"
 
+    def round(self, stage: str, number: int) -> Run:
+        """The folder of one round of a bake; 0 is the reference."""
+        return Run(self.folder / "rounds" / f"{stage}-{number}")
+
+    def whole(self) -> Run:
+        """The run that a round belongs to; itself when it is none."""
+        return Run(self.folder.parent.parent) if self.folder.parent.name == "rounds" else self
+
     def table(self, name: str) -> Path:
         return self.folder / f"{name}.parquet"
 
@@ -96,7 +104,7 @@ def open_run(folder: Path, recipe: config.Recipe) -> Run:
     What a killed process was writing is removed: one process works on a run at a time.
     """
     run = Run(folder)
-    for unfinished in [*folder.glob(".*.tmp"), *folder.glob("parts/.*.tmp")]:
+    for unfinished in list(folder.rglob(".*.tmp")):
         shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
     new = config.dump(recipe)
     if run.config.exists():

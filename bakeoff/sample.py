@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
+from bakeoff import splits
 from bakeoff.config import Recipe
 from bakeoff.engines import Sampling, choose
 from bakeoff.engines.resume import complete_table, failures
@@ -17,10 +19,13 @@ def sample(run: Run, recipe: Recipe) -> None:
 
     `sample.json` counts the prompts, and those without a group by reason.
     """
-    training = [p for p in read_table(run.table("prompts"), Prompt) if p.split == "train"]
-    prompts = sorted(training, key=lambda p: p.id)[: recipe.sample.prompts]
-    sampling = Sampling.of(recipe.sample, recipe.seed)
-    rows = complete_table(run, "completions", prompts, sampling, lambda: choose.engine(recipe.model, recipe))
+    prompts = splits.training(read_table(run.table("prompts"), Prompt), recipe)
+    draw(run, recipe, recipe.model, prompts, Sampling.of(recipe.sample, recipe.seed))
+
+
+def draw(run: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+    """Draw a group for each of the prompts from a model into the run's table `completions`, and count them."""
+    rows = complete_table(run, "completions", prompts, sampling, lambda: choose.engine(model, recipe))
     failed = failures(run, "completions")
     if not rows and failed:
         raise UserError(f"not one of {len(prompts)} prompts could be completed; the first: {failed[0].detail}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bakeoff.config import Recipe
-from bakeoff.records import Completion, Prompt, read_table
+from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards.resume import score_table
 from bakeoff.run import Run
@@ -13,4 +15,12 @@ def score(run: Run, recipe: Recipe) -> None:
     """Reward every completion of the table `completions` into the table `scores`."""
     prompts = read_table(run.table("prompts"), Prompt)
     completions = read_table(run.table("completions"), Completion)
-    score_table(run, "scores", prompts, completions, lambda: reward_model.load(run.reward_model, recipe))
+    reward(run, recipe, "scores", prompts, completions)
+
+
+def reward(
+    run: Run, recipe: Recipe, name: str, prompts: Sequence[Prompt], completions: Sequence[Completion]
+) -> list[Score]:
+    """The rewards of completions by the recipe's scorer, in the run's table `name`."""
+    folder = run.whole().reward_model
+    return score_table(run, name, prompts, completions, lambda: reward_model.load(folder, recipe))

@@ -27,8 +27,9 @@ def summarize(run: Run, recipe: Recipe) -> None:
         "reward_model": {name: reward[name] for name in names},
         "referee": {name: referee[name] for name in names} if referee else None,
         **{name: evaluation[name] for name in EVALUATION},
+        "rounds": {key: baked[key] for key in ("rounds", "kept")} if "rounds" in baked else None,
         "seconds": seconds | {"total": round(sum(seconds.values()), 1)},
-        "tokens": _tokens(run) | {"trained": sum(stage["trained_tokens"] for stage in trainings)},
+        "tokens": _tokens(run, baked) | {"trained": sum(stage["trained_tokens"] for stage in trainings)},
         "peak_memory_mb": peak,
     }
     summary["alarms"] = alarms(summary, reward, baked)
@@ -46,8 +47,9 @@ def _costs(run: Run) -> tuple[dict[str, float], int]:
     return {name: round(value, 1) for name, value in seconds.items()}, peak
 
 
-def _tokens(run: Run) -> dict[str, int]:
+def _tokens(run: Run, baked: dict) -> dict[str, int]:
     """Completion tokens drawn, and those of them that were rewarded (all)."""
     tables = [read_table(run.table(name), Completion) for name in ("completions", "reference", "tuned")]
     drawn = sum(len(c.tokens) for table in tables for c in table)
+    drawn += baked.get("sampled_tokens", 0)
     return {"sampled": drawn, "scored": drawn}

@@ -60,6 +60,13 @@ SUMMARY = {
         | {"coverage": {"k": 8, "reference": m(0.61, 0.55, 0.66), "tuned": m(0.72, 0.66, 0.78)}}
         | {"agreement": {"reference": m(0.83, 0.8, 0.86), "tuned": m(0.74, 0.7, 0.78)}},
     },
+    "rounds": {
+        "rounds": [
+            {"reward": m(-1.25, -1.4, -1.1), "kl": m(0, 0, 0)},
+            {"reward": m(1.15, 1, 1.3), "kl": m(4.4, 4, 5)},
+        ],
+        "kept": 1,
+    },
     "forgotten": m(0.021, 0.012, 0.034, 24),
     "truncated": {"reference": 0.31, "tuned": 0.02},
     "style": {
@@ -301,6 +308,8 @@ def test_the_page_opens_with_verdict_alarm_and_picture():
         "True answers",
         "Best of 8 answers",
         "0.021",
+        "Round 1, kept",
+        "1.15",
         "93\xa0%",
         "2.3",
         "5 min 37 s",

@@ -145,6 +145,10 @@ def _tables(summary: dict[str, Any]) -> dict[str, Any]:
         "judged": list(_side_by_side(JUDGED, summary["wins"]["scorer"], summary["wins"]["outside"] or {})),
         "kept": list(_kept(summary["wins"]["outside"] or {})),
         "style": list(_side_by_side(STYLE, _style(summary, "reference"), _style(summary, "tuned"))),
+        "rounds": [
+            tuple(_measured(row[key]) for key in ("reward", "kl"))
+            for row in (summary["rounds"] or {"rounds": []})["rounds"]
+        ],
         "reward_model": [(name, _measured(agreement.get(key))) for key, name in REWARD_MODEL.items() if agreement],
         "funnel": [(name, prompts[key]) for key, name in FUNNEL.items()],
         "dropped": sorted(prompts["dropped"].items(), key=lambda item: -item[1]),

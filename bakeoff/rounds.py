@@ -1,0 +1,159 @@
+"""Rounds: sample from the current policy, reward, bake, validate; the best policy by a rule stated beforehand is kept.
+
+The rule: the highest mean reward of sampled first answers on prompts held out of the log, the earlier among equals. A
+round that does not beat all before it has not helped; after `bake.patience` such rounds the bake ends. True answers
+play no part in it, and the prompts that chose are not evaluated.
+
+The first round learns from the tables in the run folder; all else of a round is in `rounds/bake-NUMBER/`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bakeoff import bake as once
+from bakeoff import divergence, models, splits, stats, trees
+from bakeoff.config import Recipe
+from bakeoff.engines import Sampling, choose, seed_of
+from bakeoff.engines.resume import complete_table
+from bakeoff.errors import UserError
+from bakeoff.records import Completion, Prompt, Score, read_table
+from bakeoff.run import Run, read_json, write_json
+from bakeoff.sample import draw
+from bakeoff.score import reward
+
+SAMPLES = 4
+"""First answers to each validation prompt."""
+KL_PROMPTS = 32
+
+
+def bake(run: Run, recipe: Recipe) -> None:
+    """Bake once, or in rounds; writes `policy/` and `bake.json`."""
+    if recipe.bake.rounds == 1:
+        return once.bake(run, recipe)
+    prompts = splits.validation(read_table(run.table("prompts"), Prompt), recipe)
+    if not prompts:
+        raise UserError("bake.rounds: no prompt is held out to choose among rounds; raise prompts.heldout")
+    history = [_validated(run.round("bake", 0), recipe, recipe.model, prompts)]
+    while not finished(history, recipe):
+        current = run.round("bake", len(history))
+        try:
+            if not current.details("validation").exists():
+                _round(run, recipe, "bake", len(history), lambda scores, _: list(scores))
+        except once.NothingToBake:
+            if len(history) == 1:
+                raise
+            break
+        history.append(_validated(current, recipe, str(current.policy), prompts))
+        _prune(run, "bake", {best(history), len(history) - 1})
+    _take(run, "bake", max(1, best(history)), len(history) - 1)
+    rows = [{key: row[key] for key in ("reward", "kl")} for row in history]
+    write_json(run.details("bake"), _totals(run, "bake", len(history) - 1) | {"rounds": rows, "kept": best(history)})
+
+
+def control(run: Run, recipe: Recipe) -> None:
+    """The same number of rounds as were kept, on rewards dealt out at random; writes `control/` and `control.json`."""
+    if recipe.bake.rounds == 1:
+        return once.control(run, recipe)
+    count = max(1, read_json(run.details("bake"))["kept"])
+    for number in range(1, count + 1):
+        if not run.round("control", number).details("bake").exists():
+            _round(run, recipe, "control", number, _dealt(recipe))
+        _prune(run, "control", {number})
+    _take(run, "control", count, count)
+    write_json(run.details("control"), _totals(run, "control", count))
+
+
+def finished(history: Sequence[dict[str, Any]], recipe: Recipe) -> bool:
+    """Whether the rounds so far (the first entry is the reference) are the last: all, of no more help, or too far."""
+    settings = recipe.bake
+    without_gain = len(history) - 1 - best(history)
+    far = settings.kl_budget and history[-1]["kl"]["value"] >= settings.kl_budget
+    return len(history) > settings.rounds or without_gain >= settings.patience or bool(far)
+
+
+def best(history: Sequence[dict[str, Any]]) -> int:
+    """The entry with the highest mean reward, the earliest among equals."""
+    return int(np.argmax([row["reward"]["value"] for row in history]))
+
+
+def _dealt(recipe: Recipe) -> Callable[[Sequence[Score], int], list[Score]]:
+    return lambda scores, number: once.shuffled(scores, random.Random(f"control {recipe.seed} {number}"))
+
+
+def _round(
+    run: Run, recipe: Recipe, stage: str, number: int, dealt: Callable[[Sequence[Score], int], list[Score]]
+) -> None:
+    """Sample from the policy of the round before, reward, train; `dealt` turns rewards into those trained on."""
+    current, before = run.round(stage, number), run.round(stage, number - 1)
+    prompts = splits.training(read_table(run.table("prompts"), Prompt), recipe, number)
+    start, tables = (recipe.model, run) if number == 1 else (str(before.policy), current)
+    current.folder.mkdir(parents=True, exist_ok=True)
+    seed = recipe.seed if number == 1 else seed_of(recipe.seed, "round", number)
+    if number > 1:
+        draw(current, recipe, start, prompts, Sampling.of(recipe.sample, seed))
+    completions = read_table(tables.table("completions"), Completion)
+    scores = dealt(reward(tables, recipe, "scores", prompts, completions), number)
+    once.train(current, recipe, once.Lesson(start, prompts, completions, scores, seed), "bake", current.policy)
+
+
+def _validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """The round's figures on the validation prompts, made unless they are there."""
+    made = current.details("validation")
+    if not made.exists():
+        current.folder.mkdir(parents=True, exist_ok=True)
+        sampling = Sampling.of(recipe.sample, seed_of(recipe.seed, "validation"))
+        sampling = dataclasses.replace(sampling, group_size=SAMPLES)
+        drawn = complete_table(current, "validation", list(prompts), sampling, lambda: choose.engine(model, recipe))
+        rewards = [s.reward for s in reward(current, recipe, "validation_scores", prompts, drawn)]
+        mean_P = np.array(rewards, float).reshape(-1, SAMPLES).mean(1)
+        kl_P = _kl(recipe, model, prompts, drawn)
+        measured = {"reward": stats.bootstrap(mean_P, seed=recipe.seed), "kl": stats.bootstrap(kl_P, seed=recipe.seed)}
+        write_json(made, {name: value.as_dict() for name, value in measured.items()})
+    return read_json(made)
+
+
+def _kl(recipe: Recipe, model: str, prompts: Sequence[Prompt], drawn: Sequence[Completion]) -> np.ndarray:
+    """Nats per sequence from the recipe's model, on the first answers to some of the prompts."""
+    if model == recipe.model:
+        return np.zeros(min(KL_PROMPTS, len(drawn) // SAMPLES))
+    policy, tokenizer = models.load_policy(model, recipe)
+    reference, _ = models.load_policy(recipe.model, recipe)
+    messages = {p.id: p.messages for p in prompts}
+    firsts = drawn[::SAMPLES][:KL_PROMPTS]
+    packed = [trees.Tree(i, models.render(tokenizer, messages[c.prompt_id]), [c.tokens]) for i, c in enumerate(firsts)]
+    return divergence.sequence_kl(policy, reference, packed, recipe.sample.temperature or 1.0)
+
+
+def _prune(run: Run, stage: str, needed: set[int]) -> None:
+    """Remove the weights of earlier rounds that nothing needs any more."""
+    for number in range(1, max(needed)):
+        if number not in needed and run.round(stage, number).policy.exists():
+            shutil.rmtree(run.round(stage, number).policy)
+
+
+def _take(run: Run, stage: str, kept: int, last: int) -> None:
+    """Move the weights of the round that is kept to where the run has them."""
+    to = run.policy if stage == "bake" else run.control
+    if not to.exists():
+        run.round(stage, kept).policy.rename(to)
+    _prune(run, stage, {last + 1})
+
+
+def _totals(run: Run, stage: str, last: int) -> dict[str, Any]:
+    """Groups by outcome, and tokens, over all rounds."""
+    rounds = [run.round(stage, number) for number in range(1, last + 1)]
+    made = [read_json(r.details("bake")) for r in rounds]
+    tables = [read_table(r.table("completions"), Completion) for r in rounds[1:]]
+    return {
+        "groups": dict(sum((Counter(m["groups"]) for m in made), Counter())),
+        "trained_tokens": sum(m["trained_tokens"] for m in made),
+        "sampled_tokens": sum(len(c.tokens) for table in tables for c in table),
+    }

@@ -1,0 +1,177 @@
+"""Rounds: the best is kept by the rule, a budget ends a training, and a killed bake goes on to the same weights."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import write_jsonl
+from safetensors.torch import load_file
+from test_pipeline import bakeoff
+
+from bakeoff import rounds, splits
+from bakeoff.bake import within
+from bakeoff.cli import main
+from bakeoff.config import Bake, Recipe, Sample
+from bakeoff.evaluate import UNRELATED
+from bakeoff.records import Completion, Message, Prompt, Score, read_table
+from bakeoff.run import Run
+
+RECIPE = """
+model = "{model}"
+dtype = "float32"
+[prompts]
+sources = ["log.jsonl"]
+heldout = 0.5
+[sample]
+group_size = 4
+max_tokens = 24
+prompts = 6
+stop = ["a", "e", "i", "o", "0", "1", "T", "S"]
+[reward]
+picks = ["picks.jsonl"]
+[bake]
+batch_size = 2
+rounds = 3
+patience = 3
+method = "rloo"
+frozen = 0.0
+[evaluate]
+samples = 2
+referee = false
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_llama) -> Path:
+    everyday = UNRELATED.read_text().splitlines()
+    write_jsonl(tmp_path / "log.jsonl", [{"prompt": q} for q in everyday])
+    picks = [{"prompt": q.upper(), "completions": ["aa", "b", "ccc"], "pick": 1} for q in everyday]
+    write_jsonl(tmp_path / "picks.jsonl", picks)
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.format(model=tiny_llama))
+    return path
+
+
+def row(reward, kl=0.0):
+    return {"reward": {"value": reward}, "kl": {"value": kl}}
+
+
+def test_the_rule():
+    history = [row(0.0), row(1.0), row(2.0), row(2.0), row(1.5)]
+    assert rounds.best(history) == 2
+
+    def last(patience=1, kl_budget=0.0, history=history):
+        settings = Recipe(bake=Bake(rounds=9, patience=patience, kl_budget=kl_budget))
+        return next(i for i in range(1, 6) if i == 5 or rounds.finished(history[:i], settings)) - 1
+
+    assert last() == 3  # an equal round has not helped
+    assert last(patience=2) == 4
+    assert last(history=[row(0.0), row(-1.0)]) == 1
+    far = [row(i, kl=i) for i in range(5)]
+    assert last(kl_budget=2.0, history=far) == 2
+    assert not rounds.finished(far, Recipe(bake=Bake(rounds=5)))
+    assert rounds.finished([*far, row(5)], Recipe(bake=Bake(rounds=5)))
+
+
+def test_no_prompt_both_chooses_and_is_evaluated_and_rounds_take_turns():
+    prompts = [Prompt(f"{i:03d}", [Message("user", "q")], "log:1", 1, ("train", "heldout")[i % 2]) for i in range(20)]
+    once, several = Recipe(sample=Sample(prompts=4)), Recipe(sample=Sample(prompts=4), bake=Bake(rounds=3))
+    assert splits.validation(prompts, once) == [] and len(splits.evaluation(prompts, once)) == 10
+    chosen, kept = splits.validation(prompts, several), splits.evaluation(prompts, several)
+    assert len(chosen) == 5 and sorted([*chosen, *kept], key=lambda p: p.id) == prompts[1::2]
+    turns = [[int(p.id) for p in splits.training(prompts, several, number)] for number in (1, 2, 3)]
+    assert turns == [[0, 2, 4, 6], [8, 10, 12, 14], [16, 18, 0, 2]]
+
+
+class Toy:
+    """A training of ten steps whose divergence is the number of steps taken."""
+
+    class optimizer:
+        steps, taken, closed = 16, 0, False
+
+        @classmethod
+        def close(cls):
+            cls.closed = True
+
+    class settings:
+        kl_budget = 5.0
+
+    model = None
+
+
+@pytest.mark.parametrize("begin", [0, 3, 4, 6])
+def test_a_budget_ends_the_training_at_the_same_step_wherever_it_went_on(begin):
+    Toy.optimizer.taken, Toy.optimizer.closed = begin, False
+
+    def steps():
+        while True:
+            Toy.optimizer.taken += 1
+            yield {"step": Toy.optimizer.taken}
+
+    taken = list(within(steps(), Toy, lambda model, step: float(step)))
+    assert [t["step"] for t in taken] == list(range(begin + 1, 7)) and Toy.optimizer.closed
+    assert [t["kl"] for t in taken if "kl" in t] == [i for i in (0.0, 2.0, 4.0) if i >= begin]
+
+
+def test_rounds_learn_from_their_own_completions_and_keep_the_best(recipe, tmp_path, capsys):
+    run = Run(tmp_path / "run")
+    assert main(["run", str(recipe), "--anyway", "--out", str(run.folder)]) == 0
+    baked = json.loads(run.details("bake").read_text())
+    values = [r["reward"]["value"] for r in baked["rounds"]]
+    assert len(values) == 4 and baked["kept"] == values.index(max(values))
+    assert baked["rounds"][0]["kl"]["value"] == 0 and baked["rounds"][1]["kl"]["value"] > 0
+    tables = [read_table(r.table("completions"), Completion) for r in (run, run.round("bake", 2), run.round("bake", 3))]
+    asked = [list(dict.fromkeys(c.prompt_id for c in table)) for table in tables]
+    prompts = read_table(run.table("prompts"), Prompt)
+    training = sorted(p.id for p in prompts if p.split == "train")
+    assert [len(a) for a in asked] == [6, 6, 6] and asked[0] + asked[1] == training[:12]
+    assert baked["sampled_tokens"] == sum(len(c.tokens) for table in tables[1:] for c in table)
+    chose = {c.prompt_id for c in read_table(run.round("bake", 0).table("validation"), Completion)}
+    assert chose and not chose & {c.prompt_id for c in read_table(run.table("tuned"), Completion)}
+    assert not [p for p in (run.folder / "rounds").rglob("policy")] and run.policy.exists()
+    made = json.loads(run.summary.read_text())["rounds"]
+    assert made == {"rounds": baked["rounds"], "kept": baked["kept"]}
+
+
+def test_killed_in_any_round_the_same_command_ends_with_the_same_weights(recipe, tmp_path):
+    whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
+    for stage in ("prompts", "sample", "reward", "score", "bake"):
+        assert main([stage, str(recipe), "--out", str(whole.folder)]) == 0
+    for stage in ("prompts", "sample", "reward", "score"):
+        assert main([stage, str(recipe), "--out", str(broken.folder)]) == 0
+    second, third = (broken.round("bake", number) for number in (2, 3))
+    for made in (second.metrics, third.policy):
+        process = bakeoff("bake", recipe, "--out", broken.folder)
+        while not made.exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert main(["bake", str(recipe), "--out", str(broken.folder)]) == 0
+    assert json.loads(broken.details("bake").read_text()) == json.loads(whole.details("bake").read_text())
+    a, b = (load_file(r.policy / "model.safetensors") for r in (whole, broken))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    for name, record in (("completions", Completion), ("scores", Score)):
+        pair = [read_table(r.round("bake", 3).table(name), record) for r in (whole, broken)]
+        assert pair[0] == pair[1]
+
+
+def test_a_spent_budget_ends_the_bake(recipe, tmp_path):
+    run = Run(tmp_path / "run")
+    settings = [str(recipe), "bake.kl_budget=1e-6", "bake.learning_rate=1e-3", "--out", str(run.folder)]
+    for stage in ("prompts", "sample", "reward", "score", "bake"):
+        assert main([stage, *settings]) == 0
+    assert len(json.loads(run.details("bake").read_text())["rounds"]) == 2  # the reference and one round
+    steps = run.round("bake", 1).steps("bake")
+    assert [line.get("kl") for line in steps][:1] == [0.0] and len(steps) < 3
+
+
+def test_rounds_need_prompts_to_choose_by(recipe, tmp_path, capsys):
+    settings = [str(recipe), "prompts.heldout=0.0", "--out", str(tmp_path / "run")]
+    for stage in ("prompts", "sample", "reward", "score"):
+        assert main([stage, *settings]) == 0
+    assert main(["bake", *settings]) == 2
+    assert "no prompt is held out to choose among rounds" in capsys.readouterr().err
