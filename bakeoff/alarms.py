@@ -25,10 +25,10 @@ COLLAPSED = 0.5
 Figures = Mapping[str, Any]
 
 
-def alarms(summary: Figures, reward: Figures, baked: Figures) -> list[str]:
+def alarms(summary: Figures, reward: Figures | None, baked: Figures) -> list[str]:
     """Every alarm of a finished run; `reward` and `baked` are the figures of those stages."""
     return [
-        *doubts(reward),
+        *(doubts(reward) if reward else ()),
         *_gamed(summary),
         *_control(summary),
         *_drift(summary),
@@ -41,18 +41,18 @@ def alarms(summary: Figures, reward: Figures, baked: Figures) -> list[str]:
 def _gamed(summary: Figures) -> Iterator[str]:
     """The reward rose; did anything that the training did not see?"""
     outside = summary["wins"]["outside"]
-    if not outside or Measured.of(summary["reward"]["gain"]).value <= 0:
+    if not outside or not summary["reward"] or Measured.of(summary["reward"]["gain"]).value <= 0:
         return
     judge, gain = outside["judge"], Measured.of(outside["gain"])
     if gain.value < 0:
         yield (
-            f"The reward rose while the judge from outside ({judge}) sees a loss of {-gain.value:.3g}: the reward "
-            "model is being gamed; bake less (a smaller bake.n, fewer rounds) or add picks of tuned answers."
+            f"The reward rose while the judge from outside ({judge}) sees a loss of {-gain.value:.3g}: the scorer "
+            "is being gamed; bake less (a smaller bake.n, fewer rounds), or teach it (picks of tuned answers)."
         )
     before, change = (Measured.of(outside["agreement"][key]) for key in ("reference", "change"))
     if change.high < 0:
         yield (
-            f"The reward model orders the tuned model's answers worse than the reference's ({before.value:.0%} of "
+            f"The scorer orders the tuned model's answers worse than the reference's ({before.value:.0%} of "
             f"pairs as {judge} do before, {-change.value:.0%} fewer now): it no longer knows what it judges; add picks "
             "of the tuned model's answers before another round."
         )
@@ -62,8 +62,8 @@ def _control(summary: Figures) -> Iterator[str]:
     over_control = (summary["quality"] or summary["reward"]).get("gain_over_control")
     if over_control and Measured.of(over_control).low <= 0:
         yield (
-            "The same bake on random picks did as well, as far as can be told: the gain is not the reward model's; "
-            "add picks, or take a smaller temperature instead of a bake."
+            "The same bake on random picks did as well, as far as can be told: the gain is not the scorer's; "
+            "mend it (a reward model: add picks), or take a smaller temperature instead of a bake."
         )
 
 
@@ -73,8 +73,8 @@ def _drift(summary: Figures) -> Iterator[str]:
     ratio = length["tuned"]["value"] / max(1e-9, length["reference"]["value"])
     if not 1 / LENGTH_DRIFT <= ratio <= LENGTH_DRIFT:
         yield (
-            f"Answers are now {ratio:.2f} times as long: read some, and if length is what the reward model "
-            "likes, add picks in which the other kind wins."
+            f"Answers are now {ratio:.2f} times as long: read some, and if length is what the scorer likes, "
+            "teach it otherwise (picks in which the other kind wins, another rubric)."
         )
     before, after = (style[name]["repetition"]["value"] for name in ("reference", "tuned"))
     if after - before > REPETITION_DRIFT:
@@ -112,10 +112,10 @@ def _lost(summary: Figures) -> Iterator[str]:
 
 def _groups(baked: Figures) -> Iterator[str]:
     groups = sum(baked["groups"].values())
-    flat = baked["groups"].get("no_spread", 0) + baked["groups"].get("unfinished", 0)
+    flat = sum(baked["groups"].get(kind, 0) for kind in ("no_spread", "unfinished", "unscored"))
     if flat > MANY * groups:
         yield (
-            f"{flat} of {groups} groups taught nothing (no spread in reward, or no finished completion): "
+            f"{flat} of {groups} groups taught nothing (no reward, no spread in it, or no finished completion): "
             "raise sample.temperature or sample.max_tokens."
         )
 
@@ -126,6 +126,10 @@ def _data(summary: Figures) -> Iterator[str]:
         kinds = ", ".join(f"{count} {reason}" for reason, count in summary["failed"][stage].items())
         if kinds:
             yield f"Prompts without completions in the stage {stage}: {kinds}; {tables} says why, prompt by prompt."
+    for stage, tables in (("score", "scores.parquet"), ("evaluate", "*_scores.parquet")):
+        kinds = ", ".join(f"{count} {reason}" for reason, count in summary["scorer"]["missing"][stage].items())
+        if kinds:
+            yield f"Completions without a reward in the stage {stage}: {kinds}; {tables} says why, one by one."
     if summary["leaked"]:
         yield (
             f"{summary['leaked']} prompts with true answers were also trained on and were left out: "

@@ -148,7 +148,9 @@ def teaching(
     method, kept, counts = METHODS[recipe.bake.method], list[Group](), Counter[str]()
     for key, drawn in itertools.groupby(completions, lambda c: c.prompt_id):
         group = group_of(key, [(c, r) for c in drawn if (r := reward[c.id]) is not None])
-        if not group.finished_M.any():
+        if not group.tokens:
+            counts["unscored"] += 1
+        elif not group.finished_M.any():
             counts["unfinished"] += 1
         elif len(set(group.reward_M.tolist())) == 1 or not method.select(group, *size(recipe)):
             counts["no_spread"] += 1

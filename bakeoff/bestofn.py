@@ -74,6 +74,20 @@ def best_of_k_curve(rewards_PM: np.ndarray, gold_PM: np.ndarray, ks: Sequence[in
     return curve
 
 
+def known_rewards(reward: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Rewards [P, draws] by policy without gaps, and the prompts [P] on which every policy has at least one reward.
+
+    A missing reward counts as the lowest that is known for its prompt, so that what could not be judged is never
+    preferred; on a prompt without any, all are 0, a tie, so that picking is random.
+    """
+    known_P = np.all([np.isfinite(reward_PM).any(1) for reward_PM in reward.values()], axis=0)
+    every = np.concatenate(list(reward.values()), axis=1)
+    lowest_P = np.where(np.isfinite(every), every, np.inf).min(1)
+    lowest_P = np.where(np.isfinite(lowest_P), lowest_P, 0.0)
+    filled = {name: np.where(np.isfinite(r), r, lowest_P[:, None]) for name, r in reward.items()}
+    return filled, known_P
+
+
 def pass_at_k(correct_PM: np.ndarray, ks: Sequence[int]) -> np.ndarray:
     """The best of K by an oracle: 1 - C(M-c, K)/C(M, K) (arXiv:2107.03374, equation 1), or the expected maximum of
     graded gold; [P, M] -> [P, len(ks)]."""

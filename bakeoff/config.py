@@ -85,6 +85,23 @@ class Reward:
 
 
 @dataclass(frozen=True, slots=True)
+class Scoring:
+    """Who rewards the completions; docs/scorers.md says what each one does."""
+
+    scorer: str = "reward_model"
+    """`reward_model` (trained on `reward.picks`), `reward_model:FOLDER` (a finished one), `majority`, `verifier:NAME`,
+    or `FILE.py:FUNCTION`, a function of your own."""
+    answers: str = ""
+    """What verifiers and functions compare with: JSONL of `prompt` and `answer`, or a text file, the answer to all."""
+    extract: str = ""
+    """Regular expression whose last match (its first group, if it has one) is the answer that `majority` counts."""
+    timeout: float = 10.0
+    """Seconds a verifier or function may take for one completion."""
+    memory_mb: int = 2048
+    """Address space of the process that a verifier or function runs in."""
+
+
+@dataclass(frozen=True, slots=True)
 class Bake:
     """The training that moves best-of-N into the first answer."""
 
@@ -144,12 +161,13 @@ class Recipe:
     prompts: Prompts = field(default_factory=Prompts)
     sample: Sample = field(default_factory=Sample)
     reward: Reward = field(default_factory=Reward)
+    score: Scoring = field(default_factory=Scoring)
     bake: Bake = field(default_factory=Bake)
     evaluate: Evaluate = field(default_factory=Evaluate)
 
 
-PATHS = ("prompts.sources", "reward.picks", "evaluate.gold")
-"""Settings that name files: relative ones are looked up from the recipe's folder."""
+PATHS = ("prompts.sources", "reward.picks", "score.scorer", "score.answers", "evaluate.gold")
+"""Settings that name files: relative ones are looked up from the recipe's folder. Of scorers, those that are a file."""
 
 
 def load(recipe: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
@@ -191,10 +209,17 @@ def _located(values: dict, folder: Path) -> dict:
     for section, key in (name.split(".") for name in PATHS):
         paths = located.get(section, {}).get(key) if isinstance(located.get(section), dict) else None
         if isinstance(paths, str) and paths:
-            located[section][key] = str((folder / paths).resolve())
+            located[section][key] = _path(folder, paths, key)
         elif isinstance(paths, list):
-            located[section][key] = [str((folder / p).resolve()) if isinstance(p, str) else p for p in paths]
+            located[section][key] = [_path(folder, p, key) if isinstance(p, str) else p for p in paths]
     return located
+
+
+def _path(folder: Path, path: str, key: str) -> str:
+    """A path from the recipe's folder; of a scorer, that of its file or folder, if it has one."""
+    kind, file = ("reward_model:", path[13:]) if key == "scorer" and path.startswith("reward_model:") else ("", path)
+    named = (folder / file).is_dir() if kind else key != "scorer" or ".py:" in file
+    return f"{kind}{(folder / file).resolve()}" if named else path
 
 
 def _apply(values: dict, override: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +18,22 @@ from bakeoff.engines.resume import complete_table, failures
 from bakeoff.errors import UserError
 from bakeoff.gold import read_gold
 from bakeoff.records import Answer, Completion, Message, Prompt, prompt_id, read_table
+from bakeoff.rewards import Scorer
+from bakeoff.rewards import choose as scorers
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards.picks import read_picks
-from bakeoff.rewards.resume import score_table
+from bakeoff.rewards.resume import by_prompt, missing_rewards, score_table
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, write_json
 
 UNRELATED = Path(__file__).with_name("unrelated.txt")
 """Everyday prompts, one a line, on which forgetting is measured."""
 UNRELATED_TOKENS = 64
-PICKED = {"picker": "reward model"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Draws:
-    """What one policy answered: per prompt its completions, in order, and the scorer's rewards of them."""
+    """What one policy answered: per prompt its completions, in order, and the rewards of them, NaN where missing."""
 
     completions: list[list[Completion]]
     reward_PM: np.ndarray
@@ -51,15 +53,13 @@ def evaluate(run: Run, recipe: Recipe) -> None:
     prompts = evaluation_prompts(run, recipe, answers)
     if not prompts:
         raise UserError("nothing to evaluate: no prompt was held out; raise prompts.heldout or give evaluate.gold")
-    drawn = {
-        name: _draws(run, recipe, name, prompts, (model, settings))
-        for name, (model, settings) in _policies(run, recipe)
-    }
+    drawn = _draws(run, recipe, prompts)
     failed = Counter({f.prompt_id: f.reason for name in drawn for f in failures(run, name)}.values())
     prompts, drawn = answered_by_all(prompts, drawn)
     moved = movement(run, recipe, prompts, drawn["tuned"])
     made = figures(recipe, answers, prompts, drawn, moved)
-    write_json(run.details("evaluation"), made | {"leaked": leaked, "failed": failed})
+    missing = missing_rewards(run, [f"{name}_scores" for name in drawn])
+    write_json(run.details("evaluation"), made | {"leaked": leaked, "failed": failed, "missing": missing})
 
 
 def _policies(run: Run, recipe: Recipe) -> Iterator[tuple[str, tuple[str, Sampling]]]:
@@ -106,19 +106,29 @@ def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> 
     return gold + [p for p in held_out if p.id not in answers][: recipe.evaluate.prompts]
 
 
-def _draws(run: Run, recipe: Recipe, name: str, prompts: list[Prompt], policy: tuple[str, Sampling]) -> Draws:
-    model, sampling = policy
-    completions = complete_table(run, name, prompts, sampling, lambda: choose.engine(model, recipe))
-    size = sampling.group_size
-    groups = [completions[i : i + size] for i in range(0, len(completions), size)]
+def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> dict[str, Draws]:
+    """What every policy answers, then what one scorer makes of it; those that compare do so with the reference's."""
+    policies = dict(_policies(run, recipe))
+    tables = {
+        name: complete_table(run, name, prompts, sampling, functools.partial(choose.engine, model, recipe))
+        for name, (model, sampling) in policies.items()
+    }
+    peers = by_prompt(tables["reference"])
+    scorer = functools.cache(lambda: scorers.scorer(run, recipe, peers))
+    referee = functools.cache(lambda: reward_model.load(run.referee, recipe))
 
-    def rewards(table: str, scorer: Path) -> np.ndarray:
-        scores = score_table(run, table, prompts, completions, lambda: reward_model.load(scorer, recipe))
-        return np.array([s.reward for s in scores]).reshape(-1, size)
+    def rewards(table: str, name: str, scorer: Callable[[], Scorer]) -> np.ndarray:
+        scores = score_table(run, table, prompts, tables[name], scorer)
+        return np.array([s.reward for s in scores], float).reshape(-1, policies[name][1].group_size)
 
-    judged = run.referee.exists() and name in measures.MAIN
-    referee = rewards(f"{name}_referee", run.referee) if judged else None
-    return Draws(groups, rewards(f"{name}_scores", run.reward_model), referee)
+    return {
+        name: Draws(
+            list(by_prompt(table).values()),
+            rewards(f"{name}_scores", name, scorer),
+            rewards(f"{name}_referee", name, referee) if run.referee.exists() and name in measures.MAIN else None,
+        )
+        for name, table in tables.items()
+    }
 
 
 def movement(run: Run, recipe: Recipe, prompts: Sequence[Prompt], tuned: Draws) -> tuple[np.ndarray, np.ndarray]:
@@ -162,24 +172,28 @@ def figures(
     """Everything the report and `summary.json` say about quality, reward, divergence and style."""
     seed, (kl_P, forgotten_U) = recipe.seed, moved
     with_gold = np.array([p.id in answers for p in prompts])
-    rewards = {name: draws.reward_PM for name, draws in drawn.items()}
+    rewards, rewarded = bestofn.known_rewards({name: draws.reward_PM for name, draws in drawn.items()})
+    if not (with_gold.any() or rewarded.any()):
+        raise UserError("nothing to evaluate: no held-out prompt has a reward or a true answer; see *_scores.parquet")
     referee = {name: draws.referee_PM for name, draws in drawn.items() if draws.referee_PM is not None}
-    quality, outside = None, None
+    picker = scorers.words(recipe.score)
+    quality, reward, wins, outside = None, None, None, None
     if with_gold.any():
         correct = {name: _correct(answers, draws)[with_gold] for name, draws in drawn.items()}
         of_gold = {name: r[with_gold] for name, r in rewards.items()}
-        quality = {"metric": "correct"} | PICKED | {"measure": "true answers"}
+        quality = {"metric": "correct", "picker": picker, "measure": "true answers"}
         quality |= measures.comparison(correct, of_gold, seed=seed)
         outside = _outside("true answers", correct, of_gold, kl_P[with_gold], seed=seed)
     elif referee:
         outside = _outside("referee", referee, rewards, kl_P, seed=seed)
-    wins = {"judge": "reward model"} | measures.wins(rewards, kl_P, seed=seed)
+    if rewarded.any():
+        known = {name: r[rewarded] for name, r in rewards.items()}
+        reward = {"metric": "reward", "picker": picker, "measure": picker}
+        reward |= measures.comparison(known, known, seed=seed)
+        wins = {"judge": picker} | measures.wins(known, kl_P[rewarded], seed=seed)
     return {
         "quality": quality,
-        "reward": {"metric": "reward"}
-        | PICKED
-        | {"measure": "reward model"}
-        | measures.comparison(rewards, rewards, seed=seed),
+        "reward": reward,
         "wins": {"scorer": wins, "outside": outside},
         "kl": {
             "tuned": stats.bootstrap(kl_P, seed=seed).as_dict(),

@@ -14,6 +14,7 @@ from bakeoff.evaluate import evaluate
 from bakeoff.gold import sealed
 from bakeoff.ingest.stage import prompts
 from bakeoff.methods import METHODS
+from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.picks import read_picks
 from bakeoff.rewards.trust import doubts
 from bakeoff.rounds import bake, control
@@ -36,13 +37,18 @@ class Stage:
 
 def has_referee(recipe: Recipe) -> bool:
     """Whether the result is judged by a second reward model: true answers are the better judge where there are any."""
-    return recipe.evaluate.referee and not recipe.evaluate.gold
+    return recipe.evaluate.referee and bool(recipe.reward.picks) and not recipe.evaluate.gold
 
 
 STAGES = (
     Stage("prompts", prompts, lambda run: run.details("prompts")),
     Stage("sample", sample, lambda run: run.details("sample")),
-    Stage("reward", train_reward, lambda run: run.details("reward_model")),
+    Stage(
+        "reward",
+        train_reward,
+        lambda run: run.details("reward_model"),
+        wanted=lambda recipe: scorers.trains(recipe.score),
+    ),
     Stage("score", score, lambda run: run.table("scores")),
     Stage("bake", bake, lambda run: run.details("bake")),
     Stage("control", control, lambda run: run.details("control"), wanted=lambda recipe: recipe.bake.control),
@@ -61,7 +67,7 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
     for stage in STAGES:
         if stage.wanted(recipe) and not stage.made(run).exists():
             run_stage(run, recipe, stage)
-        if stage.name == "reward" and not anyway:
+        if stage.name == "reward" and stage.wanted(recipe) and not anyway:
             gate(run)
 
 
@@ -91,9 +97,13 @@ def check(recipe: Recipe) -> None:
     for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), ("evaluate.gold", recipe.evaluate.gold)]:
         if path and not Path(path).is_file():
             raise UserError(f"{setting}: {path}: no such file; correct the setting")
-    if not recipe.reward.picks:
-        raise UserError("reward.picks: no file of testers' picks given; the reward model is trained on them")
+    if scorers.trains(recipe.score) and not recipe.reward.picks:
+        raise UserError(
+            "reward.picks: no file of testers' picks given; the reward model is trained on them "
+            "(score.scorer names scorers that need none)"
+        )
     read_picks(recipe.reward.picks)
+    scorers.check(recipe.score)
     ingest.check(recipe.prompts)
     choose.kind(recipe.sample.engine)
     if recipe.sample.group_size < 2:

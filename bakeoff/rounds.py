@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from bakeoff import bake as once
-from bakeoff import divergence, models, splits, stats, trees
+from bakeoff import bestofn, divergence, models, splits, stats, trees
 from bakeoff.config import Recipe
 from bakeoff.engines import Sampling, choose, seed_of
 from bakeoff.engines.resume import complete_table
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Prompt, Score, read_table
+from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.sample import draw
 from bakeoff.score import reward
@@ -112,8 +113,11 @@ def _validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Promp
         sampling = Sampling.of(recipe.sample, seed_of(recipe.seed, "validation"))
         sampling = dataclasses.replace(sampling, group_size=SAMPLES)
         drawn = complete_table(current, "validation", list(prompts), sampling, lambda: choose.engine(model, recipe))
-        rewards = [s.reward for s in reward(current, recipe, "validation_scores", prompts, drawn)]
-        mean_P = np.array(rewards, float).reshape(-1, SAMPLES).mean(1)
+        first = current.whole().round("bake", 0).table("validation")
+        peers = by_prompt(read_table(first, Completion)) if model != recipe.model else None
+        rewards = [s.reward for s in reward(current, recipe, "validation_scores", prompts, drawn, peers)]
+        known, rewarded = bestofn.known_rewards({"": np.array(rewards, float).reshape(-1, SAMPLES)})
+        mean_P = known[""][rewarded].mean(1)
         kl_P = _kl(recipe, model, prompts, drawn)
         measured = {"reward": stats.bootstrap(mean_P, seed=recipe.seed), "kl": stats.bootstrap(kl_P, seed=recipe.seed)}
         write_json(made, {name: value.as_dict() for name, value in measured.items()})

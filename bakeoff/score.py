@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bakeoff.config import Recipe
 from bakeoff.records import Completion, Prompt, Score, read_table
-from bakeoff.rewards import model as reward_model
+from bakeoff.rewards import choose
 from bakeoff.rewards.resume import score_table
 from bakeoff.run import Run
 
@@ -19,8 +19,12 @@ def score(run: Run, recipe: Recipe) -> None:
 
 
 def reward(
-    run: Run, recipe: Recipe, name: str, prompts: Sequence[Prompt], completions: Sequence[Completion]
+    run: Run,
+    recipe: Recipe,
+    name: str,
+    prompts: Sequence[Prompt],
+    completions: Sequence[Completion],
+    peers: choose.Peers | None = None,
 ) -> list[Score]:
     """The rewards of completions by the recipe's scorer, in the run's table `name`."""
-    folder = run.whole().reward_model
-    return score_table(run, name, prompts, completions, lambda: reward_model.load(folder, recipe))
+    return score_table(run, name, prompts, completions, lambda: choose.scorer(run.whole(), recipe, peers))

@@ -7,6 +7,8 @@ from collections import defaultdict
 from bakeoff.alarms import alarms
 from bakeoff.config import Recipe
 from bakeoff.records import Completion, read_table
+from bakeoff.rewards import choose as scorers
+from bakeoff.rewards.resume import missing_rewards
 from bakeoff.run import Run, read_json, write_json
 
 EVALUATION = ("quality", "reward", "wins", "kl", "forgotten", "length", "truncated", "style", "leaked")
@@ -16,7 +18,7 @@ EVALUATION = ("quality", "reward", "wins", "kl", "forgotten", "length", "truncat
 def summarize(run: Run, recipe: Recipe) -> None:
     """Write `summary.json`; its keys are documented in docs/summary.md."""
     evaluation, baked = read_json(run.details("evaluation")), read_json(run.details("bake"))
-    reward = read_json(run.details("reward_model"))
+    reward = read_json(run.details("reward_model")) if scorers.trains(recipe.score) else None
     referee = read_json(run.details("referee")) if run.details("referee").exists() else None
     trainings = [stage for stage in (reward, referee, baked) if stage]
     seconds, peak = _costs(run)
@@ -24,7 +26,11 @@ def summarize(run: Run, recipe: Recipe) -> None:
     summary = {
         "prompts": read_json(run.details("prompts")),
         "failed": {"sample": read_json(run.details("sample"))["failed"], "evaluate": evaluation["failed"]},
-        "reward_model": {name: reward[name] for name in names},
+        "reward_model": {name: reward[name] for name in names} if reward else None,
+        "scorer": {
+            "name": scorers.words(recipe.score),
+            "missing": {"score": missing_rewards(run, ["scores"]), "evaluate": evaluation["missing"]},
+        },
         "referee": {name: referee[name] for name in names} if referee else None,
         **{name: evaluation[name] for name in EVALUATION},
         "rounds": {key: baked[key] for key in ("rounds", "kept")} if "rounds" in baked else None,

@@ -29,6 +29,7 @@ SUMMARY = {
     "truncated": {"reference": 0.0, "tuned": 0.0},
     "style": {"reference": STYLE, "tuned": dict(STYLE)},
     "failed": {"sample": {}, "evaluate": {}},
+    "scorer": {"missing": {"score": {}, "evaluate": {}}},
     "leaked": 0,
 }
 BAKED = {"groups": {"trained": 95, "no_spread": 5}}
@@ -59,6 +60,7 @@ def test_a_sound_run_is_quiet():
         (["length", "tuned"], m(9), "0.45 times as long", "read some"),
         (["style", "tuned", "repetition"], m(0.3), "30% of a tuned answer repeats itself", "bake less"),
         (["truncated", "tuned"], 0.4, "40% of the tuned answers are cut short", "raise sample.max_tokens"),
+        (["scorer", "missing", "score"], {"timeout": 3}, "stage score: 3 timeout", "scores.parquet says why"),
         (["forgotten"], m(0.3), "less likely by 0.3 nats per token", "lower bake.learning_rate"),
         (["failed", "sample"], {"too_long": 3}, "3 too_long", "says why"),
         (["leaked"], 2, "2 prompts with true answers were also trained on", "take them out"),

@@ -164,3 +164,13 @@ def test_at_its_beta_quantile_regression_costs_and_wins_as_best_of_n(n):
     density /= density.mean()
     assert (density * np.log(density)).mean() == pytest.approx(bestofn.kl_bound(n), abs=1e-4)
     assert (density * q).mean() == pytest.approx(bestofn.win_rate(n), abs=0.01)
+
+
+def test_a_missing_reward_counts_as_the_lowest_of_its_prompt_and_a_prompt_without_any_is_a_tie():
+    nan = math.nan
+    reference = np.array([[1.0, nan, 3.0], [nan, nan, nan], [2.0, nan, 4.0]])
+    tuned = np.array([[-5.0, 2.0], [nan, nan], [nan, nan]])
+    filled, known = bestofn.known_rewards({"reference": reference, "tuned": tuned})
+    assert filled["reference"].tolist() == [[1, -5, 3], [0, 0, 0], [2, 2, 4]]
+    assert filled["tuned"].tolist() == [[-5, 2], [0, 0], [2, 2]]
+    assert known.tolist() == [True, False, False]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+
 import pytest
 
-from bakeoff.rewards.verifiers import VERIFIERS, contains, exact, number
+from bakeoff.rewards.numbers import number
+from bakeoff.rewards.verifiers import VERIFIERS
+from bakeoff.rewards.words import contains, exact, json_schema, regex
 
 MILLIONS, THOUSANDS, PERCENT, COUNT = "$45.2 million", "$45,214 thousand", "12.5%", "1,250"
 
@@ -162,3 +167,54 @@ def test_an_answer_is_right_about_itself(answer):
     assert VERIFIERS["number"](answer, answer)
     assert VERIFIERS["contains"](answer, answer)
     assert VERIFIERS["exact"](answer, answer)
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer", "right"),
+    [
+        ("ACME-1234", r"^[A-Z]+-\d{4}$", True),
+        ("it is ACME-1234\n", "[A-Z]+-\\d{4}$\n", True),
+        ("it is ACME-1234", r"^[A-Z]+-\d{4}$", False),
+        ("", "x", False),
+    ],
+)
+def test_regex(completion, answer, right):
+    assert regex(completion, answer) is right
+
+
+SCHEMA = '{"type": "object", "properties": {"year": {"type": "integer"}}, "required": ["year"]}'
+
+
+@pytest.mark.parametrize(
+    ("completion", "right"),
+    [
+        ('{"year": 2021}', True),
+        ('Here it is:\n```json\n{"year": 2021}\n```', True),
+        ('{"year": "2021"}', False),
+        ('{"year": NaN}', False),
+        ("{}", False),
+        ('The year is {"year": 2021}', False),
+        ("", False),
+    ],
+)
+def test_json_schema(completion, right):
+    assert json_schema(completion, SCHEMA) is right
+
+
+@pytest.mark.parametrize(
+    ("verifier", "answer", "words"),
+    [
+        (regex, "(", "not a regular expression"),
+        (json_schema, "{", "not a JSON schema"),
+        (json_schema, '{"type": "things"}', "not a JSON schema"),
+    ],
+)
+def test_an_answer_that_cannot_be_compared_with_is_an_error(verifier, answer, words):
+    with pytest.raises(ValueError, match=words):
+        verifier("x", answer)
+
+
+def test_each_verifier_stands_in_a_file_that_a_worker_loads_by_itself():
+    for verifier in VERIFIERS.values():
+        file = Path(inspect.getsourcefile(verifier))
+        assert "import bakeoff" not in file.read_text() and "from bakeoff" not in file.read_text()

@@ -19,7 +19,7 @@ from bakeoff.stats import Measured
 
 COMPARISON = {
     "reference_at_1": "Reference, first answer",
-    "reference_best_of_n": "Reference, best of N picked by the reward model",
+    "reference_best_of_n": "Reference, best of N picked by the scorer",
     "tuned_at_1": "Tuned, first answer",
     "gain": "Gain, tuned over reference",
     "reference_greedy": "Reference, greedy answer",
@@ -74,7 +74,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The reference's value at each number of tries: picked by the reward model, and by an oracle (may be empty)."""
+    """The reference's value at each number of tries: picked by the scorer, and by an oracle (may be empty)."""
 
     ks: list[int]
     picked: list[Measured]
@@ -111,6 +111,7 @@ def render(
         measure=measure,
         verdict=verdict(summary),
         outcome=outcome(summary),
+        scorer=f"the {measure.get('picker', 'reward model')}",
         picture=_picture(measure, curve),
         examples=examples[:10],
         settings=list(_flat(settings or {})),
@@ -126,8 +127,9 @@ def _picture(measure: dict[str, Any], curve: Curve) -> Markup | None:
     tuned = Measured.of(measure["tuned_at_1"])
     if not all(math.isfinite(m.value) for m in (*curve.picked, *curve.oracle, tuned)):
         return None
-    oracle = [] if measure["metric"] == "reward" else curve.oracle  # the reward model knows its own best
-    return Markup(curve_svg(curve.ks, curve.picked, oracle, tuned, metric=measure["metric"]))
+    oracle = [] if measure["metric"] == "reward" else curve.oracle  # the scorer knows its own best
+    scorer = f"the {measure.get('picker', 'reward model')}"
+    return Markup(curve_svg(curve.ks, curve.picked, oracle, tuned, metric=measure["metric"], scorer=scorer))
 
 
 def _tables(summary: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def _tables(summary: dict[str, Any]) -> dict[str, Any]:
             ("KL of a perfect best-of-N, at most", _measured(summary["kl"]["best_of_n"])),
             ("Forgotten: unrelated answers, nats per token", _measured(summary["forgotten"])),
         ],
-        "judged": list(_side_by_side(JUDGED, summary["wins"]["scorer"], summary["wins"]["outside"] or {})),
+        "judged": list(_side_by_side(JUDGED, *(summary["wins"][judge] or {} for judge in ("scorer", "outside")))),
         "kept": list(_kept(summary["wins"]["outside"] or {})),
         "style": list(_side_by_side(STYLE, _style(summary, "reference"), _style(summary, "tuned"))),
         "rounds": [
@@ -166,9 +168,9 @@ def _side_by_side(
 ) -> Iterator[tuple[str, Measured | None, Measured | None, Callable[[float], str]]]:
     """(name, left, right, how to write them) of each quantity that is known."""
     for key, name in names.items():
-        if key in left:
+        if key in left or key in right:
             form = wording.percent if key in SHARES else wording.number
-            yield name, _measured(left[key]), _measured(right.get(key)), form
+            yield name, _measured(left.get(key)), _measured(right.get(key)), form
 
 
 def _style(summary: dict[str, Any], policy: str) -> dict[str, Any]:

@@ -56,7 +56,13 @@ class Plane:
 
 
 def curve_svg(
-    ks: Sequence[int], curve: Sequence[Measured], oracle: Sequence[Measured], tuned: Measured, *, metric: str
+    ks: Sequence[int],
+    curve: Sequence[Measured],
+    oracle: Sequence[Measured],
+    tuned: Measured,
+    *,
+    metric: str,
+    scorer: str = "the reward model",
 ) -> str:
     """The reference's curve over tries with its 95 % band, the oracle's (may be empty), and the tuned model's point.
 
@@ -69,11 +75,11 @@ def curve_svg(
         _frame(plane, ks, ticks, metric),
         _reference(plane, ks, curve, oracle),
         _tuned(plane, ks, curve, tuned, metric),
-        _labels(plane, curve, oracle, tuned, metric),
+        _labels(plane, curve, oracle, tuned, metric, scorer),
     ]
     story = (
         f"Reference: {wording.amount(curve[0].value, metric)} at the first try, "
-        f"{wording.amount(curve[-1].value, metric)} with the best of {ks[-1]} picked by the reward model. "
+        f"{wording.amount(curve[-1].value, metric)} with the best of {ks[-1]} picked by {scorer}. "
         f"Tuned model: {wording.amount(tuned.value, metric)} at the first try."
     )
     return (
@@ -164,10 +170,17 @@ def _meeting(plane: Plane, ks: Sequence[int], curve: Sequence[Measured], tuned: 
     )
 
 
-def _labels(plane: Plane, curve: Sequence[Measured], oracle: Sequence[Measured], tuned: Measured, metric: str) -> str:
+def _labels(
+    plane: Plane,
+    curve: Sequence[Measured],
+    oracle: Sequence[Measured],
+    tuned: Measured,
+    metric: str,
+    scorer: str,
+) -> str:
     """What each line is, at its right end, moved apart where they would overlap."""
     labels = [
-        (curve[-1].value, "curve", "reference, the best", "picked by the reward model"),
+        (curve[-1].value, "curve", "reference, the best", f"picked by {scorer}"),
         (tuned.value, "tuned", "tuned model,", "first answer"),
     ]
     if oracle:

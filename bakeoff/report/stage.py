@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 from bakeoff.config import Recipe
@@ -37,7 +38,7 @@ def examples(run: Run, recipe: Recipe) -> list[Example]:
         Example(
             answers[key].messages[-1].content,
             reference[key][0],
-            max(reference[key], key=lambda s: s.reward),  # type: ignore[arg-type, return-value]
+            max(reference[key], key=lambda s: -math.inf if s.reward is None else s.reward),
             tuned[key][0],
             answers[key].answer,
         )

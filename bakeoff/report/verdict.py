@@ -37,14 +37,15 @@ def _change(summary: dict[str, Any], measure: dict[str, Any]) -> str:
     before, after = (
         wording.amount(Measured.of(measure[key]).value, metric) for key in ("reference_at_1", "tuned_at_1")
     )
+    score = _scores(after, metric, _scorer(measure))
     difference = wording.span(gain, wording.number if metric == "reward" else wording.points)
     alarms = len(summary.get("alarms") or [])
     caution = f", but with {alarms} alarm{'s' if alarms > 1 else ''} to read first" if alarms else ""
     happened = {
-        "better": f"Better{caution}: the tuned model's first answer {_scores(after, metric)}, the reference's {before}",
-        "unclear": f"No better that can be told from chance: the tuned model's first answer {_scores(after, metric)}, "
+        "better": f"Better{caution}: the tuned model's first answer {score}, the reference's {before}",
+        "unclear": f"No better that can be told from chance: the tuned model's first answer {score}, "
         f"the reference's {before}",
-        "worse": f"Worse: the tuned model's first answer {_scores(after, metric)}, the reference's {before}",
+        "worse": f"Worse: the tuned model's first answer {score}, the reference's {before}",
         "unknown": "Not known",
     }[outcome(summary)]
     if outcome(summary) == "unknown":
@@ -54,11 +55,15 @@ def _change(summary: dict[str, Any], measure: dict[str, Any]) -> str:
     return f"{happened} (a change of {difference} with 95 % confidence, {gain.n:,} held-out prompts)."
 
 
-def _scores(after: str, metric: str) -> str:
+def _scorer(measure: dict[str, Any]) -> str:
+    return f"the {measure.get('picker', 'reward model')}"
+
+
+def _scores(after: str, metric: str, scorer: str) -> str:
     if metric == "correct":
         return f"is right {after} of the time"
     if metric == "reward":
-        return f"earns a mean reward of {after} from the reward model, with no true answers to check it against"
+        return f"earns a mean reward of {after} from {scorer}, with no true answers to check it against"
     return f"scores {after} ({metric})"
 
 
@@ -67,7 +72,9 @@ def _worth(measure: dict[str, Any]) -> str:
     metric, closed = measure["metric"], Measured.of(measure["gap_closed"])
     best = f"{_best_of(measure)} ({wording.amount(measure['reference_best_of_n']['value'], metric)})"
     if not _selects(measure):
-        return f"Choosing {best} would not have helped the reference, so do not credit the reward model with the gain."
+        return (
+            f"Choosing {best} would not have helped the reference, so do not credit {_scorer(measure)} with the gain."
+        )
     if closed.low > 1:
         return f"One try of it now beats {best}."
     if closed.value >= 1:
@@ -81,7 +88,10 @@ def _advice(measure: dict[str, Any]) -> str:
     best = f"{_best_of(measure)} ({wording.amount(measure['reference_best_of_n']['value'], measure['metric'])})"
     if _selects(measure):
         return f"Keep the reference; since {best} is better, train longer, or with another learning rate or method."
-    return f"Keep the reference; since {best} is no better than its first answer, begin with more or cleaner picks."
+    return (
+        f"Keep the reference; since {best} is no better than its first answer, mend the scorer first "
+        "(a reward model: begin with more or cleaner picks)."
+    )
 
 
 def _more_prompts(measure: dict[str, Any]) -> str:
@@ -89,11 +99,11 @@ def _more_prompts(measure: dict[str, Any]) -> str:
 
 
 def _selects(measure: dict[str, Any]) -> bool:
-    """Whether picking by the reward model helps the reference, beyond the interval of its first answer."""
+    """Whether picking by the scorer helps the reference, beyond the interval of its first answer."""
     return Measured.of(measure["reference_best_of_n"]).value > Measured.of(measure["reference_at_1"]).high
 
 
 def _best_of(measure: dict[str, Any]) -> str:
     curve = measure.get("curve")
     number = f"the best of {curve[-1]['k']}" if curve else "the best of all"
-    return f"{number} reference tries picked by the reward model"
+    return f"{number} reference tries picked by {_scorer(measure)}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from bakeoff.records import Completion, Message, Prompt, Score
+from bakeoff.records import Completion, Message, Prompt, Score, read_table
 from bakeoff.rewards import Scorer
 from bakeoff.run import Run, table_in_parts
 
@@ -21,7 +22,7 @@ def score_table(
     The completions of a prompt follow each other.
     """
     messages = {p.id: p.messages for p in prompts}
-    groups = [(messages[key], list(group)) for key, group in itertools.groupby(completions, lambda c: c.prompt_id)]
+    groups = [(messages[key], group) for key, group in by_prompt(completions).items()]
     ready = functools.cache(scorer)
 
     def make(chunk: Sequence[Group], done: Callable[[], object]) -> Iterator[Score]:
@@ -30,3 +31,14 @@ def score_table(
             done()
 
     return table_in_parts(run, name, Score, groups, make)
+
+
+def by_prompt(completions: Iterable[Completion]) -> dict[str, list[Completion]]:
+    """Completions by their prompt's id, in their order."""
+    return {key: list(group) for key, group in itertools.groupby(completions, lambda c: c.prompt_id)}
+
+
+def missing_rewards(run: Run, tables: Iterable[str]) -> dict[str, int]:
+    """How many completions of some tables of scores have no reward, by the first word of the reason."""
+    rows = [s for name in tables for s in read_table(run.table(name), Score)]
+    return dict(Counter(s.reason.partition(":")[0] for s in rows if s.reward is None))

@@ -1,0 +1,55 @@
+"""True answers: JSONL with one for each prompt, or one file that is the answer to all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bakeoff.errors import UserError
+from bakeoff.records import Answer, Message, prompt_id
+from bakeoff.rewards.picks import messages
+from bakeoff.rewards.verifiers import VERIFIERS
+
+
+def read_answers(path: Path, setting: str) -> list[Answer]:
+    """The prompts and true answers of a JSONL file with `prompt` or `messages`, `answer` and `verifier`.
+
+    Raises UserError naming file and line when the file is missing or a row is not one.
+    """
+    lines = _text(path, setting).splitlines()
+    return [_answer(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def answers_of(setting: str) -> Callable[[Sequence[Message]], str | None]:
+    """What `score.answers` says is the answer to a conversation, or None where it says nothing."""
+    if not setting:
+        return lambda turns: None
+    if not setting.endswith(".jsonl"):
+        text = _text(Path(setting), "score.answers")
+        return lambda turns: text
+    known = {a.prompt_id: a.answer for a in read_answers(Path(setting), "score.answers")}
+    return lambda turns: known.get(prompt_id(turns))
+
+
+def _text(path: Path, setting: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file of true answers; check {setting}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error}); convert it") from None
+
+
+def _answer(line: str, source: str) -> Answer:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{source}: not JSON ({error.msg}); mend or remove the line") from None
+    if not isinstance(row, dict) or not isinstance(row.get("answer"), str):
+        raise UserError(f"{source}: a row needs prompt or messages, and answer (text); found {line[:80]!r}")
+    verifier = row.get("verifier", "exact")
+    if verifier not in VERIFIERS:
+        raise UserError(f"{source}: unknown verifier {verifier!r}; known: {', '.join(VERIFIERS)}")
+    turns = messages(row, source)
+    return Answer(prompt_id(turns), turns, row["answer"], verifier, source)

@@ -1,0 +1,111 @@
+"""Which scorer rewards the completions: what `score.scorer` names."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from bakeoff.config import Recipe, Scoring
+from bakeoff.errors import UserError
+from bakeoff.records import Completion
+from bakeoff.rewards import Scorer
+from bakeoff.rewards.answers import answers_of
+from bakeoff.rewards.majority import Majority, pattern
+from bakeoff.rewards.sandbox import FunctionScorer, Limits
+from bakeoff.rewards.verifiers import VERIFIERS
+from bakeoff.run import Run
+
+Peers = Mapping[str, Sequence[Completion]]
+"""By prompt id, the completions that a scorer which compares compares with; empty where it is the group itself."""
+TRAINED = "reward_model"
+"""The scorer that the recipe trains."""
+
+
+def _reward_model(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    from bakeoff.rewards import model  # imported when used, for torch
+
+    return model.load(name or run.reward_model, recipe)
+
+
+def _majority(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    return Majority(recipe.score.extract, peers)
+
+
+def _verifier(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    program = VERIFIERS[name]
+    file = inspect.getsourcefile(program)
+    assert file
+    return _sandboxed(Path(file), program.__name__, recipe.score, f"verifier:{name}")
+
+
+def _function(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    file, _, function = name.rpartition(":")
+    return _sandboxed(Path(file), function, recipe.score, "")
+
+
+def _sandboxed(file: Path, function: str, settings: Scoring, verifier: str) -> Scorer:
+    limits = Limits(settings.timeout, settings.memory_mb)
+    return FunctionScorer(file, function, answers_of(settings.answers), limits, verifier=verifier)
+
+
+SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
+    TRAINED: _reward_model,
+    "majority": _majority,
+    "verifier": _verifier,
+    "FILE.py": _function,
+}
+"""Kind to what makes the scorer, from what stands behind the colon in its name."""
+WORDS = {TRAINED: "reward model", "majority": "majority", "verifier": "verifier", "FILE.py": "function"}
+"""How the report calls a scorer of each kind."""
+
+
+def kind(name: str) -> tuple[str, str]:
+    """(name in `SCORERS`, what it takes from the setting); raises UserError for a name that is none."""
+    if ".py:" in name:
+        return "FILE.py", name
+    first, _, rest = name.partition(":")
+    if first not in SCORERS:
+        known = f"{', '.join(n for n in SCORERS if n != 'FILE.py')}, FILE.py:FUNCTION"
+        raise UserError(f"score.scorer: unknown scorer {name!r}; known: {known}")
+    return first, rest
+
+
+def scorer(run: Run, recipe: Recipe, peers: Peers | None = None) -> Scorer:
+    """The scorer that the recipe names; made now, which may take a while."""
+    which, rest = kind(recipe.score.scorer)
+    return SCORERS[which](rest, run, recipe, peers or {})
+
+
+def words(settings: Scoring) -> str:
+    """The scorer as a sentence names it, after "the"."""
+    return WORDS[kind(settings.scorer)[0]]
+
+
+def trains(settings: Scoring) -> bool:
+    """Whether a reward model must be trained on picks first."""
+    return settings.scorer == TRAINED
+
+
+def check(settings: Scoring) -> None:
+    """Raise UserError for what would go wrong only when the scorer is made."""
+    pattern(settings.extract)
+    answers_of(settings.answers)
+    which, rest = kind(settings.scorer)
+    if which == "verifier" and rest not in VERIFIERS:
+        raise UserError(f"score.scorer: unknown verifier {rest!r}; known: {', '.join(VERIFIERS)}")
+    if which == "verifier" and not settings.answers:
+        raise UserError(f"score.scorer: {settings.scorer} compares with answers; give their file as score.answers")
+    if which == "FILE.py":
+        _check_function(*rest.rsplit(":", 1))
+
+
+def _check_function(file: str, function: str) -> None:
+    try:
+        body = ast.parse(Path(file).read_text(encoding="utf-8")).body
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"score.scorer: {file}: cannot be read as Python ({error}); correct the setting") from None
+    defined = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    if function not in defined:
+        raise UserError(f"score.scorer: {file} defines no function {function!r}; it defines {sorted(defined)}")

@@ -1,0 +1,171 @@
+"""A function of somebody's as a scorer: run in processes of its own, in parallel, with limits of time and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bakeoff.errors import UserError
+from bakeoff.records import Completion, Message, Score
+
+WORKER = Path(__file__).with_name("worker.py")
+SEALED = "BAKEOFF_SEALED"
+"""The environment variable that names a file which workers may not open."""
+START_SECONDS = 60.0
+"""What a function's file may take to be imported."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may take."""
+
+    seconds: float = 10.0
+    memory_mb: int = 2048
+
+
+class Ended(Exception):
+    """A worker did not answer; why, in a few words."""
+
+
+class FunctionScorer:
+    """Rewards a completion by a function in `file`, which names what it wants: prompt, messages, completion, answer.
+
+    `verifier` is its name as one, which has nothing to say where there is no answer. A call that raises, hangs, takes
+    too much memory, ends its process or returns no finite number gives a missing reward with the reason; the next call
+    gets a new process where it needs one.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        name: str,
+        answer: Callable[[Sequence[Message]], str | None] = lambda messages: None,
+        limits: Limits | None = None,
+        *,
+        verifier: str = "",
+    ) -> None:
+        self.file, self.function, self.answer, self.limits = file, name, answer, limits or Limits()
+        self.name = verifier or f"{file.name}:{name}"
+        self.needs_answer = bool(verifier)
+        self.size = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+        for _ in range(self.size):
+            self.idle.put(None)
+
+    def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
+        """See `bakeoff.rewards.Scorer`. Raises UserError when the function cannot be loaded."""
+        tasks = [self._task(messages, completion) for messages, group in groups for completion in group]
+        threads = ThreadPoolExecutor(self.size)
+        outcomes = threads.map(self._outcome, tasks)
+        try:
+            for _, group in groups:
+                yield [Score(c.id, c.prompt_id, self.name, *next(outcomes)) for c in group]
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+    def _task(self, messages: Sequence[Message], completion: Completion) -> dict:
+        return {
+            "prompt": messages[-1].content,
+            "messages": [dataclasses.asdict(m) for m in messages],
+            "completion": completion.text,
+            "answer": self.answer(messages),
+        }
+
+    def _outcome(self, task: dict) -> tuple[float | None, str]:
+        """(reward, reason): run in a thread, which holds a worker while it asks."""
+        if self.needs_answer and task["answer"] is None:
+            return None, "no answer: none is given for this prompt"
+        worker = self.idle.get()
+        try:
+            worker = worker or Worker(self.file, self.function, self.limits)
+            told = worker.ask(task, self.limits.seconds)
+        except Ended as why:
+            assert worker
+            worker.end()
+            worker = None
+            return None, str(why)
+        finally:
+            self.idle.put(worker)
+        reward = told["reward"]
+        if reward is None:
+            return None, told.get("reason", "no reward: the function returned None")
+        return (reward, "") if math.isfinite(reward) else (None, f"no reward: the function returned {reward}")
+
+
+class Worker:
+    """One process, a session of its own, so that what it started ends with it."""
+
+    def __init__(self, file: Path, name: str, limits: Limits) -> None:
+        memory = limits.memory_mb * 1_000_000
+        arguments = [sys.executable, str(WORKER), str(file), name, str(memory), str(limits.seconds)]
+        self.process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.end = weakref.finalize(self, _end, self.process)
+        self.unread = b""
+        try:
+            problem = self.told(START_SECONDS)["ready"]
+        except Ended as why:
+            problem = str(why)
+        if problem:
+            self.end()
+            raise UserError(f"score.scorer: {file}:{name}: {problem}")
+
+    def ask(self, task: dict, seconds: float) -> dict:
+        """What the function makes of a task; raises Ended when there is no answer in time."""
+        assert self.process.stdin
+        try:
+            self.process.stdin.write(json.dumps(task).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise Ended(self._how()) from None
+        return self.told(seconds)
+
+    def told(self, seconds: float) -> dict:
+        """The next line of the process."""
+        assert self.process.stdout
+        until = time.monotonic() + seconds
+        while b"\n" not in self.unread:
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+                raise Ended(f"timeout: not done within {seconds:g} s")
+            if not (read := os.read(self.process.stdout.fileno(), 65536)):
+                raise Ended(self._how())
+            self.unread += read
+        line, _, self.unread = self.unread.partition(b"\n")
+        return json.loads(line)
+
+    def _how(self) -> str:
+        try:
+            code = self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            return "ended: the process closed its output"
+        return f"ended: the process exited with {code}" if code >= 0 else f"ended: by {signal.Signals(-code).name}"
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a process and all that it started, and wait until it is gone."""
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(BrokenPipeError):  # of what was not sent
+            if pipe:
+                pipe.close()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

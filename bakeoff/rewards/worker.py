@@ -1,0 +1,92 @@
+"""The process that a function of the user's runs in: one JSON line in, one out. Run by its path; imports no bakeoff.
+
+Arguments: FILE FUNCTION MEMORY_BYTES SECONDS. What the function prints goes to stderr, and it has no input.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+GIVEN = ("prompt", "messages", "completion", "answer")
+"""What a function may name as its parameters."""
+
+
+def main() -> None:
+    file, name, memory, seconds = sys.argv[1:]
+    asked, told = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _seal(os.environ.pop("BAKEOFF_SEALED", ""))
+    function, problem = _loaded(file, name)
+    _tell(told, {"ready": problem})
+    for line in asked:
+        signal.alarm(int(float(seconds)) + 5)  # ends an orphan: its parent would have ended it sooner
+        _tell(told, _outcome(function, json.loads(line)))
+        signal.alarm(0)
+
+
+def _tell(told: Any, answer: dict) -> None:
+    told.write(json.dumps(answer) + "\n")
+    told.flush()
+
+
+def _seal(path: str) -> None:
+    """Refuse to open the file of true answers, as the process that started this one does."""
+
+    def refuse(event: str, arguments: tuple) -> None:
+        if (
+            event == "open"
+            and isinstance(arguments[0], str | bytes)
+            and os.path.realpath(os.fsdecode(arguments[0])) == path
+        ):
+            raise PermissionError("true answers are sealed while a model trains")
+
+    if path:
+        sys.addaudithook(refuse)
+
+
+def _loaded(file: str, name: str) -> tuple[Callable[..., Any], str]:
+    """(the function, what is wrong with it, in a line, or nothing)."""
+    try:
+        sys.path.insert(0, os.path.dirname(file))
+        spec = importlib.util.spec_from_file_location("bakeoff_function", file)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        function = getattr(module, name)
+        parameters = inspect.signature(function).parameters.values()
+    except BaseException as error:
+        return print, _line(error)
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    unknown = ", ".join(n for n in needed if n not in GIVEN)
+    names = [p.name for p in parameters if p.name in GIVEN]
+    problem = f"wants {unknown}; a function can have {', '.join(GIVEN)}" if unknown else ""
+    return lambda task: function(**{n: task[n] for n in names}), problem
+
+
+def _outcome(function: Callable[..., Any], task: dict) -> dict:
+    try:
+        value = function(task)
+        return {"reward": None if value is None else float(value)}
+    except BaseException as error:
+        return {"reward": None, "reason": f"raised: {_line(error)}"}
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200].removesuffix(": ")
+
+
+if __name__ == "__main__":
+    main()

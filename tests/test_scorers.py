@@ -1,0 +1,112 @@
+"""Choosing a scorer by its name, and the whole loop with others than the reward model."""
+
+import json
+import random
+
+import pytest
+from conftest import write_jsonl
+
+from bakeoff import config
+from bakeoff.cli import main
+from bakeoff.errors import UserError
+from bakeoff.records import Score, read_table
+from bakeoff.rewards import choose
+from bakeoff.run import Run
+
+RECIPE = """
+model = "{model}"
+dtype = "float32"
+[prompts]
+sources = ["log.jsonl"]
+heldout = 0.3
+[sample]
+group_size = 4
+max_tokens = 12
+stop = ["a", "e", "0", "T"]
+[bake]
+batch_size = 8
+[evaluate]
+samples = 2
+"""
+WORDS = ["revenue", "cash", "debt", "staff", "stores", "patents", "plants", "rent", "taxes", "margin"]
+QUESTIONS = [" ".join(random.Random(i).sample(WORDS, 8)) + "?" for i in range(30)]  # no two share a passage
+MINE = """
+def vowels(prompt, completion):
+    if len(completion) % 5 == 0:
+        raise ValueError("a length that this function does not like")
+    return sum(c in "aeiou" for c in completion)
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_llama):
+    write_jsonl(tmp_path / "log.jsonl", [{"prompt": q} for q in QUESTIONS])
+    (tmp_path / "mine.py").write_text(MINE)
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.format(model=tiny_llama))
+    return path
+
+
+def test_the_loop_by_a_function_of_the_users_without_picks(recipe, tmp_path, capsys):
+    run = Run(tmp_path / "run")
+    assert main(["run", str(recipe), "score.scorer=mine.py:vowels", "--out", str(run.folder)]) == 2
+    assert "mine.py: cannot be read as Python" in capsys.readouterr().err  # an override is looked up from here
+    recipe.write_text(recipe.read_text() + '[score]\nscorer = "mine.py:vowels"\n')
+    assert main(["run", str(recipe), "--out", str(run.folder)]) == 0
+    said = capsys.readouterr().out
+
+    scores = read_table(run.table("scores"), Score)
+    missing = [s for s in scores if s.reward is None]
+    assert missing and {s.reason for s in missing} == {"raised: ValueError: a length that this function does not like"}
+    assert len(missing) < len(scores) and not run.reward_model.exists()
+    summary = json.loads(run.summary.read_text())
+    assert summary["quality"] is None and summary["reward_model"] is None
+    assert summary["scorer"]["name"] == "function"
+    assert summary["scorer"]["missing"]["score"] == {"raised": len(missing)}
+    assert any(f"without a reward in the stage score: {len(missing)} raised" in a for a in summary["alarms"])
+    assert summary["reward"]["gain"]["n"] > 0 and "the reward model" not in said
+    assert "the function both picks and measures" in run.report.read_text()
+
+
+def test_the_loop_by_majority(recipe, tmp_path):
+    gold = [{"prompt": q.upper(), "answer": "12", "verifier": "number"} for q in QUESTIONS[:6]]
+    write_jsonl(tmp_path / "gold.jsonl", gold)
+    recipe.write_text(recipe.read_text() + 'gold = "gold.jsonl"\n[score]\nscorer = "majority"\nextract = "."\n')
+    run = Run(tmp_path / "run")
+    assert main(["run", str(recipe), "--out", str(run.folder)]) == 0
+    for name, others in (("reference", 3), ("tuned", 4), ("tuned_greedy", 4)):  # all are counted by the same votes
+        rewards = [s.reward for s in read_table(run.table(f"{name}_scores"), Score)]
+        assert {r * others % 1 for r in rewards if r is not None} == {0}, name
+    summary = json.loads(run.summary.read_text())
+    assert summary["quality"]["gain"]["n"] == 6 and summary["quality"]["picker"] == "majority"
+    assert "picked by the majority" in run.report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["score.scorer=magic"], "unknown scorer 'magic'; known: reward_model, majority"),
+        (["score.scorer=verifier:magic"], "unknown verifier 'magic'; known: exact"),
+        (["score.scorer=verifier:exact"], "verifier:exact compares with answers; give their file as score.answers"),
+        (["score.scorer=verifier:exact", "score.answers=/none.jsonl"], "/none.jsonl: no such file of true answers"),
+        (["score.scorer=majority", "score.extract=("], "score.extract: not a regular expression"),
+        (["score.scorer=/none.py:f"], "/none.py: cannot be read as Python"),
+        (["score.scorer={}/mine.py:consonants"], "defines no function 'consonants'; it defines ['vowels']"),
+    ],
+)
+def test_what_a_user_gets_wrong(recipe, tmp_path, settings, words):
+    with pytest.raises(UserError) as raised:
+        choose.check(config.load(recipe, [s.format(tmp_path) for s in settings]).score)
+    assert words in str(raised.value)
+
+
+def test_a_verifier_rewards_by_answers(recipe, tmp_path):
+    from bakeoff.records import Completion, Message
+
+    write_jsonl(tmp_path / "answers.jsonl", [{"prompt": "ask", "answer": "12"}])
+    settings = ["score.scorer=verifier:number", f"score.answers={tmp_path}/answers.jsonl"]
+    scorer = choose.scorer(Run(tmp_path), config.load(recipe, settings))
+    rows = [Completion(t, "p", i, t, [], None, "stop") for i, t in enumerate(["It was 12.", "13"])]
+    known, unknown = scorer.score([([Message("user", "ask")], rows), ([Message("user", "else")], rows)])
+    assert [(s.reward, s.scorer) for s in known] == [(1.0, "verifier:number"), (0.0, "verifier:number")]
+    assert [(s.reward, s.reason) for s in unknown] == [(None, "no answer: none is given for this prompt")] * 2
