@@ -28,7 +28,10 @@ STAGES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it went well, 2 after a one-line error that the user can mend, 130 after Ctrl-C."""
     parser = _parser()
-    parsed, rest = parser.parse_known_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:2] == ["reward", "eval"]:
+        given[:2] = ["reward eval"]
+    parsed, rest = parser.parse_known_args(given)
     if any("=" not in argument or argument.startswith("-") for argument in rest):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     parsed.overrides += rest  # those that stand behind an option
@@ -90,6 +93,27 @@ def stage(parsed: argparse.Namespace) -> None:
     print(f"{parsed.stage}: {made}")
 
 
+def reward_eval(parsed: argparse.Namespace) -> None:
+    """`bakeoff reward eval MODEL DATA`: how far a reward model can be trusted, as text, JSON and a page."""
+    from bakeoff.eval_reward import evaluate_reward
+    from bakeoff.report.reward import render, text
+    from bakeoff.rewards.answers import read_graded
+    from bakeoff.rewards.picks import read_picks, split
+    from bakeoff.run import Run, write_text
+
+    picks = read_picks(parsed.data)
+    if parsed.heldout:
+        picks = split(picks, parsed.heldout)[1]
+    gold = read_graded(parsed.gold) if parsed.gold else []
+    learn = read_picks(parsed.learn)
+    folder = Run(parsed.out or Path("runs") / f"{Path(parsed.model).name}-eval")
+    folder.folder.mkdir(parents=True, exist_ok=True)
+    figures = evaluate_reward(folder, parsed.model, picks, gold, learn, base=parsed.base)
+    page = folder.folder / "reward_eval.html"
+    write_text(page, render(figures, title=f"Reward model {Path(parsed.model).name}"))
+    print(f"{text(figures)}\n\nReport: {page}")
+
+
 def _conclude(summary: dict, report: Path, notes: Sequence[str]) -> None:
     from bakeoff.report.verdict import verdict
 
@@ -126,11 +150,27 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="write report.html")
     page.set_defaults(command=report)
     _recipe_arguments(page)
+    _reward_eval_arguments(commands.add_parser("reward eval", help="how far a reward model can be trusted"))
     for name, what in STAGES.items():
         one = commands.add_parser(name, help=what)
         one.set_defaults(command=stage, stage=name)
         _recipe_arguments(one)
     return parser
+
+
+def _reward_eval_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=reward_eval, overrides=[])
+    parser.add_argument("model", help="a sequence-classification folder with one output")
+    parser.add_argument("data", nargs="+", help="files of picks that it was not trained on")
+    parser.add_argument("--out", type=Path, help="folder of the figures and the page (default: runs/MODEL-eval)")
+    parser.add_argument(
+        "--heldout", type=float, default=0.0, help="take only this share of the prompts: what a run with it held out"
+    )
+    parser.add_argument("--gold", type=Path, help="JSONL of prompt, completions, and gold or answer: the best of k")
+    parser.add_argument(
+        "--learn", nargs="+", default=[], help="picks to train on: the learning curve (trains 4 models)"
+    )
+    parser.add_argument("--base", default="smollm2-135m", help="what the models of the learning curve start from")
 
 
 def _recipe_arguments(parser: argparse.ArgumentParser) -> None:

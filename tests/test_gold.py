@@ -8,6 +8,7 @@ from conftest import write_jsonl
 
 from bakeoff.errors import UserError
 from bakeoff.gold import read_gold, sealed
+from bakeoff.rewards.answers import read_graded
 
 ROW = {"prompt": "What is 1 + 1?", "answer": "2", "verifier": "number"}
 
@@ -50,3 +51,29 @@ def test_a_sealed_file_cannot_be_opened_by_any_path(tmp_path, monkeypatch):
                 way()
         (tmp_path / "other").write_text("others open as ever")
     assert path.read_text()
+
+
+def test_completions_with_true_answers(tmp_path):
+    rows = [
+        {"prompt": "p", "completions": ["It is 4.", "5"], "answer": "4", "verifier": "number"},
+        {"prompt": "q", "completions": ["a", "b"], "gold": [0.25, 2]},
+    ]
+    first, second = read_graded(write_jsonl(tmp_path / "graded.jsonl", rows))
+    assert first.worth == [1.0, 0.0] and second.worth == [0.25, 2.0] and second.messages[0].content == "q"
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (
+            {"prompt": "p", "completions": ["a", "b"], "gold": [1]},
+            "graded.jsonl:1: gold must hold a number for each of the 2",
+        ),
+        ({"prompt": "p", "completions": "ab", "gold": [1]}, "completions must be a list of strings"),
+        ({"prompt": "p", "completions": ["a", "b"]}, "a row needs prompt or messages, and answer"),
+        (["a"], "a row must be an object"),
+    ],
+)
+def test_bad_rows_of_completions_with_true_answers(tmp_path, row, words):
+    with pytest.raises(UserError, match=words):
+        read_graded(write_jsonl(tmp_path / "graded.jsonl", [row]))

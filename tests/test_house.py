@@ -26,7 +26,7 @@ ORDER = (
     ("rewards",),
     ("gold", "splits"),
     ("alarms",),
-    ("ingest", "sample", "train_reward", "score", "bake", "evaluate", "summary"),
+    ("ingest", "sample", "train_reward", "eval_reward", "score", "bake", "evaluate", "summary"),
     ("rounds",),
     ("pipeline",),
     ("report",),

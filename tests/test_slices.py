@@ -12,8 +12,8 @@ def pick(prompt, completions=("a", "bb"), best=0, source="one.jsonl:3"):
 
 def test_features_by_hand():
     row = features(pick("hello", ("a", "bbbb", "cccc")))
-    assert row["source"] == "one.jsonl" and row["prompt characters"] == 5 and row["completions"] == 3
-    assert row["mean characters of a completion"] == 3 and row["longest over shortest"] == 4
+    assert row["source"] == "one.jsonl" and row["prompt, characters"] == 5 and row["completions"] == 3
+    assert row["mean length, characters"] == 3 and row["longest over shortest"] == 4
 
 
 def test_the_worst_slice_is_the_source_on_which_it_fails():
@@ -25,7 +25,7 @@ def test_the_worst_slice_is_the_source_on_which_it_fails():
     assert (worst["by"], worst["name"]) == ("source", "bad.jsonl")
     assert worst["pick_accuracy"]["value"] == 0.25 and worst["chance"]["value"] == 0.5
     assert worst["lift"]["value"] == pytest.approx(-0.5) and worst["pick_accuracy"]["n"] == 40
-    thirds = [row for row in found if row["by"] == "prompt characters"]
+    thirds = [row for row in found if row["by"] == "prompt, characters"]
     assert sum(row["pick_accuracy"]["n"] for row in thirds) == 100 and len(thirds) == 3
     assert not [row for row in found if row["by"] in ("turns", "completions")]  # one value: no cut
 

@@ -93,13 +93,13 @@ def _plane(most: int, points: Sequence[Measured], metric: str) -> tuple[Plane, l
     """The plane that holds every point and interval, and the values marked on its axis; shares start at zero."""
     bounds = [b for m in points for b in (m.value, m.low, m.high) if math.isfinite(b)]
     low, high = (min(bounds), max(bounds)) if metric == "reward" else (0.0, max(bounds))
-    step = _step((high - low) or abs(high) or 1.0)
-    first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
-    ticks = [i * step for i in range(first, last + 1)]
+    width = step((high - low) or abs(high) or 1.0)
+    first, last = math.floor(low / width), max(math.ceil(high / width), math.floor(low / width) + 1)
+    ticks = [i * width for i in range(first, last + 1)]
     return Plane(most, ticks[0], ticks[-1]), ticks
 
 
-def _step(width: float) -> float:
+def step(width: float) -> float:
     """A round step that divides the width into four to eight parts."""
     power = 10 ** math.floor(math.log10(width / 4))
     return power * max(m for m in (1, 2, 5) if m * power <= width / 4)
@@ -187,7 +187,7 @@ def _labels(
         labels.append((oracle[-1].value, "oracle", "reference, if one", "always knew the best"))
     labels.sort(key=lambda label: -label[0])
     edge, lines = WIDTH - RIGHT, []
-    places = _apart([plane.y(label[0]) for label in labels], 2 * LINE + 8, TOP + LINE - 8, HEIGHT - BOTTOM - 4)
+    places = apart([plane.y(label[0]) for label in labels], 2 * LINE + 8, TOP + LINE - 8, HEIGHT - BOTTOM - 4)
     for (value, kind, first, second), place in zip(labels, places, strict=True):
         lines.append(f'<path class="axis" d="M {edge + 3},{plane.y(value)} L {edge + 14},{place}"/>')
         amount = f'<tspan class="strong">{wording.amount(value, metric)}</tspan>'
@@ -196,7 +196,7 @@ def _labels(
     return "\n".join(lines)
 
 
-def _apart(wanted: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
+def apart(wanted: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
     """Ascending places near the wanted ones, at least `gap` from each other, between top and bottom."""
     places: list[float] = []
     for y in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,15 +42,59 @@ def _text(path: Path, setting: str) -> str:
         raise UserError(f"{path}: not UTF-8 text ({error}); convert it") from None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Graded:
+    """Completions of a prompt with their true worth, higher is better."""
+
+    messages: list[Message]
+    completions: list[str]
+    worth: list[float]
+
+
+def read_graded(path: Path) -> list[Graded]:
+    """Groups of a JSONL file with `prompt` or `messages`, `completions`, and `gold` (a number for each of them) or
+    `answer` and `verifier`.
+
+    Raises UserError naming file and line when the file is missing or a row is not one.
+    """
+    lines = _text(path, "--gold").splitlines()
+    groups = [_graded(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not groups:
+        raise UserError(f"{path}: holds no groups; give rows of prompt, completions, and gold or answer")
+    return groups
+
+
+def _graded(line: str, source: str) -> Graded:
+    row = _row(line, source)
+    texts, worth = row.get("completions"), row.get("gold")
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+        raise UserError(f"{source}: completions must be a list of strings; found {texts!r:.80}")
+    if worth is None:
+        answer = _answer(line, source)
+        worth = [float(VERIFIERS[answer.verifier](t, answer.answer)) for t in texts]
+    if not isinstance(worth, list) or len(worth) != len(texts) or not all(isinstance(w, int | float) for w in worth):
+        raise UserError(
+            f"{source}: gold must hold a number for each of the {len(texts)} completions; found {worth!r:.80}"
+        )
+    return Graded(messages(row, source), texts, [float(w) for w in worth])
+
+
 def _answer(line: str, source: str) -> Answer:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{source}: not JSON ({error.msg}); mend or remove the line") from None
-    if not isinstance(row, dict) or not isinstance(row.get("answer"), str):
+    row = _row(line, source)
+    if not isinstance(row.get("answer"), str):
         raise UserError(f"{source}: a row needs prompt or messages, and answer (text); found {line[:80]!r}")
     verifier = row.get("verifier", "exact")
     if verifier not in VERIFIERS:
         raise UserError(f"{source}: unknown verifier {verifier!r}; known: {', '.join(VERIFIERS)}")
     turns = messages(row, source)
     return Answer(prompt_id(turns), turns, row["answer"], verifier, source)
+
+
+def _row(line: str, source: str) -> dict:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{source}: not JSON ({error.msg}); mend or remove the line") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{source}: a row must be an object with names; found {line[:80]!r}")
+    return row

@@ -21,9 +21,9 @@ def features(pick: Pick) -> dict[str, Feature]:
     return {
         "source": pick.source.rsplit(":", 1)[0],
         "turns": len(pick.messages),
-        "prompt characters": sum(len(m.content) for m in pick.messages),
+        "prompt, characters": sum(len(m.content) for m in pick.messages),
         "completions": len(pick.completions),
-        "mean characters of a completion": round(float(np.mean(lengths)), 1),
+        "mean length, characters": round(float(np.mean(lengths)), 1),
         "longest over shortest": round(max(lengths) / max(1, min(lengths)), 2),
     }
 
@@ -62,8 +62,8 @@ def _parts(values: Sequence[Feature]) -> Iterator[tuple[str, list[bool]]]:
         return
     low, high = np.quantile(np.array(values, float), [1 / 3, 2 / 3])
     tests: dict[str, Callable[[float], bool]] = {
-        f"up to {low:.4g}": lambda v: v <= low,
-        f"{low:.4g} to {high:.4g}": lambda v: low < v <= high,
-        f"over {high:.4g}": lambda v: v > high,
+        f"up to {low:.3g}": lambda v: v <= low,
+        f"{low:.3g} to {high:.3g}": lambda v: low < v <= high,
+        f"over {high:.3g}": lambda v: v > high,
     }
     yield from ((name, [test(float(v)) for v in values]) for name, test in tests.items())

@@ -1,0 +1,122 @@
+"""A reward model and what people judged in, the figures of how far it can be trusted out: `bakeoff reward eval`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bakeoff import models
+from bakeoff.config import Recipe
+from bakeoff.errors import UserError
+from bakeoff.optimizer import follow
+from bakeoff.records import Completion, Message, Pick, Prompt, content_id, prompt_id
+from bakeoff.rewards import curves, trust
+from bakeoff.rewards import model as reward_model
+from bakeoff.rewards.answers import Graded
+from bakeoff.rewards.calibration import calibration
+from bakeoff.rewards.length import length_bias
+from bakeoff.rewards.resume import score_table
+from bakeoff.rewards.slices import features, slices
+from bakeoff.run import Run, write_json
+
+FRACTIONS = (8, 4, 2, 1)
+"""The learning curve: an eighth of the picks, a quarter, half, all."""
+Texts = tuple[Sequence[Message], Sequence[str]]
+
+
+def evaluate_reward(
+    run: Run, name: str, picks: Sequence[Pick], gold: Sequence[Graded] = (), learn: Sequence[Pick] = (), *, base: str
+) -> dict[str, Any]:
+    """Every figure of the reward model `name` on picks it was not trained on, and `reward_eval.json` in the folder.
+
+    `gold` adds the best-of-k curve by true answers, `learn` the learning curve of reward models trained from `base`.
+    """
+    seed = Recipe().seed
+    scored = rewards(run, name, [(p.messages, p.completions) for p in picks])
+    groups = trust.judged(picks, scored)
+    if not trust.telling(groups):
+        raise UserError("nothing to measure: in no group is one completion preferred to another that differs from it")
+    agreement = {key: value.as_dict() for key, value in trust.agreement(groups, seed=seed).items()}
+    figures = {
+        "data": {"groups": len(groups), "prompts": len({g.prompt for g in groups})},
+        "agreement": agreement,
+        "doubts": trust.doubts(agreement),
+        "calibration": calibration(groups, seed=seed),
+        "length": {key: value.as_dict() for key, value in length_bias(groups, seed=seed).items()},
+        "slices": slices(groups, [features(p) for p in picks], seed=seed),
+        "gold": _gold(run, name, gold, seed=seed) if gold else None,
+        "learning": learning(run, learn, picks, base=base) if learn else None,
+    }
+    write_json(run.details("reward_eval"), figures)
+    return figures
+
+
+def rewards(run: Run, name: str, groups: Sequence[Texts]) -> list[list[float]]:
+    """The model's reward of every text; made in parts that a stopped process leaves behind.
+
+    The table's name tells model and texts, so that neither other weights nor other data are taken for these.
+    """
+    weights = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(Path(name).glob("*.safetensors"))]
+    prompts, completions = [], []
+    for i, (messages, texts) in enumerate(groups):
+        prompts.append(Prompt(str(i), list(messages), "", 1, "heldout"))
+        completions += [Completion(f"{i}.{k}", str(i), k, text, [], None, "stop") for k, text in enumerate(texts)]
+    table = f"scores-{content_id(str(Path(name).resolve()), weights, prompts, completions)}"
+    scores = iter(score_table(run, table, prompts, completions, lambda: reward_model.load(name)))
+    found = [[s.reward for s in itertools.islice(scores, len(texts))] for _, texts in groups]
+    assert all(reward is not None for row in found for reward in row), "a reward model rewards every text"
+    return found  # type: ignore[return-value]
+
+
+def _gold(run: Run, name: str, gold: Sequence[Graded], *, seed: int) -> dict[str, Any]:
+    scored = rewards(run, name, [(g.messages, g.completions) for g in gold])
+    groups = [
+        trust.Judged(prompt_id(g.messages), np.array(g.worth), np.array(r), np.array([len(c) for c in g.completions]))
+        for g, r in zip(gold, scored, strict=True)
+    ]
+    agreement = {key: value.as_dict() for key, value in trust.agreement(groups, seed=seed).items()}
+    return curves.best_of_k(groups, seed=seed) | {"agreement": agreement}
+
+
+def learning(run: Run, learn: Sequence[Pick], picks: Sequence[Pick], *, base: str) -> dict[str, Any]:
+    """The pick accuracy of reward models trained on an eighth, a quarter, half and all of `learn`.
+
+    Picks of prompts on which it is measured are left out of the training.
+    """
+    seed, measured_on = Recipe().seed, {prompt_id(p.messages) for p in picks}
+    usable = [p for p in learn if prompt_id(p.messages) not in measured_on]
+    sizes = [len(usable) // part for part in FRACTIONS if len(usable) // part >= reward_model.PICKS_PER_STEP]
+    if len(sizes) < 2:
+        raise UserError(
+            f"a learning curve needs more than {len(usable)} picks to train on, of other prompts; give more"
+        )
+    order = sorted(usable, key=lambda p: content_id(seed, prompt_id(p.messages)))
+    groups_S = [_learnt(run, order[:size], picks, base=base) for size in sizes]
+    right_SP = np.array([trust.column(groups, lambda g: float(g.chosen @ g.best)) for groups in groups_S])
+    owners = [g.prompt for g in groups_S[0]]
+    step = curves.per_doubling(sizes, right_SP, owners, seed=seed)
+    points = [trust.ratio(groups, right, seed=seed) for groups, right in zip(groups_S, right_SP, strict=True)]
+    return {
+        "left_out": len(learn) - len(usable),
+        "curve": [{"picks": size} | point.as_dict() for size, point in zip(sizes, points, strict=True)],
+        "per_doubling": step.as_dict(),
+        "label_more": bool(step.low > 0),
+    }
+
+
+def _learnt(run: Run, training: Sequence[Pick], picks: Sequence[Pick], *, base: str) -> list[trust.Judged]:
+    """The groups that tell something, with the rewards of a model trained on some picks (kept in the folder)."""
+    recipe = Recipe()
+    own = Run(run.folder / f"learning-{content_id(base, training)}")
+    own.folder.mkdir(parents=True, exist_ok=True)
+    if not own.reward_model.exists():
+        scorer = reward_model.load(base, recipe)
+        steps = reward_model.Training(scorer, training, recipe.reward, seed=recipe.seed)
+        follow(own, "reward", steps.optimizer, steps.steps())
+        models.save(scorer.model, scorer.tokenizer, own.reward_model)
+    scored = rewards(own, str(own.reward_model), [(p.messages, p.completions) for p in picks])
+    return trust.telling(trust.judged(picks, scored))
