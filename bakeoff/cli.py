@@ -24,14 +24,17 @@ STAGES = {
     "summary": "write summary.json",
 }
 
+NESTED = [["reward", "train"], ["reward", "eval"]]
+"""Commands of two words; `reward` alone is a stage."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it went well, 2 after a one-line error that the user can mend, 130 after Ctrl-C."""
     parser = _parser()
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:2] == ["reward", "eval"]:
-        given[:2] = ["reward eval"]
-    parsed, rest = parser.parse_known_args(given)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:2] in NESTED:
+        words[:2] = [" ".join(words[:2])]
+    parsed, rest = parser.parse_known_args(words)
     if any("=" not in argument or argument.startswith("-") for argument in rest):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     parsed.overrides += rest  # those that stand behind an option
@@ -93,6 +96,25 @@ def stage(parsed: argparse.Namespace) -> None:
     print(f"{parsed.stage}: {made}")
 
 
+def reward_train(parsed: argparse.Namespace) -> None:
+    """`bakeoff reward train DATA...`: a reward model from what people prefer, in a plain `transformers` folder."""
+    from bakeoff.train_reward import train_alone
+
+    data = [word for word in parsed.overrides if "=" not in word or Path(word).exists()]
+    if not data:
+        raise UserError(
+            "reward train: no data given; name JSONL, CSV or Parquet files of picks, pairs, ratings or votes"
+        )
+    settings = [word for word in parsed.overrides if word not in data]
+    whole = [s if s.partition("=")[0] in ("seed", "device", "dtype") else f"reward.{s}" for s in settings]
+    recipe = config.overridden({"model": parsed.base, "reward": {"picks": data}}, whole, "reward train")
+    figures = train_alone(recipe, parsed.out)
+    for name, value in figures.items():
+        if isinstance(value, dict) and "value" in value:
+            print(f"{name}: {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f}, n = {value['n']})")
+    print(f"picks: {figures['picks']['train']} trained on, {figures['picks']['heldout']} held out\n{parsed.out}")
+
+
 def reward_eval(parsed: argparse.Namespace) -> None:
     """`bakeoff reward eval MODEL DATA`: how far a reward model can be trusted, as text, JSON and a page."""
     from bakeoff.eval_reward import evaluate_reward
@@ -150,6 +172,11 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="write report.html")
     page.set_defaults(command=report)
     _recipe_arguments(page)
+    learn = commands.add_parser("reward train", help="a reward model from files of what people prefer")
+    learn.set_defaults(command=reward_train)
+    learn.add_argument("overrides", nargs="*", metavar="DATA|key=value", help="files; settings of the reward section")
+    learn.add_argument("--base", required=True, help="model whose weights it starts from: best the policy's own")
+    learn.add_argument("--out", type=Path, required=True, help="folder of the reward model; nothing is there yet")
     _reward_eval_arguments(commands.add_parser("reward eval", help="how far a reward model can be trusted"))
     for name, what in STAGES.items():
         one = commands.add_parser(name, help=what)

@@ -66,10 +66,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """The reward model, trained on testers' picks."""
+    """The reward model, trained on what testers prefer."""
 
     picks: list[str] = field(default_factory=list)
-    """JSONL files of picks: `prompt` or `messages`, `completions`, `pick` (index of the preferred one)."""
+    """JSONL, CSV or Parquet files of picks, pairs, ratings, rankings or votes, as docs/reward_model.md shows."""
     base: str = ""
     """Model the reward model starts from; empty: the policy's own weights."""
     learning_rate: float = 1e-4
@@ -79,7 +79,14 @@ class Reward:
     frozen: float = 0.5
     """Share of the layers, from the lowest, that stay as they are: faster, less memory, and no worse on few picks."""
     error_rate: float = 0.1
-    """Share of picks assumed to be a slip of the tester (uniform over the group)."""
+    """Share of picks assumed to be a slip of the tester (uniform over the group); -1 estimates it along the way."""
+    centre: float = 0.01
+    """Strength of the pull of each group's mean reward towards 0."""
+    lora: int = 0
+    """Rank of low-rank adapters on the layers that are trained (a tenfold learning rate suits them); 0: no adapters."""
+    patience: int = 0
+    """Stop after so many looks without a lower loss on a tenth of the training prompts, kept apart (five looks a pass),
+    and keep the weights of the lowest; 0 trains to the end."""
     heldout: float = 0.2
     """Share of the picks (by prompt) kept to measure the reward model."""
 
@@ -181,10 +188,14 @@ def load(recipe: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
         raise UserError(f"{recipe}: no such recipe; give the path of a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{recipe}: not valid TOML ({error})") from None
-    values = _located(values, recipe.parent)
+    return overridden(_located(values, recipe.parent), overrides, str(recipe))
+
+
+def overridden(values: dict, overrides: typing.Sequence[str], where: str) -> Recipe:
+    """The recipe of nested settings and `section.key=value` overrides; `where` names their origin in errors."""
     for override in overrides:
         _apply(values, override)
-    return _build(Recipe, values, str(recipe))
+    return _build(Recipe, values, where)
 
 
 def dump(recipe: Recipe) -> str:

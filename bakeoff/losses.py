@@ -7,14 +7,14 @@ log-probability summed over its tokens: a mean over tokens would tilt the optimu
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 
-def luce(reward_GK: Tensor, pick_G: Tensor | int, error_rate: float = 0.0, mask_GK: Tensor | None = None) -> Tensor:
+def luce(
+    reward_GK: Tensor, pick_G: Tensor | int, error_rate: Tensor | float = 0.0, mask_GK: Tensor | None = None
+) -> Tensor:
     """-log((1 - e) softmax(reward)[pick] + e/K): Luce's choice (1959) by a tester who slips with probability e; [G].
 
     `mask_GK` is True where there is a completion, so that groups may differ in size; K then counts those.
@@ -24,9 +24,49 @@ def luce(reward_GK: Tensor, pick_G: Tensor | int, error_rate: float = 0.0, mask_
         mask_GK = torch.ones_like(reward_GK, dtype=torch.bool)
     choice = reward_GK.masked_fill(~mask_GK, -torch.inf).log_softmax(-1)
     picked = choice.gather(-1, torch.as_tensor(pick_G, device=choice.device)[..., None])[..., 0]
-    careful = math.log(1 - error_rate) if error_rate < 1 else -math.inf
-    slip = torch.log(error_rate / mask_GK.sum(-1).to(picked.dtype))
-    return -torch.logaddexp(picked + careful, slip)
+    return _or_slip(picked, error_rate, mask_GK.sum(-1))
+
+
+def _or_slip(logp: Tensor, error_rate: Tensor | float, size: Tensor | int) -> Tensor:
+    """-log((1 - e) exp(logp) + e / size)."""
+    e = torch.as_tensor(error_rate, dtype=logp.dtype, device=logp.device)
+    return -torch.logaddexp(logp + torch.log1p(-e), torch.log(e / size))
+
+
+def votes(reward_K: Tensor, vote_K: Tensor, error_rate: Tensor | float = 0.0) -> Tensor:
+    """The mean of `luce` over the votes for each completion: cross-entropy with their shares as a soft target; scalar.
+
+    Without slips it is least where softmax(reward) is the shares, and no less than their entropy.
+    """
+    return (vote_K / vote_K.sum() * _or_slip(reward_K.log_softmax(-1), error_rate, len(reward_K))).sum()
+
+
+def plackett_luce(reward_K: Tensor, place_K: Tensor, error_rate: Tensor | float = 0.0) -> Tensor:
+    """-log of a ranking as successive choices among what is left: Luce (1959), Plackett (1975); scalar.
+
+    `place_K` is 0 for the best. Completions of one place are not compared with each other, so that a ranking may stop
+    early; places 0, 1, 1, ... are a pick.
+    """
+    left_KK = (place_K[None, :] > place_K[:, None]) | torch.eye(len(place_K), dtype=torch.bool, device=place_K.device)
+    compared = left_KK.sum(-1) > 1
+    rows_KK = reward_K.expand(len(reward_K), -1)
+    picks = torch.arange(len(reward_K), device=reward_K.device)
+    return luce(rows_KK[compared], picks[compared], error_rate, left_KK[compared]).sum()
+
+
+def margins(reward_K: Tensor, rating_K: Tensor, error_rate: Tensor | float = 0.0) -> Tensor:
+    """Bradley-Terry over all pairs rated unlike, each to be won by the difference of the ratings; their mean, scalar.
+
+    The margin within the likelihood is Llama 2's (arXiv:2307.09288, equation 2).
+    """
+    better, worse = torch.nonzero(rating_K[:, None] > rating_K[None, :], as_tuple=True)
+    gap = reward_K[better] - reward_K[worse] - (rating_K[better] - rating_K[worse])
+    return luce(torch.stack([gap, torch.zeros_like(gap)], -1), torch.zeros_like(better), error_rate).mean()
+
+
+def off_centre(reward_GK: Tensor) -> Tensor:
+    """The square of a group's mean reward: a weak pull that keeps rewards around 0 (arXiv:2312.09244); [G]."""
+    return reward_GK.mean(-1) ** 2
 
 
 def bradley_terry(chosen_reward: Tensor, rejected_reward: Tensor, margin: float = 0.0) -> Tensor:

@@ -98,6 +98,33 @@ def freeze(model: Any, share: float) -> None:
         layer.requires_grad_(requires_grad=False)
 
 
+def add_lora(model: Any, rank: int) -> None:
+    """Train low-rank adapters of the layers that are not frozen, instead of their weights (LoRA, arXiv:2106.09685).
+
+    They stand inside the model, and start as nothing; a head of its own is trained whole. `merge_lora` ends it.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise Missing("adapters need a package that is not installed: pip install 'bakeoff[lora]'") from None
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    layers = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and f"{n}.weight" in trained]
+    layers = [n for n in layers if n not in ("score", "lm_head")]
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers), model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = ".lora_" in name or (name in trained and name.startswith("score."))
+
+
+def merge_lora(model: Any) -> None:
+    """Add adapters to the weights they stand beside: the model is then what it was, a plain one with other weights."""
+    for name, module in list(model.named_modules()):
+        if hasattr(module, "lora_A"):
+            module.merge()
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, module.get_base_layer())
+    model.__dict__.pop("peft_config", None)
+
+
 def render(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Token ids of a conversation up to where its answer begins; turns joined as plain text without a chat template."""
     turns = [{"role": m.role, "content": m.content} for m in messages]
@@ -112,8 +139,22 @@ def plain_text(messages: Sequence[Message]) -> str:
 
 
 def answer_tokens(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a whole answer, its end of turn included."""
+    """Token ids of a whole answer with what the chat template writes behind it: the end of turn, perhaps a new line.
+
+    Others read a reward where a rendered conversation ends, so it must be the same place.
+    """
+    if tokenizer.chat_template and (end := _turn_end(tokenizer.chat_template, tokenizer)):
+        return tokenizer(text + end, add_special_tokens=False).input_ids
     return [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+
+
+@functools.cache
+def _turn_end(template: str, tokenizer: Any) -> str:
+    """What a chat template writes behind an answer; nothing where it changes the turn before it or cuts the answer."""
+    turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": "\u2042"}]
+    before = tokenizer.apply_chat_template(turns[:1], add_generation_prompt=True, tokenize=False)
+    start, answer, end = tokenizer.apply_chat_template(turns, tokenize=False).partition("\u2042")
+    return end if answer and start == before else ""
 
 
 def _padding(tokenizer: Any, vocab_size: int) -> int:

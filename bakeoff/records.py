@@ -90,12 +90,30 @@ class Score:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pick:
-    """A tester's choice of the best of a group."""
+    """What people prefer among the completions of a prompt."""
 
     messages: list[Message]
     completions: list[str]
     pick: int
+    """Place of the most preferred completion (the first, where several are)."""
     source: str
+    shape: str = "pick"
+    """What is known of the others: nothing (`pick`), or by `values` (`votes`, `ranking`, `ratings`)."""
+    values: list[float] = dataclasses.field(default_factory=list)
+    """One per completion: how many people chose it (`votes`), its place from 0, ties allowed (`ranking`), or its
+    rating, in units of the range of ratings in its file (`ratings`)."""
+
+    @property
+    def worth(self) -> list[float]:
+        """A number per completion, of which only comparisons count: higher is preferred; equal texts share theirs."""
+        if self.shape == "pick":
+            return [float(text == self.completions[self.pick]) for text in self.completions]
+        signed = [-v if self.shape == "ranking" else v for v in self.values]
+        best = {
+            text: max(v for t, v in zip(self.completions, signed, strict=True) if t == text)
+            for text in self.completions
+        }
+        return [best[text] for text in self.completions]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from bakeoff import models
 from bakeoff.config import Recipe
@@ -12,7 +15,10 @@ from bakeoff.optimizer import follow
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards import picks as people
 from bakeoff.rewards import trust
-from bakeoff.run import Run, write_json
+from bakeoff.run import Run, open_run, read_json, write_json
+
+WATCHED, LOOKS = 0.1, 5
+"""Share of the training prompts by which a training is stopped early; looks at them a pass."""
 
 
 def train_reward(run: Run, recipe: Recipe) -> None:
@@ -34,26 +40,80 @@ def referee(run: Run, recipe: Recipe) -> None:
     _train_and_measure(run, other, "referee", (heldout, training), run.referee)
 
 
+def train_alone(recipe: Recipe, out: Path) -> dict[str, Any]:
+    """Train on the files of `reward.picks` into the folder `out`; returns the figures, which it holds as training.json.
+
+    The folder appears when it is whole; what a stopped training leaves stands hidden beside it.
+    """
+    told, settings = out / "training.json", dataclasses.asdict(recipe)
+    if not out.exists():
+        picks = people.split(people.read_picks(recipe.reward.picks), recipe.reward.heldout)
+        if not picks[0]:
+            raise UserError(f"reward.heldout: {recipe.reward.heldout} leaves no picks to train on; lower it")
+        run = open_run(out.with_name(f".{out.name}.training"), recipe)
+        _train_and_measure(run, recipe, "reward", picks, run.reward_model)
+        figures = read_json(run.details(run.reward_model.name))
+        write_json(run.reward_model / told.name, {"settings": settings, "figures": figures})
+        run.reward_model.rename(out)
+        shutil.rmtree(run.folder)
+    if not told.exists() or read_json(told)["settings"] != settings:
+        raise UserError(f"{out}: exists and was made otherwise; give another --out")
+    return read_json(told)["figures"]
+
+
 def _train_and_measure(
     run: Run, recipe: Recipe, stage: str, picks: tuple[list[people.Pick], list[people.Pick]], folder: Path
 ) -> None:
     training, heldout = picks
     if not folder.exists():
         _train(run, recipe, stage, training, folder)
-    scorer = reward_model.load(folder, recipe)
-    rewards = scorer.rewards([(pick.messages, pick.completions) for pick in heldout])
-    figures = trust.agreement(trust.judged(heldout, rewards), seed=recipe.seed)
     tokens = sum(int(line["tokens"]) for line in run.steps(stage))
     write_json(
         run.details(folder.name),
-        {name: value.as_dict() for name, value in figures.items()}
+        measured(reward_model.load(folder, recipe), heldout, seed=recipe.seed)
         | {"picks": {"train": len(training), "heldout": len(heldout)}, "trained_tokens": tokens},
     )
 
 
+def measured(scorer: reward_model.RewardModel, heldout: Sequence[people.Pick], *, seed: int) -> dict[str, Any]:
+    """The figures of `trust.agreement` as JSON; none where nothing is held out."""
+    groups = trust.judged(heldout, scorer.rewards([(pick.messages, pick.completions) for pick in heldout]))
+    figures = trust.agreement(groups, seed=seed) if trust.telling(groups) else {}
+    return {name: value.as_dict() for name, value in figures.items()}
+
+
 def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folder: Path) -> None:
-    scorer = reward_model.load(recipe.reward.base or recipe.model, recipe)
-    training = reward_model.Training(scorer, picks, recipe.reward, seed=recipe.seed)
-    follow(run, stage, training.optimizer, training.steps())
+    settings = recipe.reward
+    picks, watched = people.split(picks, WATCHED if settings.patience else 0.0, salt="watched")
+    scorer = reward_model.load(settings.base or recipe.model, recipe)
+    training = reward_model.Training(scorer, picks, settings, seed=recipe.seed)
+    best = run.checkpoint(f"{stage}_best")
+    steps = training.steps()
+    follow(run, stage, training.optimizer, _watching(run, stage, training, watched, best) if watched else steps)
+    if best.exists():
+        training.optimizer.load(best)
+    models.merge_lora(scorer.model)
     models.save(scorer.model, scorer.tokenizer, folder)
-    run.checkpoint(stage).unlink(missing_ok=True)
+    for left in (run.checkpoint(stage), best):
+        left.unlink(missing_ok=True)
+
+
+def _watching(
+    run: Run, stage: str, training: reward_model.Training, watched: Sequence[people.Pick], best: Path
+) -> Iterator[dict[str, float]]:
+    """The steps, now and then with `heldout_loss`; they end after `patience` looks without a lower one.
+
+    The weights of the lowest are left in `best`. A training that goes on remembers the looks it logged.
+    """
+    every = max(1, len(training.batches) // (LOOKS * training.settings.epochs))
+    taken = training.optimizer.taken
+    looks = [s["heldout_loss"] for s in run.steps(stage) if "heldout_loss" in s and s["step"] < taken]
+    for values in training.steps():
+        if training.optimizer.taken % every == 0 or training.optimizer.taken == len(training.batches):
+            values["heldout_loss"] = training.loss(watched)
+            looks.append(values["heldout_loss"])
+            if looks[-1] == min(looks):
+                training.optimizer.save(best)
+        yield values
+        if looks and len(looks) - 1 - looks.index(min(looks)) >= training.settings.patience:
+            return

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -38,6 +39,60 @@ def test_luce_between_two_is_bradley_terry():
     pair = losses.luce(torch.stack([chosen, rejected], -1), torch.tensor([0, 0]))
     assert torch.allclose(pair, losses.bradley_terry(chosen, rejected))
     assert losses.bradley_terry(chosen, chosen).tolist() == pytest.approx([math.log(2)] * 2)
+
+
+def test_votes_are_a_soft_target():
+    reward, share = torch.tensor([math.log(3.0), 0.0]), torch.tensor([3.0, 1.0])  # softmax 3/4, 1/4: the votes' shares
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert losses.votes(reward, share).item() == pytest.approx(entropy)
+    assert losses.votes(reward + 1, share).item() == pytest.approx(entropy)
+    for other in (torch.tensor([2.0, 0.0]), torch.tensor([0.5, 0.0])):
+        assert losses.votes(other, share) > entropy
+    one = losses.votes(torch.tensor([0.2, -1.0, 3.0]), torch.tensor([0.0, 0.0, 7.0]), 0.1)
+    assert one.item() == pytest.approx(losses.luce(torch.tensor([0.2, -1.0, 3.0]), 2, 0.1).item())
+
+
+def test_a_ranking_is_picks_one_after_the_other():
+    reward = torch.tensor([math.log(2.0), math.log(3.0), 0.0])
+    ranking = losses.plackett_luce(reward, torch.tensor([1.0, 0.0, 2.0]))
+    assert ranking.item() == pytest.approx(-math.log(3 / 6) - math.log(2 / 3))
+    slips = losses.plackett_luce(reward, torch.tensor([1.0, 0.0, 2.0]), 0.1)
+    assert slips.item() == pytest.approx(-math.log(0.9 * 3 / 6 + 0.1 / 3) - math.log(0.9 * 2 / 3 + 0.05))
+    pick = losses.plackett_luce(reward, torch.tensor([1.0, 0.0, 1.0]), 0.1)
+    assert pick.item() == pytest.approx(losses.luce(reward, 1, 0.1).item())
+
+
+def test_the_likelihoods_of_all_rankings_sum_to_one():
+    reward = torch.randn(4, generator=torch.Generator().manual_seed(0))
+    for error_rate in (0.0, 0.2):
+        chances = [
+            math.exp(-losses.plackett_luce(reward, torch.tensor(p).float(), error_rate))
+            for p in itertools.permutations(range(4))
+        ]
+        assert sum(chances) == pytest.approx(1, abs=1e-5)
+
+
+def test_margins_ask_for_the_difference_of_the_ratings():
+    rating = torch.tensor([1.0, 0.0])
+    assert losses.margins(torch.tensor([1.0, 0.0]), rating).item() == pytest.approx(math.log(2))
+    assert losses.margins(torch.tensor([0.0, 0.0]), rating).item() == pytest.approx(math.log(1 + math.e))
+    pair = losses.bradley_terry(torch.tensor(0.7), torch.tensor(-0.2), margin=1.0)
+    assert losses.margins(torch.tensor([0.7, -0.2]), rating).item() == pytest.approx(pair.item())
+    three = losses.margins(torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.5, 0.5, 0.0]))
+    assert three.item() == pytest.approx(math.log(2))  # two pairs; those rated alike are not compared
+
+
+def test_an_error_rate_can_be_learnt():
+    rate = torch.tensor(0.3, requires_grad=True)
+    losses.luce(torch.tensor([5.0, 0.0]), 1, rate).backward()
+    assert rate.grad < 0  # a pick that surprises raises it
+    rate.grad = None
+    losses.luce(torch.tensor([5.0, 0.0]), 0, rate).backward()
+    assert rate.grad > 0
+
+
+def test_off_centre_by_hand():
+    assert losses.off_centre(torch.tensor([[1.0, 3.0], [-1.0, 1.0]])).tolist() == [4, 0]
 
 
 def test_dpo_starts_at_log_2_and_ipo_at_its_target_squared():

@@ -28,7 +28,7 @@ def test_rows(tmp_path):
         ({**ROW, "completions": ["a"]}, "completions must be a list of two or more"),
         ({**ROW, "prompt": None}, "hold no text"),
         ({**ROW, "messages": "hello"}, "messages must be a list"),
-        (["p"], "a pick needs"),
+        (["p"], "a row needs prompt or messages"),
     ],
 )
 def test_bad_rows_name_file_and_line(tmp_path, row, words):
@@ -48,3 +48,12 @@ def test_no_prompt_is_on_both_sides():
     training, heldout = split(picks, 0.2)
     assert len(training) + len(heldout) == 300 and 10 < len(heldout) < 110
     assert not {p.messages[0].content for p in training} & {p.messages[0].content for p in heldout}
+
+
+def test_case_punctuation_and_space_make_no_other_prompt():
+    picks = [
+        pick(prompt=text.format(i)) for i in range(100) for text in ("Why {}, then?", "why  {} then", "WHY {}\n then!")
+    ]
+    for side in split(picks, 0.3):
+        assert len(side) % 3 == 0 and len(side) > 0
+    assert split(picks, 0.3, salt="other")[1] != split(picks, 0.3)[1]

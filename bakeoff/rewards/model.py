@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bakeoff import losses, models, trees
 from bakeoff.config import Recipe, Reward
 from bakeoff.optimizer import MasterAdamW, shuffled_batches
-from bakeoff.records import Completion, Message, Pick, Score
+from bakeoff.records import Completion, Message, Pick, Score, prompt_id
 
 SCORE_TOKENS = 4096
 GROUPS_AT_ONCE = 32
 """Groups among which batches of like length are made, and after which progress shows."""
 PICKS_PER_STEP = 8
+"""Prompts, each with all its picks."""
+TEXTS_PER_ITEM = 16
+"""Different completions that are packed with one prompt for training: more cost memory."""
+SLIP_START, SLIP_PACE = -2.2, 0.05
+"""An estimated error rate begins at a tenth; its log-odds move by about so much a step."""
 
 
 class RewardModel:
@@ -57,10 +62,9 @@ def load(name: str | Path, recipe: Recipe | None = None) -> RewardModel:
 
 
 class Training:
-    """A reward model being trained in place on picks, `PICKS_PER_STEP` a step. Dropout is off.
+    """A reward model being trained in place on what people prefer, `PICKS_PER_STEP` prompts a step. Dropout is off.
 
-    The likelihood of a pick is Luce's choice over the group, with a share `error_rate` of slips:
-    (1 - e) softmax(reward)_pick + e / K (Luce 1959).
+    All that was said of one prompt's completions is one item: they are read once. `LOSSES` holds the likelihoods.
     """
 
     def __init__(self, scorer: RewardModel, picks: Sequence[Pick], settings: Reward, *, seed: int):
@@ -70,50 +74,78 @@ class Training:
         with torch.no_grad():  # small first rewards: no pick is certain before training
             head.copy_(torch.randn(head.shape, generator=generator) * head.shape[1] ** -0.5 / 10)
         models.freeze(scorer.model, settings.frozen)
-        self.batches = shuffled_batches(picks, PICKS_PER_STEP, epochs=settings.epochs, seed=seed)
+        if settings.lora:
+            models.add_lora(scorer.model, settings.lora)
+        self.slip = nn.Parameter(torch.zeros((), device=scorer.model.device), requires_grad=settings.error_rate < 0)
+        self.batches = shuffled_batches(by_prompt(picks), PICKS_PER_STEP, epochs=settings.epochs, seed=seed)
         self.optimizer = MasterAdamW(
-            scorer.model.parameters(), learning_rate=settings.learning_rate, steps=len(self.batches)
+            [*scorer.model.parameters(), self.slip],
+            learning_rate=settings.learning_rate,
+            steps=len(self.batches),
         )
 
     def steps(self) -> Iterator[dict[str, float]]:
         """Take the steps that are left, yielding metrics after each."""
         for batch in self.batches[self.optimizer.taken :]:
-            packed = [self.scorer.tree(i, p.messages, _unique(p)) for i, p in enumerate(batch)]
-            loss, right = _accumulate(self.scorer, batch, packed, self.settings.error_rate)
-            yield {
-                "loss": loss / len(batch),
-                "accuracy": right / len(batch),
-                "grad_norm": self.optimizer.step(),
-                "tokens": float(sum(map(len, packed))),
-            }
+            values = self._accumulate(batch)
+            yield values | {"grad_norm": self.optimizer.step(), "error_rate": float(self.error_rate().detach())}
         self.optimizer.close()
 
+    def loss(self, picks: Sequence[Pick]) -> float:
+        """The mean loss of picks, without training on them."""
+        with torch.no_grad():
+            return self._accumulate(by_prompt(picks), learn=False)["loss"]
 
-def _accumulate(
-    scorer: RewardModel, picks: Sequence[Pick], packed: Sequence[trees.Tree], error_rate: float
-) -> tuple[float, float]:
-    """Add the gradient of the mean loss of `picks`; returns the summed loss and how many picks came out on top."""
-    loss_sum, right = 0.0, 0
-    for batch in trees.batches(packed, max(trees.TRAIN_TOKENS, *map(len, packed))):  # a group stays whole
-        rewards = trees.rewards(scorer.model, trees.pack(batch, scorer.model), through_prompt=False)
-        groups: list[Tensor] = list(rewards.split([len(t.branches) for t in batch]))
-        loss = torch.stack([_loss(g, picks[t.key], error_rate) for g, t in zip(groups, batch, strict=True)]).sum()
-        (loss / len(picks)).backward()
-        loss_sum += float(loss.detach())
-        right += sum(_chosen(g, picks[t.key]) for g, t in zip(groups, batch, strict=True))
-    return loss_sum, right
+    def error_rate(self) -> Tensor:
+        """The share of slips: as set, or as estimated by maximum likelihood together with the rewards."""
+        if self.settings.error_rate >= 0:
+            return torch.tensor(self.settings.error_rate)
+        pace = SLIP_PACE / self.settings.learning_rate
+        return torch.sigmoid(SLIP_START + self.slip + (pace - 1) * self.slip.detach())  # the gradient stays small
+
+    def _accumulate(self, items: Sequence[Sequence[Pick]], *, learn: bool = True) -> dict[str, float]:
+        """Add the gradient of the mean loss over the picks of some items."""
+        packed = [self.scorer.tree(i, item[0].messages, texts(item)) for i, item in enumerate(items)]
+        count, loss_sum, right = sum(map(len, items)), 0.0, 0
+        for batch in trees.batches(packed, max(trees.TRAIN_TOKENS, *map(len, packed))):  # a group stays whole
+            rewards = trees.rewards(self.scorer.model, trees.pack(batch, self.scorer.model), through_prompt=False)
+            loss = torch.zeros((), device=rewards.device)
+            for tree, reward_U in zip(batch, rewards.split([len(t.branches) for t in batch]), strict=True):
+                for pick in items[tree.key]:
+                    reward_K = reward_U[[texts(items[tree.key]).index(c) for c in pick.completions]]
+                    loss = loss + LOSSES[pick.shape](reward_K, pick, self.error_rate().to(rewards.device))
+                    loss = loss + self.settings.centre * losses.off_centre(reward_K)
+                    right += pick.completions[int(reward_K.argmax())] == pick.completions[pick.pick]
+            if learn:
+                (loss / count).backward()
+            loss_sum += float(loss.detach())
+        return {"loss": loss_sum / count, "accuracy": right / count, "tokens": float(sum(map(len, packed)))}
 
 
-def _unique(pick: Pick) -> list[str]:
-    """The different texts of a group: each is read once."""
-    return list(dict.fromkeys(pick.completions))
+def by_prompt(picks: Sequence[Pick]) -> list[list[Pick]]:
+    """The picks of each prompt together, as long as they hold at most `TEXTS_PER_ITEM` different completions."""
+    items: dict[str, list[list[Pick]]] = {}
+    for pick in picks:
+        own = items.setdefault(prompt_id(pick.messages), [[]])
+        if own[-1] and len(texts([*own[-1], pick])) > TEXTS_PER_ITEM:
+            own.append([])
+        own[-1].append(pick)
+    return [item for own in items.values() for item in own]
 
 
-def _loss(reward_U: Tensor, pick: Pick, error_rate: float) -> Tensor:
-    texts = _unique(pick)
-    reward_K = reward_U[[texts.index(c) for c in pick.completions]]
-    return losses.luce(reward_K[None], torch.tensor([pick.pick], device=reward_U.device), error_rate)
+def texts(item: Sequence[Pick]) -> list[str]:
+    """The different completions of an item: each is read once."""
+    return list(dict.fromkeys(c for pick in item for c in pick.completions))
 
 
-def _chosen(reward_U: Tensor, pick: Pick) -> bool:
-    return _unique(pick)[int(reward_U.argmax())] == pick.completions[pick.pick]
+def _values(pick: Pick, like: Tensor) -> Tensor:
+    return torch.tensor(pick.values, device=like.device)
+
+
+LOSSES: dict[str, Callable[[Tensor, Pick, Tensor], Tensor]] = {
+    "pick": lambda reward_K, pick, e: losses.luce(reward_K, pick.pick, e),
+    "votes": lambda reward_K, pick, e: losses.votes(reward_K, _values(pick, reward_K), e),
+    "ranking": lambda reward_K, pick, e: losses.plackett_luce(reward_K, _values(pick, reward_K), e),
+    "ratings": lambda reward_K, pick, e: losses.margins(reward_K, _values(pick, reward_K), e),
+}
+"""What is known of a group to the loss of its rewards [K], given the share of slips."""

@@ -1,76 +1,101 @@
-"""Reading testers' picks."""
+"""Reading what people prefer."""
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bakeoff.errors import UserError
-from bakeoff.records import Message, Pick, prompt_id
+from bakeoff.records import Pick, content_id
+from bakeoff.rewards.labels import messages as messages
+from bakeoff.rewards.labels import pick_of
 
 
 def read_picks(paths: Sequence[str]) -> list[Pick]:
-    """The picks of JSONL files with `prompt` (text) or `messages`, `completions` and `pick`.
+    """What people prefer by JSONL, CSV and Parquet files of the shapes in `bakeoff.rewards.labels`.
 
-    Raises UserError naming file and line when a file is missing or a row is not a pick.
+    Rows that prefer nothing are left out. Raises UserError naming file and line when a file is missing or a row is of
+    no such shape.
     """
     return [pick for path in paths for pick in _read_file(Path(path))]
 
 
 def _read_file(path: Path) -> list[Pick]:
+    if path.suffix not in READERS:
+        raise UserError(f"{path}: picks are read from {', '.join(READERS)} files; found {path.suffix or 'no ending'!r}")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        found = [pick_of(row, f"{path}:{number}") for number, row in READERS[path.suffix](path)]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file of picks; check reward.picks") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error}); convert it") from None
-    picks = [_pick(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    except (pa.ArrowException, csv.Error, IsADirectoryError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); give the file again") from None
+    picks = [pick for pick in found if pick is not None]
     if not picks:
         raise UserError(f"{path}: holds no picks; give rows of prompt, completions, pick")
-    return picks
+    return _in_units(picks)
 
 
-def _pick(line: str, source: str) -> Pick:
+def _in_units(picks: list[Pick]) -> list[Pick]:
+    """Ratings of a file divided by their range, so that a margin of 1 is the largest there."""
+    values = [v for p in picks if p.shape == "ratings" for v in p.values]
+    if not values:
+        return picks
+    unit = max(values) - min(values)
+    return [dataclasses.replace(p, values=[v / unit for v in p.values]) if p.shape == "ratings" else p for p in picks]
+
+
+def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}:{number}: not JSON ({error.msg}); mend or remove the line") from None
+
+
+def _csv(path: Path) -> Iterator[tuple[int, Any]]:
+    """Records under a line of names; a cell that holds a JSON list, number or null is that."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            yield reader.line_num, {k: _cell(k, v) for k, v in row.items() if k is not None and v is not None}
+
+
+def _cell(name: str, text: str) -> Any:
+    if name in ("prompt", "chosen", "rejected") and not text.startswith("[{"):
+        return text
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{source}: not JSON ({error.msg}); mend or remove the line") from None
-    if (
-        not isinstance(row, dict)
-        or not {"completions", "pick"} <= row.keys()
-        or not row.keys() & {"prompt", "messages"}
-    ):
-        raise UserError(f"{source}: a pick needs prompt or messages, completions and pick; found {line[:80]!r}")
-    completions, pick = row["completions"], row["pick"]
-    if not isinstance(completions, list) or len(completions) < 2 or not all(isinstance(c, str) for c in completions):
-        raise UserError(f"{source}: completions must be a list of two or more strings; found {str(completions)[:80]!r}")
-    if type(pick) is not int or not 0 <= pick < len(completions):
-        raise UserError(
-            f"{source}: pick must be an index from 0 to {len(completions) - 1}; found {pick!r}; mend or remove the line"
-        )
-    return Pick(messages(row, source), completions, pick, source)
+        return json.loads(text) if text else None
+    except json.JSONDecodeError:
+        return text
 
 
-def messages(row: dict, source: str) -> list[Message]:
-    """The conversation of a row with `prompt` (text) or `messages` (role, content).
+def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
+    yield from enumerate(pq.read_table(path).to_pylist(), 1)
 
-    Raises UserError naming the source when it is neither.
+
+_WORD = re.compile(r"\w+")
+READERS = {".jsonl": _jsonl, ".json": _jsonl, ".csv": _csv, ".parquet": _parquet}
+
+
+def split(picks: Sequence[Pick], heldout: float, *, salt: str = "") -> tuple[list[Pick], list[Pick]]:
+    """(train, held out) by a hash of the prompt's words, so that no prompt is on both sides.
+
+    Case, punctuation and white space make no other prompt; `salt` makes another split.
     """
-    turns = row.get("messages", [{"role": "user", "content": row.get("prompt")}])
-    try:
-        found = [Message(turn["role"], turn["content"]) for turn in turns]
-    except (TypeError, KeyError):
-        raise UserError(f"{source}: messages must be a list of role and content; found {turns!r:.80}") from None
-    if not found or not all(isinstance(m.role, str) and isinstance(m.content, str) and m.content for m in found):
-        raise UserError(f"{source}: prompt or messages hold no text; found {turns!r:.80}")
-    return found
-
-
-def split(picks: Sequence[Pick], heldout: float) -> tuple[list[Pick], list[Pick]]:
-    """(train, held out) by a hash of the prompt, so that no prompt is on both sides."""
     sides: tuple[list[Pick], list[Pick]] = ([], [])
     for pick in picks:
-        share = int(prompt_id(pick.messages), 16) / 16**16
+        words = [" ".join(_WORD.findall(m.content.casefold())) or m.content for m in pick.messages]
+        share = int(content_id(salt, words), 16) / 16**16
         sides[share < heldout].append(pick)
     return sides

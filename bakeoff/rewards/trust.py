@@ -42,10 +42,10 @@ class Judged:
 
 
 def judged(picks: Sequence[Pick], rewards: Sequence[Sequence[float]]) -> list[Judged]:
-    """The picks with a scorer's rewards of their completions; the picked text is worth 1, any other 0."""
+    """The picks with a scorer's rewards of their completions, worth what people said of them."""
     groups = []
     for pick, reward in zip(picks, rewards, strict=True):
-        value = [float(text == pick.completions[pick.pick]) for text in pick.completions]
+        value = pick.worth
         lengths = [len(text) for text in pick.completions]
         groups.append(
             Judged(prompt_id(pick.messages), np.array(value), np.array(reward, float), np.array(lengths, float))
