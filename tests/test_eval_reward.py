@@ -88,7 +88,7 @@ def test_a_learning_curve_of_a_task_that_can_be_learnt_says_label_more(tiny_llam
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"completions": ["same", "same"], "pick": 0}, "in no group is one completion preferred"),
+        ({"completions": ["same", "same"], "pick": 0}, "in no row is one completion preferred"),
         ({"pick": 7}, "picks.jsonl:1: pick must be an index"),
     ],
 )

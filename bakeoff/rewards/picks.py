@@ -41,7 +41,9 @@ def _read_file(path: Path) -> list[Pick]:
         raise UserError(f"{path}: cannot be read ({error}); give the file again") from None
     picks = [pick for pick in found if pick is not None]
     if not picks:
-        raise UserError(f"{path}: holds no picks; give rows of prompt, completions, pick")
+        raise UserError(
+            f"{path}: holds no picks, in no row is one completion preferred to another; give prompt, completions, pick"
+        )
     return _in_units(picks)
 
 
