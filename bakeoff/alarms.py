@@ -34,6 +34,7 @@ def alarms(summary: Figures, reward: Figures | None, baked: Figures) -> list[str
         *_drift(summary),
         *_lost(summary),
         *_groups(baked),
+        *_strategies(baked),
         *_data(summary),
     ]
 
@@ -107,6 +108,23 @@ def _lost(summary: Figures) -> Iterator[str]:
         yield (
             f"Only {distinct[1]:.0%} of a prompt's tuned answers differ ({distinct[0]:.0%} before): sampling it again "
             "shows little new; bake less if another round or best-of-N is to follow."
+        )
+
+
+def _strategies(baked: Figures) -> Iterator[str]:
+    """Ways to ask that cost draws and give none of the best, and completions that are no answers."""
+    for name, row in baked["strategies"].items():
+        if Measured.of(row["lift"]).high < 1 / 2:
+            yield (
+                f"The strategy {name!r} drew {row['share']['value']:.0%} of the completions and "
+                f"{row['best']['value']:.0%} of the best: reword it, or leave it out of sample.strategies."
+            )
+    kinds = {kind: count / baked["completions"] for kind, count in baked["faults"].items()}
+    if sum(kinds.values()) > MANY:
+        said = ", ".join(f"{share:.0%} {kind}" for kind, share in kinds.items())
+        yield (
+            f"Many completions to learn from are no whole answers ({said}): raise sample.max_tokens, lower "
+            "sample.temperature, or give sample.stop."
         )
 
 

@@ -17,7 +17,7 @@ from bakeoff.config import Recipe
 from bakeoff.engines import Sampling, seed_of
 from bakeoff.engines.local import LocalEngine
 from bakeoff.errors import UserError
-from bakeoff.measures import fault
+from bakeoff.measures import earned, fault
 from bakeoff.methods import METHODS, Group
 from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Prompt, Score, read_table
@@ -92,7 +92,20 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
         models.save(model, tokenizer, folder)
         run.checkpoint(stage).unlink(missing_ok=True)
     tokens = sum(line["tokens"] for line in run.steps(stage))
-    write_json(run.details(stage), {"groups": dict(counts), "trained_tokens": round(tokens)})
+    faults = Counter(kind for c in lesson.completions if (kind := fault(c.text, c.tokens, c.finish)))
+    figures = {"groups": dict(counts), "completions": len(lesson.completions), "faults": dict(faults)}
+    write_json(run.details(stage), figures | {"trained_tokens": round(tokens), "strategies": strategies(lesson)})
+
+
+def strategies(lesson: Lesson) -> dict[str, dict]:
+    """What each strategy's completions gave, by reward; nothing when all asked the plain prompt."""
+    reward = {s.completion_id: s.reward for s in lesson.scores}
+    rewarded = [(c.prompt_id, c.strategy, r) for c in lesson.completions if (r := reward[c.id]) is not None]
+    if {name for _, name, _ in rewarded} <= {"plain"}:
+        return {}
+    groups = [list(group) for _, group in itertools.groupby(rewarded, lambda row: row[0])]
+    names = [[name for _, name, _ in group] for group in groups]
+    return earned(names, [[r for *_, r in group] for group in groups], seed=lesson.seed)
 
 
 def within(

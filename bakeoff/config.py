@@ -40,6 +40,28 @@ class Prompts:
 
 
 @dataclass(frozen=True, slots=True)
+class Strategy:
+    """A way to ask, for a part of each group; its answers are scored and trained as answers to the plain prompt."""
+
+    name: str = ""
+    """What its completions are marked with; one that adds nothing to the prompt is the plain prompt."""
+    share: int = 1
+    """Its part of the group, against the other strategies'."""
+    system: str = ""
+    """A system message before the conversation."""
+    instruction: str = ""
+    """Words after the prompt (`Think step by step, then write the answer after "Answer:".`)."""
+    examples: int = 0
+    """So many picks of testers, with the answer they preferred, go before the prompt as turns of the conversation."""
+    revise: str = ""
+    """A request to improve a first try, which is drawn and shown; the second try counts."""
+    answer_after: str = ""
+    """Only what follows the last such mark is the answer; without the mark the completion counts as cut short."""
+    answer_key: str = ""
+    """Only the value under this key of the JSON object in the completion is the answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """Test-time compute: how the candidates are drawn."""
 
@@ -62,6 +84,8 @@ class Sample:
     """Longest completion, in tokens."""
     stop: list[str] = field(default_factory=list)
     """Strings that end a completion."""
+    strategies: list[Strategy] = field(default_factory=list)
+    """`[[sample.strategies]]`: other ways to ask, that share `group_size`; empty asks the plain prompt alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +295,8 @@ def _typed(hint: typing.Any, value: typing.Any, where: str) -> typing.Any:
     if typing.get_origin(hint) is list:
         if not isinstance(value, list):
             raise UserError(f"{where}: expected a list, found {value!r}")
-        return [_typed(typing.get_args(hint)[0], v, where) for v in value]
+        item = typing.get_args(hint)[0]
+        return [_build(item, v, where) if dataclasses.is_dataclass(item) else _typed(item, v, where) for v in value]  # type: ignore[arg-type]
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise UserError(f"{where}: expected {hint.__name__}, found {value!r}")
     return value

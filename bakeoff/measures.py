@@ -146,8 +146,7 @@ def style(tokens: Sequence[Sequence[Sequence[int]]], logps: Sequence[Sequence[fl
     rows = {name: stats.bootstrap(column, seed=seed).as_dict() for name, column in columns.items()}
     if all(logp is not None for group in logps for logp in group):
         nats = np.array([-np.mean(group) for group in logps])  # type: ignore[arg-type]
-        spent = stats.interval(lambda i: float(nats[i].sum() / lengths[i].sum()), len(nats), seed=seed)
-        rows["entropy"] = spent.as_dict()
+        rows["entropy"] = _ratio(nats, lengths, seed=seed)
     return rows
 
 
@@ -155,6 +154,34 @@ def repetition(tokens: Sequence[int]) -> float:
     """The share of a completion's windows of four tokens that occurred in it before: near 1 for a loop."""
     windows = [tuple(tokens[i : i + WINDOW]) for i in range(len(tokens) - WINDOW + 1)]
     return 1 - len(set(windows)) / len(windows) if windows else 0.0
+
+
+def earned(
+    strategies: Sequence[Sequence[str]], rewards: Sequence[Sequence[float]], *, seed: int
+) -> dict[str, dict[str, dict]]:
+    """What each strategy gave, from groups of strategies' names and of rewards, over all groups.
+
+    `share` of the draws, mean `reward`, `best`, the share of groups whose best it drew (ties shared), and `lift`, the
+    one over the other: 1 is no better than any other draw.
+    """
+    found = {}
+    for name in dict.fromkeys(name for group in strategies for name in group):
+        mine = [np.array([s == name for s in group]) for group in strategies]
+        top = [np.array(r) == max(r) for r in rewards]
+        best = np.array([(m & t).sum() / t.sum() for m, t in zip(mine, top, strict=True)])
+        share = np.array([m.mean() for m in mine])
+        means = np.array([np.mean(np.array(r)[m]) if m.any() else math.nan for m, r in zip(mine, rewards, strict=True)])
+        found[name] = {
+            "share": stats.bootstrap(share, seed=seed).as_dict(),
+            "reward": stats.bootstrap(means[~np.isnan(means)], seed=seed).as_dict(),
+            "best": stats.bootstrap(best, seed=seed).as_dict(),
+            "lift": _ratio(best, share, seed=seed),
+        }
+    return found
+
+
+def _ratio(above_P: np.ndarray, below_P: np.ndarray, *, seed: int) -> dict:
+    return stats.interval(lambda i: float(above_P[i].sum() / below_P[i].sum()), len(above_P), seed=seed).as_dict()
 
 
 def fault(text: str, tokens: Sequence[int], finish: str) -> str:

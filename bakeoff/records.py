@@ -62,8 +62,9 @@ class Completion:
     logp: float | None
     """Sum over tokens of the log-probability under the distribution that was sampled from (nats); None: not known."""
     finish: str
-    """`stop` (end of turn or stop string) or `length` (cut at max_tokens)."""
+    """`stop` (end of turn or stop string) or `length` (cut at max_tokens, or without the answer that was asked for)."""
     strategy: str = "plain"
+    """The way to ask that it came from."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

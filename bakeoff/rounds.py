@@ -42,7 +42,7 @@ def bake(run: Run, recipe: Recipe) -> None:
     prompts = splits.validation(read_table(run.table("prompts"), Prompt), recipe)
     if not prompts:
         raise UserError("bake.rounds: no prompt is held out to choose among rounds; raise prompts.heldout")
-    history = [_validated(run.round("bake", 0), recipe, recipe.model, prompts)]
+    history = [validated(run.round("bake", 0), recipe, recipe.model, prompts)]
     while not finished(history, recipe):
         current = run.round("bake", len(history))
         try:
@@ -52,7 +52,7 @@ def bake(run: Run, recipe: Recipe) -> None:
             if len(history) == 1:
                 raise
             break
-        history.append(_validated(current, recipe, str(current.policy), prompts))
+        history.append(validated(current, recipe, str(current.policy), prompts))
         _prune(run, "bake", {best(history), len(history) - 1})
     _take(run, "bake", max(1, best(history)), len(history) - 1)
     rows = [{key: row[key] for key in ("reward", "kl")} for row in history]
@@ -105,7 +105,7 @@ def _round(
     once.train(current, recipe, once.Lesson(start, prompts, completions, scores, seed), "bake", current.policy)
 
 
-def _validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt]) -> dict[str, Any]:
+def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt]) -> dict[str, Any]:
     """The round's figures on the validation prompts, made unless they are there."""
     made = current.details("validation")
     if not made.exists():
@@ -157,7 +157,9 @@ def _totals(run: Run, stage: str, last: int) -> dict[str, Any]:
     made = [read_json(r.details("bake")) for r in rounds]
     tables = [read_table(r.table("completions"), Completion) for r in rounds[1:]]
     return {
-        "groups": dict(sum((Counter(m["groups"]) for m in made), Counter())),
+        **{key: dict(sum((Counter(m[key]) for m in made), Counter())) for key in ("groups", "faults")},
+        "completions": sum(m["completions"] for m in made),
+        "strategies": made[0]["strategies"],
         "trained_tokens": sum(m["trained_tokens"] for m in made),
         "sampled_tokens": sum(len(c.tokens) for table in tables for c in table),
     }

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from bakeoff import splits
+from bakeoff import splits, strategies
 from bakeoff.config import Recipe
-from bakeoff.engines import Sampling, choose
+from bakeoff.engines import Engine, Sampling, choose
 from bakeoff.engines.resume import complete_table, failures
 from bakeoff.errors import UserError
 from bakeoff.records import Prompt, read_table
@@ -25,8 +25,12 @@ def sample(run: Run, recipe: Recipe) -> None:
 
 def draw(run: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt], sampling: Sampling) -> None:
     """Draw a group for each of the prompts from a model into the run's table `completions`, and count them."""
-    rows = complete_table(run, "completions", prompts, sampling, lambda: choose.engine(model, recipe))
+    rows = complete_table(run, "completions", prompts, sampling, lambda: _engine(model, recipe))
     failed = failures(run, "completions")
     if not rows and failed:
         raise UserError(f"not one of {len(prompts)} prompts could be completed; the first: {failed[0].detail}")
     write_json(run.details("sample"), {"prompts": len(prompts), "failed": Counter(f.reason for f in failed)})
+
+
+def _engine(model: str, recipe: Recipe) -> Engine:
+    return strategies.over(choose.engine(model, recipe), model, recipe)

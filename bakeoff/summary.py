@@ -33,6 +33,8 @@ def summarize(run: Run, recipe: Recipe) -> None:
         },
         "referee": {name: referee[name] for name in names} if referee else None,
         **{name: evaluation[name] for name in EVALUATION},
+        "completions": {"drawn": baked["completions"]} | baked["faults"],
+        "strategies": baked["strategies"],
         "rounds": {key: baked[key] for key in ("rounds", "kept")} if "rounds" in baked else None,
         "seconds": seconds | {"total": round(sum(seconds.values()), 1)},
         "tokens": _tokens(run, baked) | {"trained": sum(stage["trained_tokens"] for stage in trainings)},

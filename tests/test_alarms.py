@@ -32,7 +32,7 @@ SUMMARY = {
     "scorer": {"missing": {"score": {}, "evaluate": {}}},
     "leaked": 0,
 }
-BAKED = {"groups": {"trained": 95, "no_spread": 5}}
+BAKED = {"groups": {"trained": 95, "no_spread": 5}, "completions": 100, "faults": {}, "strategies": {}}
 
 
 def found(path=(), value=None, baked=BAKED):
@@ -72,8 +72,16 @@ def test_each_fault_has_its_alarm_with_what_to_do(path, value, words, advice):
 
 
 def test_groups_that_teach_nothing():
-    (alarm,) = found(baked={"groups": {"trained": 70, "no_spread": 20, "unfinished": 10}})
+    (alarm,) = found(baked=BAKED | {"groups": {"trained": 70, "no_spread": 20, "unfinished": 10}})
     assert "30 of 100 groups taught nothing" in alarm and "sample.temperature" in alarm
+
+
+def test_completions_that_are_no_answers_and_strategies_that_give_none():
+    (alarm,) = found(baked=BAKED | {"faults": {"unfinished": 20, "looping": 5}})
+    assert "(20% unfinished, 5% looping)" in alarm and "raise sample.max_tokens" in alarm
+    rows = {"steps": {"share": m(0.5), "best": m(0.1), "lift": m(0.2)}, "plain": {"lift": m(1.8)}}
+    (alarm,) = found(baked=BAKED | {"strategies": rows})
+    assert "'steps' drew 50% of the completions and 10% of the best" in alarm
 
 
 def test_without_an_outside_judge_variety_stands_for_coverage():

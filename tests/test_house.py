@@ -24,7 +24,7 @@ ORDER = (
     ("divergence", "training"),
     ("engines",),
     ("rewards",),
-    ("gold", "splits"),
+    ("gold", "splits", "strategies"),
     ("alarms",),
     ("ingest", "sample", "train_reward", "eval_reward", "score", "bake", "evaluate", "summary"),
     ("rounds",),
@@ -88,6 +88,8 @@ def sections(section=config.Recipe, name="Recipe"):
     for field, hint in typing.get_type_hints(section).items():
         if dataclasses.is_dataclass(hint):
             yield from sections(hint, field)
+        for item in filter(dataclasses.is_dataclass, typing.get_args(hint)):
+            yield from sections(item, item.__name__.lower())
 
 
 SETTINGS = [(name, f.name) for name, s in sections() for f in dataclasses.fields(s) if f.name not in dict(sections())]

@@ -60,6 +60,11 @@ SUMMARY = {
         | {"coverage": {"k": 8, "reference": m(0.61, 0.55, 0.66), "tuned": m(0.72, 0.66, 0.78)}}
         | {"agreement": {"reference": m(0.83, 0.8, 0.86), "tuned": m(0.74, 0.7, 0.78)}},
     },
+    "completions": {"drawn": 5120, "unfinished": 31},
+    "strategies": {
+        "steps": {"share": m(0.25, 0.25, 0.25), "best": m(0.41, 0.35, 0.47)}
+        | {"lift": m(1.64, 1.4, 1.9), "reward": m(0.3, 0.2, 0.4)}
+    },
     "rounds": {
         "rounds": [
             {"reward": m(-1.25, -1.4, -1.1), "kl": m(0, 0, 0)},
@@ -310,6 +315,8 @@ def test_the_page_opens_with_verdict_alarm_and_picture():
         "0.021",
         "Round 1, kept",
         "1.15",
+        "steps",
+        "1.64",
         "93\xa0%",
         "2.3",
         "5 min 37 s",

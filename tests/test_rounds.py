@@ -30,6 +30,12 @@ group_size = 4
 max_tokens = 24
 prompts = 6
 stop = ["a", "e", "i", "o", "0", "1", "T", "S"]
+[[sample.strategies]]
+name = "plain"
+[[sample.strategies]]
+name = "revised"
+revise = "Say it again."
+examples = 1
 [reward]
 picks = ["picks.jsonl"]
 [bake]
@@ -132,8 +138,9 @@ def test_rounds_learn_from_their_own_completions_and_keep_the_best(recipe, tmp_p
     chose = {c.prompt_id for c in read_table(run.round("bake", 0).table("validation"), Completion)}
     assert chose and not chose & {c.prompt_id for c in read_table(run.table("tuned"), Completion)}
     assert not [p for p in (run.folder / "rounds").rglob("policy")] and run.policy.exists()
-    made = json.loads(run.summary.read_text())["rounds"]
-    assert made == {"rounds": baked["rounds"], "kept": baked["kept"]}
+    made = json.loads(run.summary.read_text())
+    assert made["rounds"] == {"rounds": baked["rounds"], "kept": baked["kept"]}
+    assert all(made["strategies"][name]["share"]["value"] == 0.5 for name in ("plain", "revised"))
 
 
 def test_killed_in_any_round_the_same_command_ends_with_the_same_weights(recipe, tmp_path):

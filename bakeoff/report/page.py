@@ -147,6 +147,10 @@ def _tables(summary: dict[str, Any]) -> dict[str, Any]:
         "judged": list(_side_by_side(JUDGED, *(summary["wins"][judge] or {} for judge in ("scorer", "outside")))),
         "kept": list(_kept(summary["wins"]["outside"] or {})),
         "style": list(_side_by_side(STYLE, _style(summary, "reference"), _style(summary, "tuned"))),
+        "strategies": [
+            (name, *(_measured(row[key]) for key in ("share", "best", "lift", "reward")))
+            for name, row in summary["strategies"].items()
+        ],
         "rounds": [
             tuple(_measured(row[key]) for key in ("reward", "kl"))
             for row in (summary["rounds"] or {"rounds": []})["rounds"]
