@@ -81,7 +81,7 @@ def test_groups_that_teach_nothing_are_dropped_and_counted():
     completions, scores = (list(itertools.chain(*x)) for x in zip(*kinds, strict=True))
     kept, counts = teaching(completions, scores, recipe())
     assert [g.prompt_id for g in kept] == ["a"]
-    assert counts == {"trained": 1, "no_spread": 1, "unfinished": 2}
+    assert counts == {"trained": 1, "no_spread": 1, "unfinished": 1, "unscored": 1}
 
 
 def test_what_is_no_whole_answer_ranks_below_all_that_are():
