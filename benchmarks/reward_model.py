@@ -32,6 +32,8 @@ from bakeoff.run import Run
 
 FILINGS = results.ROOT / "examples" / "filings"
 RECIPE = results.ROOT / "recipes" / "filings.toml"
+SETTINGS = ("reward.epochs=2",)
+"""Beside the recipe's: after one pass, two and three, 0.68, 0.71 and 0.67 were right on 133 prompts of the demo's log."""
 SIZES = (50, 100, 200, 400)
 FRESH = 300
 """Groups of which the simulated tester picks one, beyond those in picks.jsonl: what the agreement is measured on."""
@@ -46,7 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=results.ROOT / "runs" / "reward_model", help="folder to work in")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    recipe = config.load(RECIPE)
+    recipe = config.load(RECIPE, SETTINGS)
     fresh, (groups, right_PM) = fresh_picks(args.out), gold_groups(Run(args.out), recipe)
     for size in args.sizes:
         found = []

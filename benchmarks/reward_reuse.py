@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=320, help="training prompts of both bakes")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    picks.trained(args.out / "picks-400-0", config.load(picks.RECIPE), picks.picked(400, 0), 0)
+    picks.trained(args.out / "picks-400-0", config.load(picks.RECIPE, picks.SETTINGS), picks.picked(400, 0), 0)
     settings = [f"sample.prompts={args.prompts}"]
     other, again = args.out / "other", args.out / "reuse"
     for stage in ("prompts", "sample", "score", "bake"):
