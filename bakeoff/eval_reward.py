@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bakeoff import models
+from bakeoff import models, stats
 from bakeoff.config import Recipe
 from bakeoff.errors import UserError
 from bakeoff.optimizer import follow
@@ -40,19 +40,29 @@ def evaluate_reward(
     groups = trust.judged(picks, scored)
     if not trust.telling(groups):
         raise UserError("nothing to measure: in no group is one completion preferred to another that differs from it")
-    agreement = {key: value.as_dict() for key, value in trust.agreement(groups, seed=seed).items()}
+    agreement = _as_json(trust.agreement(groups, seed=seed))
     figures = {
         "data": {"groups": len(groups), "prompts": len({g.prompt for g in groups})},
         "agreement": agreement,
         "doubts": trust.doubts(agreement),
+        "people": _people(groups, picks, seed=seed),
         "calibration": calibration(groups, seed=seed),
-        "length": {key: value.as_dict() for key, value in length_bias(groups, seed=seed).items()},
+        "length": _as_json(length_bias(groups, seed=seed)),
         "slices": slices(groups, [features(p) for p in picks], seed=seed),
         "gold": _gold(run, name, gold, seed=seed) if gold else None,
         "learning": learning(run, learn, picks, base=base) if learn else None,
     }
     write_json(run.details("reward_eval"), figures)
     return figures
+
+
+def _people(groups: Sequence[trust.Judged], picks: Sequence[Pick], *, seed: int) -> dict[str, Any] | None:
+    found = trust.with_people(groups, [p.values if p.shape == "votes" else [] for p in picks], seed=seed)
+    return None if found is None else _as_json(found)
+
+
+def _as_json(figures: Mapping[str, stats.Measured]) -> dict[str, Any]:
+    return {key: value.as_dict() for key, value in figures.items()}
 
 
 def rewards(run: Run, name: str, groups: Sequence[Texts]) -> list[list[float]]:
@@ -78,7 +88,7 @@ def _gold(run: Run, name: str, gold: Sequence[Graded], *, seed: int) -> dict[str
         trust.Judged(prompt_id(g.messages), np.array(g.worth), np.array(r), np.array([len(c) for c in g.completions]))
         for g, r in zip(gold, scored, strict=True)
     ]
-    agreement = {key: value.as_dict() for key, value in trust.agreement(groups, seed=seed).items()}
+    agreement = _as_json(trust.agreement(groups, seed=seed))
     return curves.best_of_k(groups, seed=seed) | {"agreement": agreement}
 
 

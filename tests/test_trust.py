@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bakeoff.records import Message, Pick
-from bakeoff.rewards.trust import Judged, agreement, doubts, judged
+from bakeoff.rewards.trust import Judged, agreement, doubts, judged, with_people
 
 
 def pick(prompt="p", completions=("a", "bb", "cc"), best=0):
@@ -81,3 +81,18 @@ def test_picks_of_one_prompt_count_as_one():
     assert many["over_chance"].high < 0.1 and few["over_chance"].high == 0.5
     one = agreement([Judged("p", g.value, g.reward, g.length) for g in groups], seed=0)
     assert one["pick_accuracy"].low == -math.inf
+
+
+def test_agreement_beside_that_of_people_by_hand():
+    groups = [group([3, 1], [1, 0]), group([2, 2], [0, 1]), group([1, 0], [0, 1]), group([1, 0], [1, 0])]
+    found = with_people(groups, [[3, 1], [2, 2], [1, 0], []], seed=0)  # the third has one vote, the fourth is a pick
+    assert found["people"].value == pytest.approx((6 / 12 + 4 / 12) / 2) and found["people"].n == 2
+    assert found["scorer"].value == pytest.approx((3 / 4 + 2 / 4) / 2)
+    assert found["difference"].value == pytest.approx(found["scorer"].value - found["people"].value)
+    assert with_people(groups, [[1, 0], [], [], []], seed=0) is None
+
+
+def test_people_who_agree_always_are_agreed_with_by_a_scorer_that_knows():
+    groups = [group([5, 0, 0], [2, 1, 0], prompt=str(i)) for i in range(4)]
+    found = with_people(groups, [[5, 0, 0]] * 4, seed=0)
+    assert found["people"].value == found["scorer"].value == 1 and found["difference"].value == 0

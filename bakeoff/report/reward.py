@@ -83,6 +83,8 @@ def render(figures: dict[str, Any], *, title: str) -> str:
 def sections(figures: dict[str, Any]) -> Iterator[Section]:
     """The parts of the page, in order; those that were not measured are left out."""
     yield _agreement(figures["agreement"])
+    if figures["people"]:
+        yield _people(figures["people"])
     yield _calibration(figures["calibration"])
     yield _length(figures["length"])
     if figures["slices"]:
@@ -98,6 +100,18 @@ def _agreement(figures: dict[str, Any]) -> Section:
     rows.append(Row("regret: best value less the chosen one's", Measured.of(figures["regret"]), wording.number))
     shown = [(row.name, row.measured) for row in rows[:3]]
     return Section("Agreement with people", rows, "", _dots(shown, "Share of groups"))
+
+
+def _people(figures: dict[str, Any]) -> Section:
+    names = {
+        "people": "two people agree",
+        "scorer": "the reward model agrees with a person",
+        "difference": "difference",
+    }
+    form = {"difference": wording.points}
+    rows = [Row(name, Measured.of(figures[key]), form.get(key, wording.percent)) for key, name in names.items()]
+    note = "No reward model can agree with people much better than they do with each other."
+    return Section("People among themselves", rows, note, _dots([(r.name, r.measured) for r in rows[:2]], "Agreement"))
 
 
 def _calibration(figures: dict[str, Any]) -> Section:

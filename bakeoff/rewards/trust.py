@@ -92,6 +92,28 @@ def doubts(figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def with_people(
+    groups: Sequence[Judged], votes: Sequence[Sequence[float]], *, seed: int
+) -> dict[str, stats.Measured] | None:
+    """How often the scorer agrees with a person, beside how often two people agree; None where nobody voted twice.
+
+    `votes` counts, by group, the people who chose each completion ([] where that is not known). Of n people, a pair
+    agrees with probability sum c (c - 1) / (n (n - 1)), the scorer with one of them with sum choice c / n; groups with
+    two or more people count, each alike.
+    """
+    voted = [(g, np.array(v, float)) for g, v in zip(groups, votes, strict=True) if sum(v) >= 2]
+    if not voted:
+        return None
+    kept = [g for g, _ in voted]
+    people = np.array([(c * (c - 1)).sum() / (c.sum() * (c.sum() - 1)) for _, c in voted])
+    scorer = np.array([(g.chosen @ c) / c.sum() for g, c in voted])
+    return {
+        "people": ratio(kept, people, seed=seed),
+        "scorer": ratio(kept, scorer, seed=seed),
+        "difference": ratio(kept, scorer - people, seed=seed),
+    }
+
+
 def telling(groups: Iterable[Judged]) -> list[Judged]:
     """The groups in which some completion is worth more than another."""
     return [g for g in groups if not g.best.all()]
