@@ -98,6 +98,8 @@ def stage(parsed: argparse.Namespace) -> None:
 
 def reward_train(parsed: argparse.Namespace) -> None:
     """`bakeoff reward train DATA...`: a reward model from what people prefer, in a plain `transformers` folder."""
+    from bakeoff.report.wording import number, span
+    from bakeoff.stats import Measured
     from bakeoff.train_reward import train_alone
 
     data = [word for word in parsed.overrides if "=" not in word or Path(word).exists()]
@@ -110,8 +112,9 @@ def reward_train(parsed: argparse.Namespace) -> None:
     recipe = config.overridden({"model": parsed.base, "reward": {"picks": data}}, whole, "reward train")
     figures = train_alone(recipe, parsed.out)
     for name, value in figures.items():
-        if isinstance(value, dict) and "value" in value:
-            print(f"{name}: {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f}, n = {value['n']})")
+        if isinstance(value, dict) and value.get("value") is not None:
+            measured = Measured.of(value)
+            print(f"{name}: {number(measured.value)} ({span(measured, number)}, n = {measured.n})")
     print(f"picks: {figures['picks']['train']} trained on, {figures['picks']['heldout']} held out\n{parsed.out}")
 
 

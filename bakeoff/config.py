@@ -111,6 +111,8 @@ class Reward:
     patience: int = 0
     """Stop after so many looks without a lower loss on a tenth of the training prompts, kept apart (five looks a pass),
     and keep the weights of the lowest; 0 trains to the end."""
+    length_control: bool = False
+    """Take out of the rewards what length explains within groups: for people who do not mean to reward length."""
     heldout: float = 0.2
     """Share of the picks (by prompt) kept to measure the reward model."""
 

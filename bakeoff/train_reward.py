@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bakeoff import models
 from bakeoff.config import Recipe
 from bakeoff.errors import UserError
@@ -15,8 +17,11 @@ from bakeoff.optimizer import follow
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards import picks as people
 from bakeoff.rewards import trust
+from bakeoff.rewards.length import length_slope
 from bakeoff.run import Run, open_run, read_json, write_json
 
+SLOPE_PICKS = 100
+"""So many groups of the training are enough for the one number of the length control."""
 WATCHED, LOOKS = 0.1, 5
 """Share of the training prompts by which a training is stopped early; looks at them a pass."""
 
@@ -76,10 +81,9 @@ def _train_and_measure(
 
 
 def measured(scorer: reward_model.RewardModel, heldout: Sequence[people.Pick], *, seed: int) -> dict[str, Any]:
-    """The figures of `trust.agreement` as JSON; none where nothing is held out."""
+    """The figures of `trust.agreement` as JSON; null where nothing is held out."""
     groups = trust.judged(heldout, scorer.rewards([(pick.messages, pick.completions) for pick in heldout]))
-    figures = trust.agreement(groups, seed=seed) if trust.telling(groups) else {}
-    return {name: value.as_dict() for name, value in figures.items()}
+    return {name: value.as_dict() for name, value in trust.agreement(groups, seed=seed).items()}
 
 
 def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folder: Path) -> None:
@@ -93,9 +97,16 @@ def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folde
     if best.exists():
         training.optimizer.load(best)
     models.merge_lora(scorer.model)
+    if settings.length_control:
+        setattr(scorer.model.config, reward_model.LENGTH_SLOPE, _length_slope(scorer, picks[:SLOPE_PICKS]))
     models.save(scorer.model, scorer.tokenizer, folder)
     for left in (run.checkpoint(stage), best):
         left.unlink(missing_ok=True)
+
+
+def _length_slope(scorer: reward_model.RewardModel, picks: Sequence[people.Pick]) -> float:
+    rewards = scorer.rewards([(p.messages, p.completions) for p in picks])
+    return length_slope([np.array([len(c) for c in p.completions]) for p in picks], [np.array(r) for r in rewards])
 
 
 def _watching(

@@ -88,7 +88,11 @@ def test_a_learning_curve_of_a_task_that_can_be_learnt_says_label_more(tiny_llam
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+<<<<<<< HEAD
         ({"completions": ["same", "same"], "pick": 0}, "in no row is one completion preferred"),
+=======
+        ({"pick": None, "votes": [2, 2]}, "in no group is one completion preferred"),
+>>>>>>> 1de2e0d (reward.length_control: the length term fitted within groups, taken off; reward train and reward eval where little was held out)
         ({"pick": 7}, "picks.jsonl:1: pick must be an index"),
     ],
 )
@@ -101,3 +105,15 @@ def test_what_cannot_be_measured_is_one_line(judge, tmp_path, capsys, change, wo
 def test_no_such_model_is_one_line(data, tmp_path, capsys):
     assert main(["reward", "eval", str(tmp_path / "none"), str(data), "--out", str(tmp_path / "out")]) == 2
     assert "cannot be loaded" in capsys.readouterr().err
+
+
+def test_votes_are_measured_beside_the_people_themselves(judge, tmp_path, capsys):
+    rows = [{"prompt": f"What of {i}?", "completions": ["one", "two"], "votes": [3, 1]} for i in range(30)]
+    data = write_jsonl(tmp_path / "votes.jsonl", rows)
+    assert main(["reward", "eval", str(judge), str(data), "--out", str(tmp_path / "out")]) == 0
+    figures = json.loads((tmp_path / "out" / "reward_eval.json").read_text())
+    assert figures["people"]["people"]["value"] == 0.5  # of four people, three on one side: 3 of the 6 pairs agree
+    right = figures["agreement"]["pick_accuracy"]["value"]
+    assert figures["people"]["scorer"]["value"] == pytest.approx(0.75 * right + 0.25 * (1 - right), abs=1e-4)
+    assert figures["agreement"]["regret"]["value"] == pytest.approx(2 * (1 - right), abs=1e-4)  # in votes
+    assert "two people agree" in capsys.readouterr().out

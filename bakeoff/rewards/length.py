@@ -1,4 +1,4 @@
-"""Whether a scorer likes length for its own sake, and a term that takes that out of its rewards."""
+"""Whether a scorer likes length for its own sake, and a term that takes that out of its rewards (length control)."""
 
 from __future__ import annotations
 

@@ -25,6 +25,10 @@ SLIP_START, SLIP_PACE = -2.2, 0.05
 """An estimated error rate begins at a tenth; its log-odds move by about so much a step."""
 
 
+LENGTH_SLOPE = "bakeoff_length_slope"
+"""Where the model's config.json holds the reward that a character was worth: other programs do not take it off."""
+
+
 class RewardModel:
     """A sequence classifier with one output as a scorer; the completions of a prompt are read as one tree."""
 
@@ -36,7 +40,11 @@ class RewardModel:
         return trees.Tree(key, models.render(self.tokenizer, messages), answers)
 
     def rewards(self, groups: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[list[float]]:
-        """One reward per text of each (messages, texts) group; equal texts are scored once and share it."""
+        """One reward per text of each (messages, texts) group; equal texts are scored once and share it.
+
+        The length term that `reward.length_control` fitted, if it did, is taken off.
+        """
+        slope = getattr(self.model.config, LENGTH_SLOPE, 0.0)
         unique = [list(dict.fromkeys(texts)) for _, texts in groups]
         packed = [self.tree(i, m, texts) for i, ((m, _), texts) in enumerate(zip(groups, unique, strict=True))]
         found: dict[tuple[int, str], float] = {}
@@ -45,7 +53,7 @@ class RewardModel:
                 values = trees.rewards(self.model, tree_pack := trees.pack(batch, self.model)).tolist()
             for value, (_, tree, number, _) in zip(values, tree_pack.starts(), strict=True):
                 found[tree.key, unique[tree.key][tree.first + number]] = value
-        return [[found[i, text] for text in texts] for i, (_, texts) in enumerate(groups)]
+        return [[found[i, text] - slope * len(text) for text in texts] for i, (_, texts) in enumerate(groups)]
 
     def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
         """See `bakeoff.rewards.Scorer`."""
