@@ -88,11 +88,8 @@ def test_a_learning_curve_of_a_task_that_can_be_learnt_says_label_more(tiny_llam
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-<<<<<<< HEAD
         ({"completions": ["same", "same"], "pick": 0}, "in no row is one completion preferred"),
-=======
         ({"pick": None, "votes": [2, 2]}, "in no group is one completion preferred"),
->>>>>>> 1de2e0d (reward.length_control: the length term fitted within groups, taken off; reward train and reward eval where little was held out)
         ({"pick": 7}, "picks.jsonl:1: pick must be an index"),
     ],
 )
