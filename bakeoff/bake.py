@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bakeoff import divergence, models, trees
 from bakeoff.config import Recipe
@@ -84,11 +85,16 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
         messages = {p.id: p.messages for p in lesson.prompts}
         rendered = [models.render(tokenizer, messages[g.prompt_id]) for g in groups]
         models.freeze(model, recipe.bake.frozen)
+        rank = models.lora_rank(model, recipe.bake.lora)
+        if rank:
+            torch.manual_seed(lesson.seed)  # a training that begins again after a kill has the same adapters
+            models.add_lora(model, rank)
         training = Training(model, groups, rendered, recipe, seed=lesson.seed)
         steps = training.steps()
         if recipe.bake.kl_budget:
             steps = within(steps, training, Spent(recipe, tokenizer, lesson))
         follow(run, stage, training.optimizer, steps)
+        models.merge_lora(model)
         models.save(model, tokenizer, folder)
         run.checkpoint(stage).unlink(missing_ok=True)
     tokens = sum(line["tokens"] for line in run.steps(stage))

@@ -155,6 +155,8 @@ class Bake:
     """Prompts per optimizer step."""
     frozen: float = 0.5
     """Share of the layers, from the lowest, that stay as they are."""
+    lora: int = -1
+    """As `reward.lora`; -1: rank 16 for a policy of more than 1.5 billion weights, else none."""
     rounds: int = 1
     """At most so many times: sample from the current policy, score, bake, validate; the best round is kept."""
     patience: int = 1

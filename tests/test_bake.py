@@ -1,18 +1,21 @@
 """Baking on a tiny model: it learns what the reward prefers, and goes on bit for bit where it was stopped."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 import torch
+from conftest import byte_tokenizer
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from bakeoff import models, optimizer, trees
+from bakeoff import bake, models, optimizer, trees
 from bakeoff.bake import group_of, teaching
 from bakeoff.config import Bake, Recipe, Sample
 from bakeoff.methods import METHODS, Group
 from bakeoff.optimizer import follow
-from bakeoff.records import Completion, Score
+from bakeoff.records import Completion, Message, Prompt, Score
 from bakeoff.run import open_run
 from bakeoff.training import Training
 
@@ -25,9 +28,9 @@ def groups():
     return [Group(f"p{i}", [BAD, GOOD, [60]], np.array([0.0, 1.0, 0.2]), np.array([3, 1, 2]), ok) for i in range(6)]
 
 
-def recipe(**settings):
-    bake = Bake(**{"batch_size": 2, "epochs": 2, "learning_rate": 3e-3, "frozen": 0.0} | settings)
-    return Recipe(bake=bake, sample=Sample(group_size=6))
+def recipe(**changes):
+    settings = Bake(**{"batch_size": 2, "epochs": 2, "learning_rate": 3e-3, "frozen": 0.0} | changes)
+    return Recipe(bake=settings, sample=Sample(group_size=6))
 
 
 def training(folder, **settings):
@@ -99,6 +102,38 @@ def test_spread_is_the_deviation_within_groups_over_all_groups():
     scores = [Score(c.id, c.prompt_id, "test", r) for c, r in zip(completions, rewards, strict=True)]
     kept, _ = teaching(completions, scores, recipe())
     assert [g.spread for g in kept] == pytest.approx([2.5**0.5] * 2)  # variances 1 and 4
+
+
+def lesson(model, size=4):
+    prompts = [Prompt(f"p{i}", [Message("user", f"q{i}")], "log:1", 1, "train") for i in range(size)]
+    texts = ("good", "bad", "so so")
+    tokens = [models.answer_tokens(byte_tokenizer(), text) for text in texts]
+    rows = [Completion(f"{p.id}{i}", p.id, i, texts[i], tokens[i], -1.0, "stop") for p in prompts for i in range(3)]
+    scores = [Score(c.id, c.prompt_id, "test", float(c.text == "good")) for c in rows]
+    return bake.Lesson(str(model), prompts, rows, scores, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_adapters_train_alone_and_leave_a_plain_model_that_a_budget_can_watch(tiny_llama, tmp_path, dtype):
+    chosen = recipe(lora=4, learning_rate=1e-2, epochs=4, kl_budget=1e6, frozen=0.5)
+    chosen = dataclasses.replace(chosen, model=str(tiny_llama), dtype=dtype, sample=Sample(group_size=3, max_tokens=8))
+    run = open_run(tmp_path / "run", chosen)
+    bake.train(run, chosen, lesson(tiny_llama), "bake", run.policy)
+    before, after = (load_file(folder / "model.safetensors") for folder in (tiny_llama, run.policy))
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name].to(after[name].dtype), after[name])}
+    assert moved and all("layers.1." in name and "_proj" in name for name in moved)
+    spent = [line["kl"] for line in run.steps("bake") if "kl" in line]
+    assert spent[0] == 0 and spent[-1] > 0
+    losses = [line["loss"] for line in run.steps("bake")]
+    assert losses[-1] < losses[0]
+
+
+def test_adapters_are_the_default_above_a_size_only(tiny_llama, monkeypatch):
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    assert [models.lora_rank(model, setting) for setting in (-1, 0, 8)] == [0, 0, 8]
+    monkeypatch.setattr(models, "LORA_ABOVE", 1000)
+    assert models.lora_rank(model, -1) == 16
 
 
 def test_frozen_layers_stay_as_they_are(tiny_llama):

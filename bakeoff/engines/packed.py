@@ -56,7 +56,7 @@ def pack(model: nn.Module) -> None:
 def _replace(model: nn.Module, wanted: Callable[[nn.Module], bool], packed: Callable[[Any], nn.Module]) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if wanted(child):
+            if wanted(child) and not isinstance(module, nn.ModuleDict):  # there adapters are, whose weights are read
                 setattr(module, name, packed(child))
 
 
