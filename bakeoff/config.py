@@ -123,11 +123,15 @@ class Scoring:
 
     scorer: str = "reward_model"
     """`reward_model` (trained on `reward.picks`), `reward_model:FOLDER` (a finished one), `majority`, `verifier:NAME`,
-    or `FILE.py:FUNCTION`, a function of your own."""
+    `yes` (a model's answer to a question about it), or `FILE.py:FUNCTION`, a function of your own."""
     answers: str = ""
     """What verifiers and functions compare with: JSONL of `prompt` and `answer`, or a text file, the answer to all."""
     extract: str = ""
     """Regular expression whose last match (its first group, if it has one) is the answer that `majority` counts."""
+    rubric: str = ""
+    """File with the question that a model judges by; empty asks whether the answer is correct and to the point."""
+    judge_model: str = ""
+    """Instruct model that judges (`yes`); empty: the policy before training."""
     timeout: float = 10.0
     """Seconds a verifier or function may take for one completion."""
     memory_mb: int = 2048
@@ -201,7 +205,7 @@ class Recipe:
     evaluate: Evaluate = field(default_factory=Evaluate)
 
 
-PATHS = ("prompts.sources", "reward.picks", "score.scorer", "score.answers", "evaluate.gold")
+PATHS = ("prompts.sources", "reward.picks", "score.scorer", "score.answers", "score.rubric", "evaluate.gold")
 """Settings that name files: relative ones are looked up from the recipe's folder. Of scorers, those that are a file."""
 
 

@@ -140,11 +140,16 @@ def _trunk(model: Any, packed: Packed, start: int, end: int, cache: DynamicCache
 
 def rewards(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
     """The head's output at the last token of every branch, float32, in the order of `packed.starts()`."""
+    return model.score(last_states(model, packed, through_prompt=through_prompt)).squeeze(-1).float()
+
+
+def last_states(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
+    """The hidden states [M, H] at the last token of every branch, in the order of `packed.starts()`."""
     rows, places = [], []
     for row, tree, number, at in packed.starts():
         rows.append(row)
         places.append(at + len(tree.branches[number]) - 1)
-    return model.score(hidden(model, packed, through_prompt=through_prompt)[rows, places]).squeeze(-1).float()
+    return hidden(model, packed, through_prompt=through_prompt)[rows, places]
 
 
 def logits(model: Any, states_MH: Tensor) -> Tensor:

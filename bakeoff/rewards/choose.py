@@ -13,6 +13,7 @@ from bakeoff.records import Completion
 from bakeoff.rewards import Scorer
 from bakeoff.rewards.answers import answers_of
 from bakeoff.rewards.majority import Majority, pattern
+from bakeoff.rewards.rubric import rubric
 from bakeoff.rewards.sandbox import FunctionScorer, Limits
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run
@@ -31,6 +32,12 @@ def _reward_model(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
 
 def _majority(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     return Majority(recipe.score.extract, peers)
+
+
+def _yes(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    from bakeoff.rewards import yes  # imported when used, for torch
+
+    return yes.load(recipe.score.judge_model or recipe.model, recipe, rubric(recipe.score.rubric))
 
 
 def _verifier(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
@@ -53,12 +60,13 @@ def _sandboxed(file: Path, function: str, settings: Scoring, verifier: str) -> S
 SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
     TRAINED: _reward_model,
     "majority": _majority,
+    "yes": _yes,
     "verifier": _verifier,
     "FILE.py": _function,
 }
 """Kind to what makes the scorer, from what stands behind the colon in its name."""
-WORDS = {TRAINED: "reward model", "majority": "majority", "verifier": "verifier", "FILE.py": "function"}
-"""How the report calls a scorer of each kind."""
+WORDS = {TRAINED: "reward model", "yes": "judging model", "FILE.py": "function"}
+"""How the report calls a scorer, where not by its kind."""
 
 
 def kind(name: str) -> tuple[str, str]:
@@ -80,7 +88,8 @@ def scorer(run: Run, recipe: Recipe, peers: Peers | None = None) -> Scorer:
 
 def words(settings: Scoring) -> str:
     """The scorer as a sentence names it, after "the"."""
-    return WORDS[kind(settings.scorer)[0]]
+    which = kind(settings.scorer)[0]
+    return WORDS.get(which, which)
 
 
 def trains(settings: Scoring) -> bool:
@@ -92,6 +101,7 @@ def check(settings: Scoring) -> None:
     """Raise UserError for what would go wrong only when the scorer is made."""
     pattern(settings.extract)
     answers_of(settings.answers)
+    rubric(settings.rubric)
     which, rest = kind(settings.scorer)
     if which == "verifier" and rest not in VERIFIERS:
         raise UserError(f"score.scorer: unknown verifier {rest!r}; known: {', '.join(VERIFIERS)}")
