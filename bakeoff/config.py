@@ -122,8 +122,9 @@ class Scoring:
     """Who rewards the completions; docs/scorers.md says what each one does."""
 
     scorer: str = "reward_model"
-    """`reward_model` (trained on `reward.picks`), `reward_model:FOLDER` (a finished one), `majority`, `verifier:NAME`,
-    `yes` (a model's answer to a question about it), or `FILE.py:FUNCTION`, a function of your own."""
+    """`reward_model` (trained on `reward.picks`), `reward_model:FOLDER` (a finished one), `majority`, `yes` (a model's
+    answer to a question about it), `judge` (a model's 1 to 10), `judge:pairs` (a model's choice among two),
+    `verifier:NAME`, or `FILE.py:FUNCTION`, a function of your own."""
     answers: str = ""
     """What verifiers and functions compare with: JSONL of `prompt` and `answer`, or a text file, the answer to all."""
     extract: str = ""
@@ -131,7 +132,14 @@ class Scoring:
     rubric: str = ""
     """File with the question that a model judges by; empty asks whether the answer is correct and to the point."""
     judge_model: str = ""
-    """Instruct model that judges (`yes`); empty: the policy before training."""
+    """Instruct model that judges; empty: the policy before training, or the only one that the endpoint serves."""
+    judge_url: str = ""
+    """Base URL of the OpenAI-compatible endpoint that serves the judge (not for `yes`); empty: in this process. Its key
+    is that of `sample.engine`."""
+    judge_tokens: int = 32
+    """Longest reply of a judge, in tokens; more for one that thinks first."""
+    rivals: int = 2
+    """`judge:pairs` compares a completion with so many others, in both orders."""
     timeout: float = 10.0
     """Seconds a verifier or function may take for one completion."""
     memory_mb: int = 2048

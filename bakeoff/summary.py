@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from bakeoff.alarms import alarms
 from bakeoff.config import Recipe
 from bakeoff.records import Completion, read_table
 from bakeoff.rewards import choose as scorers
-from bakeoff.rewards.resume import missing_rewards
+from bakeoff.rewards.resume import JUDGED, missing_rewards
 from bakeoff.run import Run, read_json, write_json
 
 EVALUATION = ("quality", "reward", "wins", "kl", "forgotten", "length", "truncated", "style", "leaked")
@@ -29,6 +29,7 @@ def summarize(run: Run, recipe: Recipe) -> None:
         "reward_model": {name: reward[name] for name in names} if reward else None,
         "scorer": {
             "name": scorers.words(recipe.score),
+            "used": judging(run),
             "missing": {"score": missing_rewards(run, ["scores"]), "evaluate": evaluation["missing"]},
         },
         "referee": {name: referee[name] for name in names} if referee else None,
@@ -42,6 +43,12 @@ def summarize(run: Run, recipe: Recipe) -> None:
     }
     summary["alarms"] = alarms(summary, reward, baked)
     write_json(run.summary, summary)
+
+
+def judging(run: Run) -> dict[str, int]:
+    """What a judge used in all: `calls`, `prompt_tokens`, `completion_tokens`; empty without one."""
+    lines = [line for line in run.logged() if line["stage"] == JUDGED]
+    return dict(sum((Counter({k: v for k, v in row.items() if isinstance(v, int)}) for row in lines), Counter[str]()))
 
 
 def _costs(run: Run) -> tuple[dict[str, float], int]:

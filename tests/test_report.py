@@ -50,6 +50,7 @@ SUMMARY = {
     "prompts": {"read": 1504, "kept": 1121, "train": 1021, "heldout": 100, "dropped": {"exact duplicate": 383}},
     "reward_model": {"pick_accuracy": m(0.52, 0.41, 0.62, 92), "chance": m(0.19, 0.17, 0.21, 92)}
     | {"longest_wins": m(0.11, 0.06, 0.18, 92), "pair_accuracy": m(0.83, 0.78, 0.87, 92), "picks": 368},
+    "scorer": {"name": "reward model", "used": {"calls": 1200}, "missing": {"score": {}, "evaluate": {}}},
     "quality": QUALITY,
     "reward": REWARD,
     "wins": {

@@ -44,7 +44,7 @@ def engine(model: str, recipe: Recipe) -> Engine:
 def kind(setting: str) -> str:
     """The name in `ENGINES` of a `sample.engine` setting; raises UserError when it is none."""
     if setting.startswith(("http://", "https://")):
-        if not _plain_url(setting):
+        if not plain_url(setting):
             raise UserError(f"sample.engine: expected a base URL such as http://host:8000/v1; a key belongs into {KEY}")
         return "an endpoint's URL"
     if setting not in ENGINES:
@@ -52,7 +52,7 @@ def kind(setting: str) -> str:
     return setting
 
 
-def _plain_url(text: str) -> bool:
+def plain_url(text: str) -> bool:
     """Whether a URL has a host, and nothing that a key could hide in."""
     try:
         url = urllib.parse.urlsplit(text)

@@ -37,11 +37,20 @@ class EndpointEngine:
     The server renders the conversation with its own chat template; without one, the turns go as plain text. Tokens are
     the policy's tokens of the text, with its end of turn where the server says that the model ended, so they may be cut
     differently from those that were drawn. `logp` is known only where the server tells the log-probability of exactly
-    as many tokens and the distribution is the model's own (temperature 1, nothing filtered) or greedy.
+    as many tokens and the distribution is the model's own (temperature 1, nothing filtered) or greedy. `used` counts
+    calls and, where the server tells them, tokens.
     """
 
-    def __init__(self, url: str, model: str, tokenizer: Any, patience: Patience | None = None) -> None:
-        self.client = Client(url, patience or Patience())
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        tokenizer: Any,
+        patience: Patience | None = None,
+        setting: str = "sample.engine",
+    ) -> None:
+        self.client = Client(url, patience or Patience(), setting)
+        self.used = self.client.used
         self.tokenizer = tokenizer
         self.chat = bool(tokenizer.chat_template)
         self.untaken: set[str] = set()
@@ -70,7 +79,7 @@ class EndpointEngine:
             stopped.set()
 
     def _lost(self, prompt: Prompt, why: GivenUp, failed: Failed) -> None:
-        where = f"sample.engine: {self.client.base}"
+        where = f"{self.client.setting}: {self.client.base}"
         if why.reason == "not_found":
             raise UserError(f"{where}: {why.said}; does the base URL end as it should (often /v1)?")
         self.lost_in_a_row += why.reason in TROUBLE
@@ -91,8 +100,8 @@ class EndpointEngine:
         known = [name for name in (model, Path(model).name) if name in names or not names]
         if not known and len(names) > 1:
             raise UserError(
-                f"sample.engine: {self.client.base}: does not serve {model!r} but {', '.join(names)[:200]}; "
-                "set model to the one whose log this is"
+                f"{self.client.setting}: {self.client.base}: does not serve {model!r} but {', '.join(names)[:200]}; "
+                "set model to the one whose log this is (for a judge, score.judge_model)"
             )
         return known[0] if known else names[0]
 

@@ -12,6 +12,7 @@ import random
 import threading
 import urllib.error
 import urllib.request
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -63,10 +64,11 @@ class _SamePlace(urllib.request.HTTPRedirectHandler):
 
 
 class Client:
-    """Sends JSON to paths below a base URL, with the key that the environment holds."""
+    """Sends JSON to paths below a base URL, which `setting` names, with the key that the environment holds."""
 
-    def __init__(self, base: str, patience: Patience) -> None:
-        self.base, self.patience = base.rstrip("/"), patience
+    def __init__(self, base: str, patience: Patience, setting: str) -> None:
+        self.base, self.patience, self.setting = base.rstrip("/"), patience, setting
+        self.used, self.counting = Counter[str](), threading.Lock()
         self.opener = urllib.request.build_opener(_SamePlace)
         self.stopped = threading.Event()
         """Set it, and nobody waits for another try."""
@@ -86,7 +88,7 @@ class Client:
             if final or self.stopped.wait(self._pause(number, last.after)):
                 break
         if last.reason == "unreachable":
-            raise UserError(f"sample.engine: {self.base}: cannot be reached ({last.said}); is the server running?")
+            raise UserError(f"{self.setting}: {self.base}: cannot be reached ({last.said}); is the server running?")
         raise GivenUp(last.reason, f"{last.said}, {number + 1} times")
 
     def _once(self, path: str, body: dict | None) -> dict:
@@ -97,20 +99,29 @@ class Client:
         request = urllib.request.Request(f"{self.base}/{path}", data, headers)
         try:
             with self.opener.open(request, timeout=self.patience.timeout) as response:
-                return _object(response.read())
+                answer = _object(response.read())
         except urllib.error.HTTPError as error:
             self._refused(error)
         except (OSError, http.client.HTTPException) as error:
             raise _broken(error, self.patience.timeout) from None
+        if body is not None:
+            self._count(answer.get("usage"))
+        return answer
+
+    def _count(self, usage: object) -> None:
+        told = usage if isinstance(usage, dict) else {}
+        spent = {name: told.get(name) for name in ("prompt_tokens", "completion_tokens")}
+        with self.counting:
+            self.used.update({"calls": 1} | {name: n for name, n in spent.items() if isinstance(n, int)})
 
     def _refused(self, error: urllib.error.HTTPError) -> NoReturn:
         status, said = error.code, _said(error)
         if status in (401, 403):
             advice = f"the key in {KEY} is refused" if os.environ.get(KEY) else f"it wants a key: set {KEY}"
-            raise UserError(f"sample.engine: {self.base}: {advice} (status {status})") from None
+            raise UserError(f"{self.setting}: {self.base}: {advice} (status {status})") from None
         if 300 <= status < 400:
             elsewhere = error.headers.get("Location", "elsewhere")
-            raise UserError(f"sample.engine: {self.base}: sends on to {elsewhere}; give the right base URL") from None
+            raise UserError(f"{self.setting}: {self.base}: sends on to {elsewhere}; give the right base URL") from None
         if status in AGAIN or status >= 500:
             raise _Again(AGAIN.get(status, "server_error"), f"status {status}", _after(error)) from None
         if status in (404, 405):

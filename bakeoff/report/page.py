@@ -162,6 +162,7 @@ def _tables(summary: dict[str, Any]) -> dict[str, Any]:
         "totals": [
             ("Total", wording.duration(summary["seconds"]["total"])),
             *((f"tokens {kind}", f"{n:,}") for kind, n in summary["tokens"].items()),
+            *((f"judge's {kind.replace('_', ' ')}", f"{n:,}") for kind, n in summary["scorer"]["used"].items()),
             ("peak memory", f"{summary['peak_memory_mb']:,.0f} MB"),
         ],
     }

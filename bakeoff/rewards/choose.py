@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bakeoff.config import Recipe, Scoring
+from bakeoff.engines import choose as engines
+from bakeoff.engines.post import KEY
 from bakeoff.errors import UserError
 from bakeoff.records import Completion
 from bakeoff.rewards import Scorer
@@ -40,6 +42,24 @@ def _yes(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     return yes.load(recipe.score.judge_model or recipe.model, recipe, rubric(recipe.score.rubric))
 
 
+def _judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    from bakeoff import models
+    from bakeoff.engines.endpoint import EndpointEngine
+    from bakeoff.engines.local import LocalEngine
+    from bakeoff.rewards import judge
+
+    settings, question = recipe.score, rubric(recipe.score.rubric)
+    engine: EndpointEngine | judge.Counting
+    if settings.judge_url:
+        engine = EndpointEngine(settings.judge_url, settings.judge_model, judge.Unknown(), setting="score.judge_url")
+    else:
+        model, tokenizer = models.load_policy(settings.judge_model or recipe.model, recipe)
+        engine = judge.Counting(LocalEngine(model, tokenizer), tokenizer)
+    if name:
+        return judge.PairJudge(engine, question, tokens=settings.judge_tokens, rivals=settings.rivals, peers=peers)
+    return judge.SingleJudge(engine, question, tokens=settings.judge_tokens)
+
+
 def _verifier(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     program = VERIFIERS[name]
     file = inspect.getsourcefile(program)
@@ -61,6 +81,7 @@ SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
     TRAINED: _reward_model,
     "majority": _majority,
     "yes": _yes,
+    "judge": _judge,
     "verifier": _verifier,
     "FILE.py": _function,
 }
@@ -103,6 +124,10 @@ def check(settings: Scoring) -> None:
     answers_of(settings.answers)
     rubric(settings.rubric)
     which, rest = kind(settings.scorer)
+    if which == "judge" and rest not in ("", "pairs"):
+        raise UserError(f"score.scorer: a judge gives single scores (judge) or compares (judge:pairs); found {rest!r}")
+    if settings.judge_url and not engines.plain_url(settings.judge_url):
+        raise UserError(f"score.judge_url: expected a base URL such as http://host:8000/v1; a key belongs into {KEY}")
     if which == "verifier" and rest not in VERIFIERS:
         raise UserError(f"score.scorer: unknown verifier {rest!r}; known: {', '.join(VERIFIERS)}")
     if which == "verifier" and not settings.answers:

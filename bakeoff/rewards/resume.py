@@ -11,6 +11,8 @@ from bakeoff.records import Completion, Message, Prompt, Score, read_table
 from bakeoff.rewards import Scorer
 from bakeoff.run import Run, table_in_parts
 
+JUDGED = "judged"
+"""The name of the lines in `metrics.jsonl` that tell what judging used, so that a stage in several goes adds up."""
 Group = tuple[list[Message], list[Completion]]
 
 
@@ -26,11 +28,19 @@ def score_table(
     ready = functools.cache(scorer)
 
     def make(chunk: Sequence[Group], done: Callable[[], object]) -> Iterator[Score]:
+        before = used(ready())
         for scores in ready().score(chunk):
             yield from scores
             done()
+        if spent := used(ready()) - before:
+            run.whole().log(JUDGED, table=name, **spent)
 
     return table_in_parts(run, name, Score, groups, make)
+
+
+def used(scorer: Scorer) -> Counter[str]:
+    """What a scorer has used so far: `calls`, `prompt_tokens`, `completion_tokens` of a judge, nothing of others."""
+    return Counter(getattr(scorer, "used", None) or {})
 
 
 def by_prompt(completions: Iterable[Completion]) -> dict[str, list[Completion]]:

@@ -5,6 +5,7 @@ The prompt and the question are read once for a whole group, as a tree; nothing 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class YesJudge:
 
     def __init__(self, model: Any, tokenizer: Any, question: str = RUBRIC) -> None:
         self.model, self.tokenizer, self.question = model, tokenizer, question
+        self.used = Counter[str]()
         yes, no = (self._first_tokens(word) for word in ("yes", "no"))
         self.yes, self.no = sorted(yes - no), sorted(no - yes)
         if not (self.yes and self.no):
@@ -51,6 +53,7 @@ class YesJudge:
             trees.Tree(i, prompt, list(branches.values())) for i, (prompt, branches) in enumerate(read) if branches
         ]
         found: list[dict[str, float]] = [{} for _ in groups]
+        self.used["prompt_tokens"] += sum(map(len, packed))
         for batch in trees.batches(packed, TOKENS):
             tree_pack = trees.pack(batch, self.model)
             with torch.inference_mode():
