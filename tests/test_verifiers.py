@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bakeoff.rewards.numbers import number
+from bakeoff.rewards.quantity import quantity
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.rewards.words import contains, exact, json_schema, regex
 
@@ -202,11 +203,38 @@ def test_json_schema(completion, right):
 
 
 @pytest.mark.parametrize(
+    ("completion", "answer", "right"),
+    [
+        ("It is 12,500 m away.", "12.5 km", True),
+        ("12.5 kilometres", "12.5 km", True),
+        ("12.4 km", "12.5 km", False),
+        ("12.4 km", "12.5 km ± 0.1", True),
+        ("12.39 km", "12.5 km ± 0.1", False),
+        ("68.6 kg", "70 kg ± 2%", True),
+        ("68.5 kg", "70 kg ± 2%", False),
+        ("154.3 pounds, in 3 hours", "70 kg", True),
+        ("12.5", "12.5 km", False),
+        ("12.5 miles", "12.5 km", False),
+        ("12.5 km or 13 km", "12.5 km", False),
+        ("1.5 hours", "90 min", True),
+        ("-4 %", "-4%", True),
+        ("4 %", "-4%", False),
+        ("100 km/h", "27.78 m/s", True),
+        ("", "1 m", False),
+    ],
+)
+def test_quantity(completion, answer, right):
+    assert quantity(completion, answer) is right
+
+
+@pytest.mark.parametrize(
     ("verifier", "answer", "words"),
     [
         (regex, "(", "not a regular expression"),
         (json_schema, "{", "not a JSON schema"),
         (json_schema, '{"type": "things"}', "not a JSON schema"),
+        (quantity, "12.5", "one number with a unit"),
+        (quantity, "12 km and 3 m", "one number with a unit"),
     ],
 )
 def test_an_answer_that_cannot_be_compared_with_is_an_error(verifier, answer, words):

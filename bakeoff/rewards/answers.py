@@ -10,12 +10,14 @@ from pathlib import Path
 from bakeoff.errors import UserError
 from bakeoff.records import Answer, Message, prompt_id
 from bakeoff.rewards.picks import messages
+from bakeoff.rewards.sql import DATABASE
 from bakeoff.rewards.verifiers import VERIFIERS
 
 
 def read_answers(path: Path, setting: str) -> list[Answer]:
     """The prompts and true answers of a JSONL file with `prompt` or `messages`, `answer` and `verifier`.
 
+    `database`, for the verifier sql, is the path of a SQLite file from the JSONL's folder.
     Raises UserError naming file and line when the file is missing or a row is not one.
     """
     lines = _text(path, setting).splitlines()
@@ -86,8 +88,10 @@ def _answer(line: str, source: str) -> Answer:
     verifier = row.get("verifier", "exact")
     if verifier not in VERIFIERS:
         raise UserError(f"{source}: unknown verifier {verifier!r}; known: {', '.join(VERIFIERS)}")
-    turns = messages(row, source)
-    return Answer(prompt_id(turns), turns, row["answer"], verifier, source)
+    turns, answer = messages(row, source), row["answer"]
+    if "database" in row:
+        answer = f"{DATABASE}{Path(source).parent / str(row['database'])}\n{answer}"
+    return Answer(prompt_id(turns), turns, answer, verifier, source)
 
 
 def _row(line: str, source: str) -> dict:
