@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
+import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,10 +122,12 @@ class Reward:
 class Scoring:
     """Who rewards the completions; docs/scorers.md says what each one does."""
 
-    scorer: str = "reward_model"
+    scorer: str | list[str] = "reward_model"
     """`reward_model` (trained on `reward.picks`), `reward_model:FOLDER` (a finished one), `majority`, `yes` (a model's
     answer to a question about it), `judge` (a model's 1 to 10), `judge:pairs` (a model's choice among two),
-    `verifier:NAME`, or `FILE.py:FUNCTION`, a function of your own."""
+    `verifier:NAME`, or `FILE.py:FUNCTION`, a function of your own; a list is a blend."""
+    weights: list[float] = field(default_factory=list)
+    """The weight of each scorer of a blend, in their order; empty weighs all alike."""
     answers: str = ""
     """What verifiers and functions compare with: JSONL of `prompt` and `answer`, or a text file, the answer to all."""
     extract: str = ""
@@ -308,6 +311,9 @@ def _build(section: type, values: object, where: str) -> typing.Any:
 def _typed(hint: typing.Any, value: typing.Any, where: str) -> typing.Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if typing.get_origin(hint) is types.UnionType:  # one value, or a list of such
+        one, several = typing.get_args(hint)
+        return _typed(several if isinstance(value, list) else one, value, where)
     if typing.get_origin(hint) is list:
         if not isinstance(value, list):
             raise UserError(f"{where}: expected a list, found {value!r}")

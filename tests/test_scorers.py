@@ -68,6 +68,18 @@ def test_the_loop_by_a_function_of_the_users_without_picks(recipe, tmp_path, cap
     assert "the function both picks and measures" in run.report.read_text()
 
 
+def test_the_loop_by_a_blend(recipe, tmp_path):
+    recipe.write_text(recipe.read_text() + '[score]\nscorer = ["majority", "mine.py:vowels"]\nweights = [1, 2]\n')
+    run = Run(tmp_path / "run")
+    assert main(["run", str(recipe), "--out", str(run.folder)]) == 0
+    for name in ("scores", "reference_scores", "tuned_scores"):
+        rows = read_table(run.table(name), Score)
+        assert {s.scorer for s in rows} == {"blend"} and all(0 <= s.reward <= 1 for s in rows if s.reward is not None)
+        assert {s.reason.partition(":")[0] for s in rows if s.reward is None} <= {"raised", "no answer"}
+    means = [json.loads(run.summary.read_text())["reward"][f"{name}_at_1"]["value"] for name in ("reference", "tuned")]
+    assert means[0] == pytest.approx(0.5, abs=0.05)  # what is measured on the scale of the reference's own answers
+
+
 def test_the_loop_by_majority(recipe, tmp_path):
     gold = [{"prompt": q.upper(), "answer": "12", "verifier": "number"} for q in QUESTIONS[:6]]
     write_jsonl(tmp_path / "gold.jsonl", gold)
@@ -90,6 +102,14 @@ def test_the_loop_by_majority(recipe, tmp_path):
         (["score.scorer=verifier:exact"], "verifier:exact compares with answers; give their file as score.answers"),
         (["score.scorer=verifier:exact", "score.answers=/none.jsonl"], "/none.jsonl: no such file of true answers"),
         (["score.scorer=majority", "score.extract=("], "score.extract: not a regular expression"),
+        (["score.scorer=[]"], "the list names no scorer"),
+        (
+            ["score.scorer=['majority','yes']", "score.weights=[1]"],
+            "one weight, not 0, for each of ['majority', 'yes']",
+        ),
+        (["score.scorer=judge:both"], "(judge:pairs); found 'both'"),
+        (["score.judge_url=http://me:key@host/v1"], "score.judge_url: expected a base URL"),
+        (["score.rubric=/none.txt"], "score.rubric: /none.txt: cannot be read"),
         (["score.scorer=/none.py:f"], "/none.py: cannot be read as Python"),
         (["score.scorer={}/mine.py:consonants"], "defines no function 'consonants'; it defines ['vowels']"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -14,3 +15,13 @@ class Scorer(Protocol):
     def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
         """Yield, in the order of `groups`, one Score per completion; a reward that could not be had is None."""
         ...
+
+
+def used(scorer: Scorer) -> Counter[str]:
+    """What a scorer has used so far: `calls`, `prompt_tokens`, `completion_tokens` of a judge, nothing of others."""
+    return Counter(getattr(scorer, "used", None) or {})
+
+
+def are(peers: Sequence[Completion], group: Sequence[Completion]) -> bool:
+    """Whether the completions that a group is compared with are the group itself."""
+    return len(peers) == len(group) and all(a is b for a, b in zip(peers, group, strict=True))

@@ -14,6 +14,7 @@ from bakeoff.errors import UserError
 from bakeoff.records import Completion
 from bakeoff.rewards import Scorer
 from bakeoff.rewards.answers import answers_of
+from bakeoff.rewards.blend import Blend
 from bakeoff.rewards.majority import Majority, pattern
 from bakeoff.rewards.rubric import rubric
 from bakeoff.rewards.sandbox import FunctionScorer, Limits
@@ -101,37 +102,52 @@ def kind(name: str) -> tuple[str, str]:
     return first, rest
 
 
+def names(settings: Scoring) -> list[str]:
+    return settings.scorer if isinstance(settings.scorer, list) else [settings.scorer]
+
+
 def scorer(run: Run, recipe: Recipe, peers: Peers | None = None) -> Scorer:
-    """The scorer that the recipe names; made now, which may take a while."""
-    which, rest = kind(recipe.score.scorer)
-    return SCORERS[which](rest, run, recipe, peers or {})
+    """The scorer that the recipe names, a blend of several; made now, which may take a while."""
+    kinds = [kind(name) for name in names(recipe.score)]
+    made = [SCORERS[which](rest, run, recipe, peers or {}) for which, rest in kinds]
+    return made[0] if len(made) == 1 else Blend(made, recipe.score.weights, peers)
 
 
 def words(settings: Scoring) -> str:
     """The scorer as a sentence names it, after "the"."""
-    which = kind(settings.scorer)[0]
-    return WORDS.get(which, which)
+    which = [kind(name)[0] for name in names(settings)]
+    return WORDS.get(which[0], which[0]) if len(which) == 1 else "blend"
 
 
 def trains(settings: Scoring) -> bool:
     """Whether a reward model must be trained on picks first."""
-    return settings.scorer == TRAINED
+    return TRAINED in names(settings)
 
 
 def check(settings: Scoring) -> None:
     """Raise UserError for what would go wrong only when the scorer is made."""
+    named = names(settings)
+    if not named:
+        raise UserError("score.scorer: the list names no scorer")
+    if settings.weights and (len(settings.weights) != len(named) or not all(settings.weights)):
+        raise UserError(f"score.weights: expected one weight, not 0, for each of {named}; found {settings.weights}")
     pattern(settings.extract)
     answers_of(settings.answers)
     rubric(settings.rubric)
-    which, rest = kind(settings.scorer)
-    if which == "judge" and rest not in ("", "pairs"):
-        raise UserError(f"score.scorer: a judge gives single scores (judge) or compares (judge:pairs); found {rest!r}")
     if settings.judge_url and not engines.plain_url(settings.judge_url):
         raise UserError(f"score.judge_url: expected a base URL such as http://host:8000/v1; a key belongs into {KEY}")
+    for name in named:
+        _check_one(name, settings)
+
+
+def _check_one(name: str, settings: Scoring) -> None:
+    which, rest = kind(name)
+    if which == "judge" and rest not in ("", "pairs"):
+        raise UserError(f"score.scorer: a judge gives single scores (judge) or compares (judge:pairs); found {rest!r}")
     if which == "verifier" and rest not in VERIFIERS:
         raise UserError(f"score.scorer: unknown verifier {rest!r}; known: {', '.join(VERIFIERS)}")
     if which == "verifier" and not settings.answers:
-        raise UserError(f"score.scorer: {settings.scorer} compares with answers; give their file as score.answers")
+        raise UserError(f"score.scorer: {name} compares with answers; give their file as score.answers")
     if which == "FILE.py":
         _check_function(*rest.rsplit(":", 1))
 

@@ -11,6 +11,7 @@ from typing import Any
 from bakeoff import models
 from bakeoff.engines import Engine, Failed, Sampling, refuse
 from bakeoff.records import Completion, Failure, Message, Prompt, Score, content_id
+from bakeoff.rewards import are
 from bakeoff.rewards.rubric import RUBRIC, one_to_ten, which_of_two
 
 GROUPS_AT_ONCE = 8
@@ -116,7 +117,7 @@ class PairJudge(Judge):
 
     def _meetings(self, group: Sequence[Completion]) -> Iterator[tuple[Completion, Completion]]:
         peers = self.peers.get(group[0].prompt_id, group)
-        if not all(any(c is peer for peer in peers) for c in group):
+        if not are(peers, group):
             yield from ((c, peer) for c in group for peer in peers[: self.rivals])
             return
         seen = set[frozenset[int]]()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Score
+from bakeoff.rewards import are
 from bakeoff.rewards.numbers import numbers_in
 from bakeoff.rewards.words import json_in, words
 
@@ -32,8 +33,7 @@ class Majority:
         for _, group in groups:
             voters = self.peers.get(group[0].prompt_id, group)
             votes = Counter(answer for c in voters if (answer := self.answer(c.text)) is not None)
-            own = 1 if all(a is b for a, b in zip(voters, group, strict=False)) and len(voters) == len(group) else 0
-            yield [self._score(c, votes, own) for c in group]
+            yield [self._score(c, votes, int(are(voters, group))) for c in group]
 
     def answer(self, text: str) -> str | None:
         """What a completion answers, so that equal answers are equal strings; None where there is none."""

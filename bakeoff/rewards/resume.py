@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bakeoff.records import Completion, Message, Prompt, Score, read_table
-from bakeoff.rewards import Scorer
+from bakeoff.rewards import Scorer, used
 from bakeoff.run import Run, table_in_parts
 
 JUDGED = "judged"
@@ -36,11 +36,6 @@ def score_table(
             run.whole().log(JUDGED, table=name, **spent)
 
     return table_in_parts(run, name, Score, groups, make)
-
-
-def used(scorer: Scorer) -> Counter[str]:
-    """What a scorer has used so far: `calls`, `prompt_tokens`, `completion_tokens` of a judge, nothing of others."""
-    return Counter(getattr(scorer, "used", None) or {})
 
 
 def by_prompt(completions: Iterable[Completion]) -> dict[str, list[Completion]]:
