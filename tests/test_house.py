@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bakeoff"
 ORDER = (
     ("errors",),
-    ("records",),
+    ("records", "typed"),
     ("config",),
     ("run",),
     ("losses", "bestofn", "stats", "optimizer"),
