@@ -19,6 +19,8 @@ TRAIN_TOKENS = 1024
 """Padded tokens per forward and backward pass: more costs memory and is no faster on a CPU."""
 VOCABULARY_CHUNK = 256
 """Tokens projected onto the vocabulary at once: bounds the memory of the logits."""
+ROW_TOKENS = 384
+"""A row's branches hold about as many tokens as its prompt, or this many: attention costs the square of a row."""
 
 STEP = 32
 """Columns come in such steps: a processor's library prepares, and keeps, code for every shape that it meets."""
@@ -72,6 +74,11 @@ def _shape(trees: Sequence[Tree]) -> tuple[int, int]:
     """(columns for the prompts, columns for the branches) of a batch, both a multiple of `STEP`."""
     longest = max(len(t.prompt) for t in trees), max(sum(map(len, t.branches)) for t in trees)
     return -(-longest[0] // STEP) * STEP, -(-longest[1] // STEP) * STEP
+
+
+def split(tree: Tree) -> list[Tree]:
+    """A tree as rows of a length that is worth its attention: a short prompt is read again for some of its branches."""
+    return _split(tree, len(tree.prompt) + max(len(tree.prompt), ROW_TOKENS))
 
 
 def _split(tree: Tree, budget: int) -> list[Tree]:

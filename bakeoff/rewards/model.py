@@ -48,7 +48,8 @@ class RewardModel:
         unique = [list(dict.fromkeys(texts)) for _, texts in groups]
         packed = [self.tree(i, m, texts) for i, ((m, _), texts) in enumerate(zip(groups, unique, strict=True))]
         found: dict[tuple[int, str], float] = {}
-        for batch in trees.batches(packed, SCORE_TOKENS):
+        rows = [part for tree in packed for part in trees.split(tree)]
+        for batch in trees.batches(rows, SCORE_TOKENS):
             with torch.inference_mode():
                 values = trees.rewards(self.model, tree_pack := trees.pack(batch, self.model)).tolist()
             for value, (_, tree, number, _) in zip(values, tree_pack.starts(), strict=True):
@@ -116,11 +117,13 @@ class Training:
         packed = [self.scorer.tree(i, item[0].messages, texts(item)) for i, item in enumerate(items)]
         count, loss_sum, right = sum(map(len, items)), 0.0, 0
         for batch in trees.batches(packed, max(trees.TRAIN_TOKENS, *map(len, packed))):  # a group stays whole
-            rewards = trees.rewards(self.scorer.model, trees.pack(batch, self.scorer.model), through_prompt=False)
+            rows = [part for tree in batch for part in trees.split(tree)]
+            rewards = trees.rewards(self.scorer.model, trees.pack(rows, self.scorer.model), through_prompt=False)
             loss = torch.zeros((), device=rewards.device)
             for tree, reward_U in zip(batch, rewards.split([len(t.branches) for t in batch]), strict=True):
+                places = {text: place for place, text in enumerate(texts(items[tree.key]))}
                 for pick in items[tree.key]:
-                    reward_K = reward_U[[texts(items[tree.key]).index(c) for c in pick.completions]]
+                    reward_K = reward_U[[places[text] for text in pick.completions]]
                     loss = loss + LOSSES[pick.shape](reward_K, pick, self.error_rate().to(rewards.device))
                     loss = loss + self.settings.centre * losses.off_centre(reward_K)
                     right += pick.completions[int(reward_K.argmax())] == pick.completions[pick.pick]
