@@ -113,6 +113,10 @@ class Reward:
     and keep the weights of the lowest; 0 trains to the end."""
     length_control: bool = False
     """Take out of the rewards what length explains within groups: for people who do not mean to reward length."""
+    members: int = 1
+    """Reward models in an ensemble: the first learns from all picks, each other one from prompts drawn at random."""
+    spread_penalty: float = 0.5
+    """An ensemble's reward is its members' mean less this times their variance (arXiv:2310.02743)."""
     heldout: float = 0.2
     """Share of the picks (by prompt) kept to measure the reward model."""
 

@@ -104,6 +104,8 @@ def check(recipe: Recipe) -> None:
         )
     read_picks(recipe.reward.picks)
     scorers.check(recipe.score)
+    if recipe.reward.members < 1:
+        raise UserError(f"reward.members: {recipe.reward.members} reward models cannot reward; give 1 or more")
     ingest.check(recipe.prompts)
     choose.kind(recipe.sample.engine)
     strategies.check(recipe)

@@ -40,6 +40,10 @@ class Run:
         self.summary = folder / "summary.json"
         self.report = folder / "report.html"
 
+    def members(self, count: int) -> list[Path]:
+        """The folders of an ensemble's reward models, the first learnt from all picks."""
+        return [self.reward_model, *(self.folder / f"reward_model_{number}" for number in range(2, count + 1))]
+
     def round(self, stage: str, number: int) -> Run:
         """The folder of one round of a bake; 0 is the reference."""
         return Run(self.folder / "rounds" / f"{stage}-{number}")

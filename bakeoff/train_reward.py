@@ -12,11 +12,12 @@ import numpy as np
 
 from bakeoff import models
 from bakeoff.config import Recipe
+from bakeoff.engines import seed_of
 from bakeoff.errors import UserError
 from bakeoff.optimizer import follow
+from bakeoff.rewards import ensemble, trust
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards import picks as people
-from bakeoff.rewards import trust
 from bakeoff.rewards.length import length_slope
 from bakeoff.run import Run, open_run, read_json, write_json
 
@@ -32,6 +33,11 @@ def train_reward(run: Run, recipe: Recipe) -> None:
     training, heldout = people.split(people.read_picks(settings.picks), settings.heldout)
     if not training or not heldout:
         raise UserError(f"reward.picks: {len(training)} picks to train on and {len(heldout)} held out; give more picks")
+    for number, folder in enumerate(run.members(settings.members)[1:], 2):
+        if not folder.exists():
+            again = ensemble.bootstrap(training, seed=recipe.seed, number=number)
+            other = dataclasses.replace(recipe, seed=seed_of(recipe.seed, "member", number))
+            _train(run, other, f"reward_{number}", again, folder)
     _train_and_measure(run, recipe, "reward", (training, heldout), run.reward_model)
 
 
@@ -72,15 +78,19 @@ def _train_and_measure(
     training, heldout = picks
     if not folder.exists():
         _train(run, recipe, stage, training, folder)
-    tokens = sum(int(line["tokens"]) for line in run.steps(stage))
+    folders = run.members(recipe.reward.members) if stage == "reward" else [folder]
+    stages = [stage, *(f"reward_{number}" for number in range(2, len(folders) + 1))]
+    tokens = sum(int(line["tokens"]) for name in stages for line in run.steps(name))
     write_json(
         run.details(folder.name),
-        measured(reward_model.load(folder, recipe), heldout, seed=recipe.seed)
+        measured(ensemble.load(folders, recipe), heldout, seed=recipe.seed)
         | {"picks": {"train": len(training), "heldout": len(heldout)}, "trained_tokens": tokens},
     )
 
 
-def measured(scorer: reward_model.RewardModel, heldout: Sequence[people.Pick], *, seed: int) -> dict[str, Any]:
+def measured(
+    scorer: reward_model.RewardModel | ensemble.Ensemble, heldout: Sequence[people.Pick], *, seed: int
+) -> dict[str, Any]:
     """The figures of `trust.agreement` as JSON; null where nothing is held out."""
     groups = trust.judged(heldout, scorer.rewards([(pick.messages, pick.completions) for pick in heldout]))
     return {name: value.as_dict() for name, value in trust.agreement(groups, seed=seed).items()}
