@@ -53,17 +53,17 @@ def bake(run: Run, recipe: Recipe) -> None:
                 raise
             break
         history.append(validated(current, recipe, str(current.policy), prompts))
-        _prune(run, "bake", {best(history), len(history) - 1})
-    _take(run, "bake", max(1, best(history)), len(history) - 1)
+        _prune(run, "bake", {kept(history), len(history) - 1})
+    _take(run, "bake", kept(history), len(history) - 1)
     rows = [{key: row[key] for key in ("reward", "kl")} for row in history]
-    write_json(run.details("bake"), _totals(run, "bake", len(history) - 1) | {"rounds": rows, "kept": best(history)})
+    write_json(run.details("bake"), _totals(run, "bake", len(history) - 1) | {"rounds": rows, "kept": kept(history)})
 
 
 def control(run: Run, recipe: Recipe) -> None:
     """The same number of rounds as were kept, on rewards dealt out at random; writes `control/` and `control.json`."""
     if recipe.bake.rounds == 1:
         return once.control(run, recipe)
-    count = max(1, read_json(run.details("bake"))["kept"])
+    count = read_json(run.details("bake"))["kept"]
     for number in range(1, count + 1):
         if not run.round("control", number).details("bake").exists():
             _round(run, recipe, "control", number, _dealt(recipe))
@@ -83,6 +83,11 @@ def finished(history: Sequence[dict[str, Any]], recipe: Recipe) -> bool:
 def best(history: Sequence[dict[str, Any]]) -> int:
     """The entry with the highest mean reward, the earliest among equals."""
     return int(np.argmax([row["reward"]["value"] for row in history]))
+
+
+def kept(history: Sequence[dict[str, Any]]) -> int:
+    """The best of the rounds, whether or not it beats the reference, as the evaluation will tell."""
+    return 1 + best(history[1:])
 
 
 def _dealt(recipe: Recipe) -> Callable[[Sequence[Score], int], list[Score]]:
@@ -143,11 +148,11 @@ def _prune(run: Run, stage: str, needed: set[int]) -> None:
             shutil.rmtree(run.round(stage, number).policy)
 
 
-def _take(run: Run, stage: str, kept: int, last: int) -> None:
+def _take(run: Run, stage: str, number: int, last: int) -> None:
     """Move the weights of the round that is kept to where the run has them."""
     to = run.policy if stage == "bake" else run.control
     if not to.exists():
-        run.round(stage, kept).policy.rename(to)
+        run.round(stage, number).policy.rename(to)
     _prune(run, stage, {last + 1})
 
 

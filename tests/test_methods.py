@@ -159,3 +159,28 @@ def test_a_pair_needs_two_rewards():
 def test_the_gap_of_best_and_worst():
     assert best_of_n_gap(2) == pytest.approx(1.0)
     assert best_of_n_gap(8) == pytest.approx(18.15)
+
+
+@pytest.mark.parametrize("name", ["rloo", "grpo", "bond", "regress"])
+def test_rounds_on_the_policy_s_own_answers_find_the_best_answer(name):
+    """A bandit of six arms: each round draws groups from the current policy, and takes it as its reference."""
+    method, arms = METHODS[name], np.array([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    logits, rng = torch.zeros(6, dtype=torch.float64, requires_grad=True), np.random.default_rng(0)
+    for _ in range(12):
+        old = logits.detach().log_softmax(-1)
+        groups = []
+        for _ in range(8):
+            drawn, counts = np.unique(rng.choice(6, size=8, p=old.exp().numpy()), return_counts=True)
+            groups.append(
+                dataclasses.replace(group(arms[drawn], counts.tolist()), tokens=[[int(a)] for a in drawn], spread=0.3)
+            )
+        adam = torch.optim.Adam([logits], lr=0.1)
+        for g in (g for g in groups if len(g.tokens) > 1):
+            selected = method.select(g, N, 99)
+            answers = torch.tensor([g.tokens[i][0] for i in selected])
+            shape = (-1, 1) if method.by_token else (-1,)
+            adam.zero_grad()
+            logp = logits.log_softmax(-1)[answers].reshape(shape)
+            method.loss(logp, old[answers].reshape(shape), g, selected, N).backward()
+            adam.step()
+    assert (logits.softmax(-1).detach().numpy() * arms).sum() > 0.85  # from 0.5

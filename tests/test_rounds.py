@@ -67,7 +67,9 @@ def row(reward, kl=0.0):
 
 def test_the_rule():
     history = [row(0.0), row(1.0), row(2.0), row(2.0), row(1.5)]
-    assert rounds.best(history) == 2
+    assert rounds.best(history) == rounds.kept(history) == 2
+    worse = [row(3.0), row(1.0), row(2.0)]
+    assert (rounds.best(worse), rounds.kept(worse)) == (0, 2)
 
     def last(patience=1, kl_budget=0.0, history=history):
         settings = Recipe(bake=Bake(rounds=9, patience=patience, kl_budget=kl_budget))
@@ -127,7 +129,7 @@ def test_rounds_learn_from_their_own_completions_and_keep_the_best(recipe, tmp_p
     assert main(["run", str(recipe), "--anyway", "--out", str(run.folder)]) == 0
     baked = json.loads(run.details("bake").read_text())
     values = [r["reward"]["value"] for r in baked["rounds"]]
-    assert len(values) == 4 and baked["kept"] == values.index(max(values))
+    assert len(values) == 4 and baked["kept"] == values.index(max(values[1:]), 1)
     assert baked["rounds"][0]["kl"]["value"] == 0 and baked["rounds"][1]["kl"]["value"] > 0
     tables = [read_table(r.table("completions"), Completion) for r in (run, run.round("bake", 2), run.round("bake", 3))]
     asked = [list(dict.fromkeys(c.prompt_id for c in table)) for table in tables]
