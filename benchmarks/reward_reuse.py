@@ -1,6 +1,6 @@
 """A reward model used again for another policy, without new labels: `python benchmarks/reward_reuse.py`.
 
-1. A reward model is trained on 400 of the demo's picks, all over completions of the demo's model.
+1. A reward model is trained on 400 of the demo's picks as the demo's recipe says, all over completions of its model.
 2. Another policy: the same model tuned to repeat the words of the question (`restates.py`), so that its answers differ.
 3. The whole loop from that policy: sample, reward by the model of 1, bake, evaluate with true answers.
 
@@ -31,12 +31,12 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=320, help="training prompts of both bakes")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    picks.trained(args.out / "picks-400-0", config.load(picks.RECIPE, picks.SETTINGS), picks.picked(400, 0), 0)
+    judge = picks.trained(args.out / "judge", config.load(picks.RECIPE), picks.picked(400, 0), 0).reward_model
     settings = [f"sample.prompts={args.prompts}"]
     other, again = args.out / "other", args.out / "reuse"
     for stage in ("prompts", "sample", "score", "bake"):
         bakeoff(stage, other, [*settings, f"score.scorer={TASTE}:restates"])
-    scorer = f"score.scorer=reward_model:{(args.out / 'picks-400-0' / 'reward_model').resolve()}"
+    scorer = f"score.scorer=reward_model:{judge.resolve()}"
     bakeoff("run", again, [*settings, scorer, f"model={(other / 'policy').resolve()}"])
     summary = read_json(Run(again).summary)
     results.record("reward_model", [{"name": f"reuse.{name}"} | summary["quality"][name] for name in FIGURES])
