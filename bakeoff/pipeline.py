@@ -40,15 +40,15 @@ def has_referee(recipe: Recipe) -> bool:
     return recipe.evaluate.referee and bool(recipe.reward.picks) and not recipe.evaluate.gold
 
 
+def has_reward_model(recipe: Recipe) -> bool:
+    """Whether there is a reward model to train on picks, or a finished one that picks can be held against."""
+    return scorers.trains(recipe.score) or bool(scorers.finished(recipe.score) and recipe.reward.picks)
+
+
 STAGES = (
     Stage("prompts", prompts, lambda run: run.details("prompts")),
     Stage("sample", sample, lambda run: run.details("sample")),
-    Stage(
-        "reward",
-        train_reward,
-        lambda run: run.details("reward_model"),
-        wanted=lambda recipe: scorers.trains(recipe.score),
-    ),
+    Stage("reward", train_reward, lambda run: run.details("reward_model"), wanted=has_reward_model),
     Stage("score", score, lambda run: run.table("scores")),
     Stage("bake", bake, lambda run: run.details("bake")),
     Stage("control", control, lambda run: run.details("control"), wanted=lambda recipe: recipe.bake.control),

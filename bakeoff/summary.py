@@ -18,7 +18,7 @@ EVALUATION = ("quality", "reward", "wins", "kl", "forgotten", "length", "truncat
 def summarize(run: Run, recipe: Recipe) -> None:
     """Write `summary.json`; its keys are documented in docs/summary.md."""
     evaluation, baked = read_json(run.details("evaluation")), read_json(run.details("bake"))
-    reward = read_json(run.details("reward_model")) if scorers.trains(recipe.score) else None
+    reward = read_json(run.details("reward_model")) if run.details("reward_model").exists() else None
     referee = read_json(run.details("referee")) if run.details("referee").exists() else None
     trainings = [stage for stage in (reward, referee, baked) if stage]
     seconds, peak = _costs(run)

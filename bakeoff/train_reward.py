@@ -15,6 +15,7 @@ from bakeoff.config import Recipe
 from bakeoff.engines import seed_of
 from bakeoff.errors import UserError
 from bakeoff.optimizer import follow
+from bakeoff.rewards import choose as scorers
 from bakeoff.rewards import ensemble, trust
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards import picks as people
@@ -28,9 +29,16 @@ WATCHED, LOOKS = 0.1, 5
 
 
 def train_reward(run: Run, recipe: Recipe) -> None:
-    """Train on the picks of most prompts, measure on those of the others; writes `reward_model/` and its figures."""
+    """Train on the picks of most prompts, measure on those of the others; writes `reward_model/` and its figures.
+
+    A finished reward model that the recipe names is only measured, on the same picks.
+    """
     settings = recipe.reward
     training, heldout = people.split(people.read_picks(settings.picks), settings.heldout)
+    if (name := scorers.finished(recipe.score)) and heldout:
+        counts = {"picks": {"train": 0, "heldout": len(heldout)}, "trained_tokens": 0}
+        found = measured(reward_model.load(name, recipe), heldout, seed=recipe.seed)
+        return write_json(run.details(run.reward_model.name), found | counts)
     if not training or not heldout:
         raise UserError(f"reward.picks: {len(training)} picks to train on and {len(heldout)} held out; give more picks")
     for number, folder in enumerate(run.members(settings.members)[1:], 2):

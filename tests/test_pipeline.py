@@ -17,11 +17,12 @@ from conftest import write_jsonl
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from bakeoff import config, pipeline
+from bakeoff import config, models, pipeline
 from bakeoff.cli import main
 from bakeoff.errors import UserError
 from bakeoff.evaluate import UNRELATED
-from bakeoff.records import Completion, Failure, Prompt, Score, SetAside, read_table
+from bakeoff.records import Completion, Failure, Message, Prompt, Score, SetAside, read_table
+from bakeoff.rewards import model as reward_model
 from bakeoff.run import Run
 
 RECIPE = """
@@ -134,6 +135,29 @@ def test_a_reward_model_that_has_shown_nothing_stops_the_run_before_the_bake(rec
         (w != load_file(run.reward_model / "model.safetensors")[name]).any()
         for name, w in load_file(run.referee / "model.safetensors").items()
     )
+
+
+def test_a_finished_reward_model_is_held_against_the_picks_before_it_is_used_again(
+    recipe, tmp_path, tiny_llama, capsys
+):
+    judge = reward_model.load(tiny_llama)
+    torch.nn.init.normal_(judge.model.score.weight, generator=torch.Generator().manual_seed(0))
+    models.save(judge.model, judge.tokenizer, tmp_path / "judge")
+    texts = ["aa", "bb", "cc", "dd"]
+    groups = [([Message("user", q.replace("report", "state"))], texts) for q in QUESTIONS]
+    rewards = reward_model.load(tmp_path / "judge", config.load(recipe)).rewards(groups)
+    arguments = ["run", str(recipe), f"score.scorer=reward_model:{tmp_path / 'judge'}", "reward.heldout=1.0"]
+    for agrees in (False, True):
+        picks = [r.index(max(r) if agrees else min(r)) for r in rewards]
+        rows = [{"prompt": m[0].content, "completions": t, "pick": i} for (m, t), i in zip(groups, picks, strict=True)]
+        write_jsonl(tmp_path / "picks.jsonl", rows)
+        run = Run(tmp_path / f"run {agrees}")
+        assert main([*arguments, "--out", str(run.folder)]) == (0 if agrees else 2)
+        found = json.loads(run.details("reward_model").read_text())
+        assert found["pick_accuracy"]["value"] == agrees and found["picks"] == {"train": 0, "heldout": len(QUESTIONS)}
+        assert not run.reward_model.exists()
+    assert "does not beat chance" in capsys.readouterr().err
+    assert json.loads(run.summary.read_text())["reward_model"]["pick_accuracy"]["value"] == 1
 
 
 def test_a_prompt_beyond_the_context_window_is_recorded_and_stops_nothing(recipe, tmp_path):

@@ -124,6 +124,12 @@ def trains(settings: Scoring) -> bool:
     return TRAINED in names(settings)
 
 
+def finished(settings: Scoring) -> str:
+    """The folder or hub id of the finished reward model that the recipe names, or nothing."""
+    which, rest = kind(settings.scorer)
+    return rest if which == TRAINED else ""
+
+
 def check(settings: Scoring) -> None:
     """Raise UserError for what would go wrong only when the scorer is made."""
     named = names(settings)
