@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=results.ROOT / "runs" / "reward_model", help="folder to work in")
     parser.add_argument("--prompts", type=int, default=320, help="training prompts of both bakes")
+    parser.add_argument("--settings", nargs="*", default=[], help="changes to the recipe of 3: section.key=value")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     judge = picks.trained(args.out / "judge", config.load(picks.RECIPE), picks.picked(400, 0), 0).reward_model
@@ -37,7 +38,7 @@ def main() -> None:
     for stage in ("prompts", "sample", "score", "bake"):
         bakeoff(stage, other, [*settings, f"score.scorer={TASTE}:restates"])
     scorer = f"score.scorer=reward_model:{judge.resolve()}"
-    bakeoff("run", again, [*settings, scorer, f"model={(other / 'policy').resolve()}"])
+    bakeoff("run", again, [*settings, *args.settings, scorer, f"model={(other / 'policy').resolve()}"])
     summary = read_json(Run(again).summary)
     results.record("reward_model", [{"name": f"reuse.{name}"} | summary["quality"][name] for name in FIGURES])
     results.main()

@@ -125,9 +125,9 @@ def trains(settings: Scoring) -> bool:
 
 
 def finished(settings: Scoring) -> str:
-    """The folder or hub id of the finished reward model that the recipe names, or nothing."""
-    which, rest = kind(settings.scorer)
-    return rest if which == TRAINED else ""
+    """The folder or hub id of the finished reward model that the recipe names alone, or nothing."""
+    found = [rest for which, rest in map(kind, names(settings)) if which == TRAINED]
+    return found[0] if len(found) == len(names(settings)) == 1 else ""
 
 
 def check(settings: Scoring) -> None:
