@@ -25,8 +25,8 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
-    resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_AS, int(memory))
+    _limit(resource.RLIMIT_CORE, 0)
     _seal(os.environ.pop("BAKEOFF_SEALED", ""))
     function, problem = _loaded(file, name)
     _tell(told, {"ready": problem})
@@ -34,6 +34,13 @@ def main() -> None:
         signal.alarm(int(float(seconds)) + 5)  # ends an orphan: its parent would have ended it sooner
         _tell(told, _outcome(function, json.loads(line)))
         signal.alarm(0)
+
+
+def _limit(kind: int, most: int) -> None:
+    """Set a limit that cannot be raised again, unless a lower one holds already."""
+    held = resource.getrlimit(kind)[1]
+    most = most if held == resource.RLIM_INFINITY else min(most, held)
+    resource.setrlimit(kind, (most, most))
 
 
 def _tell(told: Any, answer: dict) -> None:
