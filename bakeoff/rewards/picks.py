@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from bakeoff.errors import UserError
 from bakeoff.records import Pick, content_id
+from bakeoff.rewards.alike import clusters
 from bakeoff.rewards.labels import messages as messages
 from bakeoff.rewards.labels import pick_of
 
@@ -91,13 +92,15 @@ READERS = {".jsonl": _jsonl, ".json": _jsonl, ".csv": _csv, ".parquet": _parquet
 
 
 def split(picks: Sequence[Pick], heldout: float, *, salt: str = "") -> tuple[list[Pick], list[Pick]]:
-    """(train, held out) by a hash of the prompt's words, so that no prompt is on both sides.
+    """(train, held out) by a hash of the prompt, so that no prompt is on both sides, nor one that is nearly the same.
 
     Case, punctuation and white space make no other prompt; `salt` makes another split.
     """
+    words = [" ".join(" ".join(_WORD.findall(m.content.casefold())) or m.content for m in p.messages) for p in picks]
+    different = sorted(set(words))
+    cluster = dict(zip(different, clusters(different), strict=True))
     sides: tuple[list[Pick], list[Pick]] = ([], [])
-    for pick in picks:
-        words = [" ".join(_WORD.findall(m.content.casefold())) or m.content for m in pick.messages]
-        share = int(content_id(salt, words), 16) / 16**16
+    for pick, own in zip(picks, words, strict=True):
+        share = int(content_id(salt, different[cluster[own]]), 16) / 16**16
         sides[share < heldout].append(pick)
     return sides
