@@ -79,6 +79,11 @@ def load_reward_model(name: str, recipe: Recipe | None = None) -> tuple[Any, Any
     return model.to(on).eval(), tokenizer
 
 
+def reads_left_to_right(model: Any) -> bool:
+    """Whether a sequence classifier is a causal model with a head, rather than an encoder that reads a text whole."""
+    return hasattr(model, "score")
+
+
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a plain `transformers` folder; a folder that exists is complete."""
     beside = folder.with_name(f".{folder.name}.tmp")

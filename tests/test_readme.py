@@ -43,5 +43,8 @@ def test_the_commands_run(model, tmp_path, monkeypatch):
     for command in (c for c in COMMANDS if c.startswith("bakeoff ")):
         arguments = [a.replace("runs/filings", str(tmp_path / "run")) for a in shlex.split(command)[1:]]
         anyway = ["--anyway"] if arguments[0] == "run" else []  # a tiny random model learns no picks
-        settings = [] if arguments[:2] == ["reward", "eval"] else [f"model={model}", *SMALL, STOPS]
-        assert cli.main([*arguments, *anyway, *settings, "--out", str(tmp_path / "run")]) == 0, command
+        settings = [f"model={model}", *SMALL, STOPS]
+        if arguments[0] == "reward":
+            settings = ["--base", str(model), "heldout=0.9"] if arguments[1] == "train" else []
+        out = tmp_path / ("judge" if arguments[:2] == ["reward", "train"] else "run")
+        assert cli.main([*arguments, *anyway, *settings, "--out", str(out)]) == 0, command

@@ -7,10 +7,11 @@ import pytest
 import torch
 from conftest import CHAT, byte_tokenizer, write_jsonl
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from bakeoff import cli, models
 from bakeoff.config import Recipe, Reward
+from bakeoff.errors import UserError
 from bakeoff.optimizer import MasterAdamW
 from bakeoff.records import Message, Pick
 from bakeoff.rewards import model as reward_model
@@ -74,6 +75,22 @@ def test_the_command_learns_from_every_shape_and_is_read_by_transformers(tiny, t
     crowd = ours.rewards([([Message("user", "Another " * 20)], ["w" * 50]), (USER, texts[::-1]), (USER, texts)])
     assert alone == pytest.approx(found, abs=1e-4)
     assert crowd[2] == pytest.approx(found, abs=1e-4) and crowd[1][::-1] == pytest.approx(found, abs=1e-4)
+
+
+def test_an_encoder_from_elsewhere_is_a_scorer_too(tmp_path):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = BertConfig(**shape, num_attention_heads=4, num_labels=1, initializer_range=0.5)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    scorer, texts = reward_model.load(tmp_path, Recipe(dtype="float32")), ["good", "bad " * 9, "x"]
+    alone = [scorer.rewards([(USER, [text])])[0][0] for text in texts]
+    assert scorer.rewards([([Message("user", "p")], ["other"]), (USER, texts)])[1] == pytest.approx(alone, abs=1e-4)
+    ids = torch.tensor([scorer.tokenizer("Which letter?", "good").input_ids])
+    assert scorer.model(ids).logits[0, 0].item() == pytest.approx(alone[0], abs=1e-4)
+    assert len({round(a, 3) for a in alone}) == 3
+    with pytest.raises(UserError, match="an encoder is no base"):
+        reward_model.Training(scorer, [Pick(USER, ["a", "b"], 0, "f")], Reward(), seed=0)
 
 
 @pytest.mark.parametrize(

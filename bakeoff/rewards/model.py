@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from bakeoff import losses, models, trees
 from bakeoff.config import Recipe, Reward
+from bakeoff.errors import UserError
 from bakeoff.optimizer import MasterAdamW, shuffled_batches
 from bakeoff.records import Completion, Message, Pick, Score, prompt_id
 
 SCORE_TOKENS = 4096
 GROUPS_AT_ONCE = 32
 """Groups among which batches of like length are made, and after which progress shows."""
+ROWS_AT_ONCE = 16
 PICKS_PER_STEP = 8
 """Prompts, each with all its picks."""
 TEXTS_PER_ITEM = 16
@@ -45,16 +47,37 @@ class RewardModel:
         The length term that `reward.length_control` fitted, if it did, is taken off.
         """
         slope = getattr(self.model.config, LENGTH_SLOPE, 0.0)
-        unique = [list(dict.fromkeys(texts)) for _, texts in groups]
-        packed = [self.tree(i, m, texts) for i, ((m, _), texts) in enumerate(zip(groups, unique, strict=True))]
+        read = self._in_trees if models.reads_left_to_right(self.model) else self._in_rows
+        found = read([(messages, list(dict.fromkeys(texts))) for messages, texts in groups])
+        return [[found[i, text] - slope * len(text) for text in texts] for i, (_, texts) in enumerate(groups)]
+
+    @torch.inference_mode()
+    def _in_trees(self, groups: Sequence[tuple[Sequence[Message], list[str]]]) -> dict[tuple[int, str], float]:
+        """(place of the group, text) to its reward."""
+        packed = [self.tree(i, messages, texts) for i, (messages, texts) in enumerate(groups)]
         found: dict[tuple[int, str], float] = {}
         rows = [part for tree in packed for part in trees.split(tree)]
         for batch in trees.batches(rows, SCORE_TOKENS):
-            with torch.inference_mode():
-                values = trees.rewards(self.model, tree_pack := trees.pack(batch, self.model)).tolist()
+            values = trees.rewards(self.model, tree_pack := trees.pack(batch, self.model)).tolist()
             for value, (_, tree, number, _) in zip(values, tree_pack.starts(), strict=True):
-                found[tree.key, unique[tree.key][tree.first + number]] = value
-        return [[found[i, text] - slope * len(text) for text in texts] for i, (_, texts) in enumerate(groups)]
+                found[tree.key, groups[tree.key][1][tree.first + number]] = value
+        return found
+
+    @torch.inference_mode()
+    def _in_rows(self, groups: Sequence[tuple[Sequence[Message], list[str]]]) -> dict[tuple[int, str], float]:
+        """The same with an encoder: the question and each answer as a pair of texts."""
+        rows = [(i, models.plain_text(m).strip(), text) for i, (m, texts) in enumerate(groups) for text in texts]
+        rows.sort(key=lambda row: len(row[1]) + len(row[2]))
+        found: dict[tuple[int, str], float] = {}
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            keys, questions, answers = zip(*rows[start : start + ROWS_AT_ONCE], strict=True)
+            limit = min(self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
+            batch = self.tokenizer(
+                questions, answers, padding=True, truncation=True, max_length=limit, return_tensors="pt"
+            )
+            values = self.model(**batch.to(self.model.device)).logits[:, 0].tolist()
+            found |= {(key, answer): value for key, answer, value in zip(keys, answers, values, strict=True)}
+        return found
 
     def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
         """See `bakeoff.rewards.Scorer`."""
@@ -78,6 +101,8 @@ class Training:
 
     def __init__(self, scorer: RewardModel, picks: Sequence[Pick], settings: Reward, *, seed: int):
         self.scorer, self.settings = scorer, settings
+        if not models.reads_left_to_right(scorer.model):
+            raise UserError("reward.base: an encoder is no base here; give a causal language model")
         head = scorer.model.score.weight
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():  # small first rewards: no pick is certain before training
