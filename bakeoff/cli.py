@@ -96,6 +96,37 @@ def stage(parsed: argparse.Namespace) -> None:
     print(f"{parsed.stage}: {made}")
 
 
+def prompts(parsed: argparse.Namespace) -> None:
+    """`bakeoff prompts SOURCE... --out DIR`: clean logs without a recipe; `bakeoff prompts RECIPE`: that stage."""
+    from bakeoff import ingest
+    from bakeoff.ingest.stage import prompts as clean
+    from bakeoff.run import open_run, read_json
+
+    words = [*parsed.sources, *parsed.overrides]
+    if words[0].endswith(".toml"):
+        if len(parsed.sources) > 1 and "=" not in parsed.sources[1]:
+            raise UserError(f"prompts: give one recipe, or sources; found both {words[0]} and {words[1]}")
+        parsed.recipe, parsed.overrides, parsed.stage = Path(words[0]), words[1:], "prompts"
+        stage(parsed)
+        return
+    if parsed.out is None:
+        raise UserError("prompts: where to? give --out DIR")
+    logs = [word for word in words if "=" not in word or Path(word).exists()]
+    settings = [word if "." in word.partition("=")[0] else f"prompts.{word}" for word in words if word not in logs]
+    given = {"sources": logs, "prompt_field": parsed.prompt_field.replace("\\n", "\n")}
+    recipe = config.overridden({"model": parsed.model, "prompts": given}, settings, "prompts")
+    ingest.check(recipe.prompts)
+    folder = open_run(parsed.out, recipe)
+    if not folder.details("prompts").exists():
+        clean(folder, recipe)
+    counts = read_json(folder.details("prompts"))
+    aside = ", ".join(f"{n:,} {reason}" for reason, n in counts["dropped"].items())
+    print(
+        f"{counts['read']:,} rows: {counts['kept']:,} prompts ({counts['heldout']:,} held out); {aside or 'no others'}"
+    )
+    print(f"prompts: {folder.table('prompts')}")
+
+
 def reward_train(parsed: argparse.Namespace) -> None:
     """`bakeoff reward train DATA...`: a reward model from what people prefer, in a plain `transformers` folder."""
     from bakeoff.report.wording import number, span
@@ -181,11 +212,26 @@ def _parser() -> argparse.ArgumentParser:
     learn.add_argument("--base", required=True, help="model whose weights it starts from: best the policy's own")
     learn.add_argument("--out", type=Path, required=True, help="folder of the reward model; nothing is there yet")
     _reward_eval_arguments(commands.add_parser("reward eval", help="how far a reward model can be trusted"))
+    _prompts_arguments(commands.add_parser("prompts", help=STAGES["prompts"]))
     for name, what in STAGES.items():
+        if name == "prompts":
+            continue
         one = commands.add_parser(name, help=what)
         one.set_defaults(command=stage, stage=name)
         _recipe_arguments(one)
     return parser
+
+
+def _prompts_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=prompts, overrides=[])
+    parser.add_argument(
+        "sources", nargs="+", metavar="RECIPE|SOURCE|key=value", help="a recipe, or files, folders and globs of logs"
+    )
+    parser.add_argument("--out", type=Path, help="the folder to write to")
+    parser.add_argument(
+        "--prompt-field", default="", help="the field that holds the prompt, or a template: '{title}\\n{body}'"
+    )
+    parser.add_argument("--model", default="", help="whose tokens prompts.max_tokens counts (default: four bytes each)")
 
 
 def _reward_eval_arguments(parser: argparse.ArgumentParser) -> None:

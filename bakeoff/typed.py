@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
 
-from bakeoff.errors import UserError
+from bakeoff.errors import UserError, hint
 
 
 def build(section: type, values: object, where: str) -> typing.Any:
@@ -18,9 +17,7 @@ def build(section: type, values: object, where: str) -> typing.Any:
     built = {}
     for name, value in values.items():
         if name not in hints:
-            near = difflib.get_close_matches(name, hints, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(hints)}"
-            raise UserError(f"{where}: unknown setting {name!r}; {hint}")
+            raise UserError(f"{where}: unknown setting {name!r}; {hint(name, hints)}")
         at = f"{where}: {name}"
         built[name] = (
             build(hints[name], value, at) if dataclasses.is_dataclass(hints[name]) else _typed(hints[name], value, at)

@@ -27,19 +27,21 @@ import results
 import work
 
 from bakeoff.config import Prompts
-from bakeoff.ingest import clean
+from bakeoff.ingest import clean_into
 from bakeoff.ingest.redact import redact
+from bakeoff.ingest.stage import Tokens
+from bakeoff.records import Prompt, read_table
+from bakeoff.stats import proportion
 
 CLEAN = """
 import sys
 from pathlib import Path
-from bakeoff import models
 from bakeoff.config import Prompts
 from bakeoff.ingest import clean_into
+from bakeoff.ingest.stage import Tokens
 if __name__ == "__main__":
-    tokenizer = models.load_tokenizer("smollm2-135m")
     clean_into(Path(sys.argv[2]), [Path(sys.argv[1])], Prompts(), workers=int(sys.argv[3]),
-               count_tokens=lambda texts: [len(ids) for ids in tokenizer(texts).input_ids])
+               count_tokens=Tokens("smollm2-135m"))
 """
 EDITS = (0.01, 0.05, 0.20)
 COPIES = 500
@@ -133,10 +135,10 @@ def redaction() -> list[dict[str, Any]]:
             right[row["kind"]] += min(1, counts[row["kind"]])
     found = []
     for kind, n in true.items():
-        found.append({"name": f"recall.{kind}", "value": gone[kind] / n, "n": n})
-        found.append({"name": f"precision.{kind}", "value": right[kind] / max(1, made[kind]), "n": made[kind]})
+        found.append({"name": f"recall.{kind}", **proportion(gone[kind], n).as_dict()})
+        found.append({"name": f"precision.{kind}", **proportion(right[kind], made[kind]).as_dict()})
     untouched = [not redact([row["text"]], Prompts().redact)[1] for row in rows if not row["kind"]]
-    found.append({"name": "look_alikes_untouched", "value": sum(untouched) / len(untouched), "n": len(untouched)})
+    found.append({"name": "look_alikes_untouched", **proportion(sum(untouched), len(untouched)).as_dict()})
     work.table("Redaction", ["measure", "value", "n"], [[r["name"], f"{r['value']:.3f}", r["n"]] for r in found])
     return found
 
@@ -153,12 +155,13 @@ def near_duplicates() -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "log.jsonl"
             path.write_text("".join(json.dumps({"prompt": t}) + "\n" for t in texts), encoding="utf-8")
-            kept = clean([path], Prompts(max_tokens=10_000), count_tokens=lambda texts: [0] * len(texts))
-        merged = kept.dropped.get("near duplicate", 0) + kept.dropped.get("duplicate", 0)
-        alone = sum(p.count == 1 for p in kept.prompts if int(p.source.rpartition(":")[2]) > 2 * COPIES)
+            counts = clean_into(Path(folder), [path], Prompts(max_tokens=10_000), count_tokens=Tokens(""))
+            prompts = read_table(Path(folder) / "prompts.parquet", Prompt)
+        merged = counts.dropped.get("near duplicate", 0) + counts.dropped.get("duplicate", 0)
+        alone = sum(p.count == 1 for p in prompts if int(p.source.rpartition(":")[2]) > 2 * COPIES)
         right, percent = merged - (COPIES - alone), round(100 * share)
-        found.append({"name": f"recall.near_duplicates_{percent}", "value": right / COPIES, "n": COPIES})
-        found.append({"name": f"precision.near_duplicates_{percent}", "value": right / max(1, merged), "n": merged})
+        found.append({"name": f"recall.near_duplicates_{percent}", **proportion(right, COPIES).as_dict()})
+        found.append({"name": f"precision.near_duplicates_{percent}", **proportion(right, merged).as_dict()})
     work.table("Near-duplicates", ["measure", "value", "n"], [[r["name"], f"{r['value']:.3f}", r["n"]] for r in found])
     return found
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ingested import Ingested, clean
 
 from bakeoff.config import Prompts
 from bakeoff.errors import UserError
-from bakeoff.ingest import Ingested, clean
 
 EXCERPT = (
     "Harbor Grove Foods reported net revenue of $12,345,678 for the fiscal year 2021-2022, up from 11,222,333 in the"
@@ -21,15 +21,8 @@ EXCERPT = (
 )
 
 
-def lengths(texts: list[str]) -> list[int]:
-    return [len(t.split()) for t in texts]
-
-
 def ingest(*paths: Path, seed: int = 0, **settings) -> Ingested:
-    result = clean(paths, Prompts(**settings), count_tokens=lengths, seed=seed)
-    assert result.read == sum(p.count for p in result.prompts) + len(result.set_aside)
-    assert result.read == len(result.prompts) + sum(result.dropped.values())
-    return result
+    return clean(paths, Prompts(**settings), seed=seed)
 
 
 def log(folder: Path, *records: object, name: str = "log.jsonl") -> Path:

@@ -17,10 +17,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ingested import clean, lengths
 
 from bakeoff.config import Prompts
 from bakeoff.errors import UserError
-from bakeoff.ingest import clean, clean_into
+from bakeoff.ingest import clean_into
 from bakeoff.ingest.readers import ROW_BYTES, rows
 
 SCRIPT = """
@@ -35,10 +36,6 @@ def lengths(texts):
 if __name__ == "__main__":
     clean_into(Path(sys.argv[2]), [Path(sys.argv[1])], Prompts(), count_tokens=lengths, workers=int(sys.argv[3]))
 """
-
-
-def lengths(texts: list[str]) -> list[int]:
-    return [len(t.split()) for t in texts]
 
 
 def big_log(path: Path) -> Path:

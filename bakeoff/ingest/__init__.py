@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from bakeoff.config import PERSONAL, Prompts
-from bakeoff.errors import UserError
+from bakeoff.errors import UserError, hint
 from bakeoff.ingest import merge, sources, split
 from bakeoff.ingest.language import LANGUAGES
 from bakeoff.ingest.parts import Part, Work, batches, processes
 from bakeoff.ingest.steps import SKIPPABLE, CountTokens
-from bakeoff.records import Prompt, SetAside, atomic, content_id, read_table
+from bakeoff.records import SetAside, atomic, content_id, read_table
 
-__all__ = ["Counts", "check", "Ingested", "clean", "clean_into"]
+__all__ = ["Counts", "check", "clean_into"]
 
 Progress = Callable[[int], object]
 
@@ -40,45 +38,15 @@ class Counts:
     """Placeholders put into kept rows, by kind."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ingested:
-    """What became of a log. `read` is the sum of the prompts' counts and the rows set aside."""
-
-    prompts: list[Prompt]
-    set_aside: list[SetAside]
-    read: int
-    dropped: dict[str, int]
-    """As in `Counts`."""
-    redacted: dict[str, int]
-
-
 def check(settings: Prompts) -> None:
-    """Raise UserError for a setting that names something unknown, with the nearest known name."""
+    """Raise UserError for a setting that names something unknown, with the nearest known name, or no file."""
+    sources.files(map(Path, settings.sources))
     for name, known in (("redact", PERSONAL), ("languages", LANGUAGES), ("skip", SKIPPABLE)):
         for value in getattr(settings, name):
             if value not in known:
-                near = difflib.get_close_matches(str(value), known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else "use one of " + ", ".join(known)
-                raise UserError(f"prompts.{name}: {value!r} is not known; {hint}")
+                raise UserError(f"prompts.{name}: {value!r} is not known; {hint(value, known)}")
     if not 0 <= settings.heldout < 1:
         raise UserError(f"prompts.heldout: {settings.heldout!r} is not a share from 0 up to, not including, 1")
-
-
-def clean(
-    paths: Sequence[Path],
-    settings: Prompts,
-    *,
-    count_tokens: CountTokens,
-    seed: int = 0,
-    progress: Progress = lambda rows: None,
-) -> Ingested:
-    """`clean_into`, for a log that fits into memory."""
-    with tempfile.TemporaryDirectory() as name:
-        out = Path(name)
-        counts = clean_into(out, paths, settings, count_tokens=count_tokens, seed=seed, progress=progress)
-        prompts = read_table(out / "prompts.parquet", Prompt)
-        aside = read_table(out / "set_aside.parquet", SetAside)
-        return Ingested(prompts, aside, counts.read, counts.dropped, counts.redacted)
 
 
 def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong together)

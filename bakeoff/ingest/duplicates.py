@@ -25,6 +25,8 @@ REAL, TIMES = 3, 30
 """A word is in use, and no slip, when it occurs in REAL prompts and the other is not TIMES as frequent."""
 LONG = 30
 """In a prompt of so many words, one letter in a word seen nowhere else is a slip; in a shorter one it may be a name."""
+SURE = 3
+"""In a long prompt, a slip that made another word in use counts as one beside so many that made no word at all."""
 
 _MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff"  # vowel signs and accents, which `\w` leaves out
 _TOKEN = re.compile(
@@ -76,7 +78,15 @@ def same(a: Sequence[str], b: Sequence[str], counts: WordCounts) -> bool:
     bags = Counter(a), Counter(b)
     if max((bags[0] - bags[1]).total(), (bags[1] - bags[0]).total()) > room:
         return False
-    return all(_slip(x, y, counts, long) for x, y in _differences(a, b))
+    doubtful = slips = 0
+    for x, y in _differences(a, b):
+        for one, other in _aligned(x, y):
+            if not _typo(one, other, counts, long):
+                if not (long and _real_word_slip(one, other)):
+                    return False
+                doubtful += 1
+            slips += 1
+    return SURE * doubtful <= slips - doubtful
 
 
 def _differences(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
@@ -91,11 +101,17 @@ def _alike(a: Sequence[str], b: Sequence[str]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _slip(a: Sequence[str], b: Sequence[str], counts: WordCounts, long: bool) -> bool:  # noqa: FBT001
-    """Whether one stretch of words is the other mistyped: word by word, or words run together or torn apart."""
+def _aligned(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The words of one stretch beside those of the other, or both run together where their numbers differ."""
     if len(a) != len(b):
         a, b = ["".join(a)], ["".join(b)]
-    return all(x == y or _typo(x, y, counts, long) for x, y in zip(a, b, strict=True))
+    return ((x, y) for x, y in zip(a, b, strict=True) if x != y)
+
+
+def _real_word_slip(a: str, b: str) -> bool:
+    """Whether a slip may have made one word of another that is in use, too."""
+    opposite = _OPPOSITES.match(a) and _OPPOSITES.match(b)
+    return min(len(a), len(b)) >= 3 and a.isalpha() and b.isalpha() and not opposite and distance(a, b) == 1
 
 
 def _typo(a: str, b: str, counts: WordCounts, long: bool) -> bool:  # noqa: FBT001

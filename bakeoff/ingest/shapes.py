@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
+from bakeoff.ingest import traces
 from bakeoff.records import Message
 
 Turns = list[Message]
@@ -24,8 +26,37 @@ ROLES = {
     "model": "assistant",
 }
 CONVERSATION_KEYS = ("messages", "conversations", "conversation", "turns", "contents", "input", "prompt", "chat")
-PROMPT_KEYS = ("prompt", "question", "instruction", "query", "input", "inputs", "user_input", "user_message", "text")
-ANSWER_KEYS = {"response", "response_body", "output", "outputs", "completion", "choices", "answer", "usage", "metadata"}
+PROMPT_KEYS = (
+    "prompt", "question", "instruction", "query", "input", "inputs", "user_input", "user_message", "user_query",
+    "user_prompt", "message", "text", "args",
+)  # fmt: skip
+ANSWER_KEYS = {
+    "response", "response_body", "output", "outputs", "completion", "completions", "choices", "answer", "usage",
+    "metadata", "chosen", "rejected", "scores", "assessments",
+}  # fmt: skip
+WORDLESS = {
+    "tool_use", "tool_result", "tool_call", "tool_call_response", "thinking", "redacted_thinking", "reasoning",
+    "server_tool_use", "function_call", "function_call_output",
+}  # fmt: skip
+"""Parts and items of a conversation that nobody said: what a tool was asked and told, what a model thought."""
+NAMES = (
+    ("OTLP spans", {"resourcespans"}),
+    ("OTLP spans", {"resource_spans"}),
+    ("OpenTelemetry span", {"attributes", "name"}),
+    ("MLflow trace", {"info", "data"}),
+    ("Databricks inference table", {"databricks_request_id", "request"}),
+    ("Langfuse trace", {"input", "observations"}),
+    ("Langfuse observation", {"input", "traceid"}),
+    ("Anthropic messages", {"messages", "system"}),
+    ("chat messages", {"messages"}),
+    ("ShareGPT", {"conversations"}),
+    ("Gemini contents", {"contents"}),
+    ("OpenAI responses", {"input", "model"}),
+    ("Alpaca", {"instruction"}),
+    *[(f"field {key!r}", {key}) for key in PROMPT_KEYS],
+)
+"""A record is called after the first line whose keys it has."""
+SYSTEM_KEYS = ("system", "system_prompt", "system_instruction", "systeminstruction", "instructions")
 DEPTH = 12
 """How deep a request may be nested: services wrap it in a few envelopes, each perhaps a JSON string."""
 
@@ -36,12 +67,26 @@ def conversation(value: Any, prompt_field: str = "") -> Turns | str:
         value = _field(value, prompt_field)
         if value is None:
             return f"no field {prompt_field!r}"
+        if "{" in prompt_field:
+            return [Message("user", value)]
     turns = _turns(value) if isinstance(value, str) else _search(value, DEPTH)
     if turns is None:
         return "no prompt found"
     while turns and turns[-1].role != "user":
         turns = turns[:-1]
     return turns or "no user turn"
+
+
+def name(value: Any) -> str:
+    """What a record is called in the list of what was recognised."""
+    if isinstance(value, str):
+        inner = _json(value)
+        return "plain text" if inner is None else name(inner)
+    if isinstance(value, list):
+        return "list of messages" if _messages(value) else "list"
+    keys = {str(k).lower() for k in value} if isinstance(value, dict) else set()
+    known = next((known for known, wanted in NAMES if wanted <= keys), "")
+    return known or "request within " + ", ".join(sorted(keys)[:4])
 
 
 def _turns(text: str) -> Turns | None:
@@ -62,6 +107,9 @@ def _search(value: Any, depth: int) -> Turns | None:
         return _messages(value) or _first(value, lambda v: _search(v, depth - 1))
     if not isinstance(value, dict):
         return None
+    asked = traces.request(value)
+    if asked is not None:
+        return _search(asked, depth - 1)
     return _record(value) or _first(
         [v for k, v in value.items() if str(k).lower() not in ANSWER_KEYS], lambda v: _search(v, depth - 1)
     )
@@ -86,7 +134,7 @@ def _record(record: dict[str, Any]) -> Turns | None:
     """The conversation that a record's own keys hold, its system prompt first."""
     keys = {str(k).lower(): v for k, v in record.items()}
     turns = _first([keys.get(k) for k in CONVERSATION_KEYS], _listed) or _bare(keys)
-    system = _text(keys.get("system") or keys.get("system_prompt") or keys.get("system_instruction"))
+    system = _text(next((keys[k] for k in SYSTEM_KEYS if keys.get(k)), None))
     if turns and system and turns[0].role != "system":
         return [Message("system", system), *turns]
     return turns
@@ -113,16 +161,26 @@ def _bare(keys: dict[str, Any]) -> Turns | None:
 
 
 def _messages(value: list[Any]) -> Turns | None:
-    """OpenAI's, Anthropic's, Gemini's and ShareGPT's lists of turns; None when the list is of something else."""
+    """OpenAI's, Anthropic's, Gemini's and ShareGPT's lists of turns; None when the list is of something else.
+
+    What tools were asked and told is left out.
+    """
     turns = []
     for item in value:
         if not isinstance(item, dict):
             return None
-        role = ROLES.get(str(item.get("role") or item.get("from") or item.get("author") or "").lower())
-        text = _text(next((item[k] for k in ("content", "value", "parts", "text") if item.get(k) is not None), None))
+        named = str(item.get("role") or item.get("from") or item.get("author") or "").lower()
+        if named in ("tool", "function", "observation", "function_call") or item.get("type") in WORDLESS:
+            continue
+        role = ROLES.get(named)
+        said = next((item[k] for k in ("content", "value", "parts", "text") if item.get(k) is not None), None)
+        if said is None and role == "assistant" and (item.get("tool_calls") or item.get("function_call")):
+            continue
+        text = _text(said)
         if role is None or text is None:
             return None
-        turns.append(Message(role, text))
+        if text or not isinstance(said, list):
+            turns.append(Message(role, text))
     return turns or None
 
 
@@ -134,14 +192,29 @@ def _text(content: Any) -> str | None:
         content = content.get("parts") or [content]
     if not isinstance(content, list):
         return None
-    parts = [p if isinstance(p, str) else p.get("text") if isinstance(p, dict) else None for p in content]
+    parts = [_part(p) for p in content if not (isinstance(p, dict) and p.get("type") in WORDLESS)]
     return None if any(not isinstance(p, str) for p in parts) else "\n".join(p for p in parts if p)
 
 
+def _part(part: Any) -> Any:
+    return part.get("text", part.get("content")) if isinstance(part, dict) else part
+
+
+_PLACE = re.compile(r"\{([\w. -]+)\}")
+
+
 def _field(value: Any, path: str) -> Any:
-    """The value at `a.b.c`, through nested objects and JSON strings; None when it is not there."""
-    for key in path.split("."):
-        if isinstance(value, str):
-            value = _json(value)
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+    """The value at `a.b.c`, through nested objects and JSON strings, or of a template `{title} {a.b}`; None: not there.
+
+    A template is filled with texts and numbers; a place that is empty stays empty, all of them empty is None.
+    """
+    if "{" not in path:
+        for key in path.split("."):
+            if isinstance(value, str):
+                value = _json(value)
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+    found = {key: _field(value, key) for key in _PLACE.findall(path)}
+    if all(v is None or v == "" for v in found.values()):
+        return None
+    return _PLACE.sub(lambda m: "" if found[m[1]] is None else str(found[m[1]]), path)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bakeoff.config import PERSONAL, Prompts
-from bakeoff.ingest import filters, repair, shapes
+from bakeoff.ingest import filters, repair, shapes, traces
 from bakeoff.ingest.language import language
 from bakeoff.ingest.readers import Row, parse
 from bakeoff.ingest.redact import redact
@@ -40,21 +40,38 @@ CountTokens = Callable[[list[str]], list[int]]
 
 def drafts(rows: Sequence[Row], settings: Prompts) -> list[Draft]:
     """Rows as drafts that hold a conversation, or say why there is none."""
-    return [_draft(row, settings) for row in rows]
+    return [draft for row in rows for draft in _drafts(row, settings)]
 
 
-def _draft(row: Row, settings: Prompts) -> Draft:
-    value, reason = row.value, row.reason
-    if isinstance(value, bytes):
-        value = decode(value)
-        if not reason:
-            value, reason = parse(value) if value.strip() else (value, "empty")
+def _drafts(row: Row, settings: Prompts) -> list[Draft]:
+    """One draft, or one for each span of an export that holds many in a row."""
+    value, reason = value_of(row)
     if reason:
-        return Draft(row.source, reason=reason, raw=value)
+        return [Draft(row.source, reason=reason, raw=value)]
+    spans = traces.unpacked(value)
+    if not spans:
+        return [_draft(row.source, value, settings)]
+    return [_draft(f"{row.source}:{i}", span, settings) for i, span in enumerate(spans, 1)]
+
+
+def value_of(row: Row) -> tuple[Any, str]:
+    """The record of a row, parsed, or its text and the reason why there is none."""
+    value, reason = row.value, row.reason
+    if not isinstance(value, bytes):
+        return value, reason
+    value = decode(value)
+    if reason:
+        return value, reason
+    value, reason = parse(value) if value.strip() else (value, "empty")
+    logged = traces.vllm(value) if reason == "broken JSON" else None
+    return (value, reason) if logged is None else (logged, "")
+
+
+def _draft(source: str, value: Any, settings: Prompts) -> Draft:
     found = shapes.conversation(value, settings.prompt_field)
     if isinstance(found, str):
-        return Draft(row.source, reason=found, raw=value)
-    return Draft(row.source, found)
+        return Draft(source, reason=found, raw=value)
+    return Draft(source, found)
 
 
 def _each_text(change: Callable[[str], str]) -> Step:

@@ -1,0 +1,44 @@
+"""What a source seems to be, from its first rows: shown before anything long starts."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bakeoff.config import PERSONAL, Prompts
+from bakeoff.ingest import readers, shapes, sources, traces
+from bakeoff.ingest.redact import redact
+from bakeoff.ingest.repair import tidy
+from bakeoff.ingest.steps import value_of
+
+LOOKED_AT, FILES, EXCERPT = 50, 12, 70
+
+
+def preview(paths: Sequence[Path], settings: Prompts) -> Iterator[str]:
+    """A line for each file: what its rows are taken for, and the first prompt as it is understood, redacted."""
+    found = sources.files(paths)
+    for path in found[:FILES]:
+        yield f"{path}: {_seen(path, settings)}"
+    if len(found) > FILES:
+        yield f"... and {len(found) - FILES} more files"
+
+
+def _seen(path: Path, settings: Prompts) -> str:
+    names, first, n = Counter[str](), "", 0
+    for row in itertools.islice(readers.rows(path), LOOKED_AT):
+        n += 1
+        value, reason = value_of(row)
+        record = value if reason else next(iter(traces.unpacked(value) or [value]))
+        turns = reason or shapes.conversation(record, settings.prompt_field)
+        names[turns if isinstance(turns, str) else _name(value, settings.prompt_field)] += 1
+        if not first and not isinstance(turns, str):
+            (text,), _ = redact([tidy(turns[-1].content[: 20 * EXCERPT])], settings.redact and PERSONAL)
+            first = f', "{" ".join(text.split())[:EXCERPT]}"'
+    kinds = ", ".join(f"{name} ({count})" for name, count in names.most_common(4))
+    return f"{kinds or 'no rows'}{first}" if n < LOOKED_AT else f"{kinds} in the first {n} rows{first}"
+
+
+def _name(value: object, prompt_field: str) -> str:
+    return f"prompt_field {prompt_field!r}" if prompt_field else shapes.name(value)

@@ -1,0 +1,164 @@
+"""What tracers and servers write: spans of OpenTelemetry, MLflow and Langfuse, the tables of Databricks, vLLM's log."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+INPUTS = (
+    "gen_ai.input.messages",
+    "gen_ai.prompt",
+    "mlflow.spanInputs",
+    "langfuse.observation.input",
+    "langfuse.trace.input",
+    "traceloop.entity.input",
+    "input.value",
+)
+"""Attributes of a span that hold the whole request, as JSON or as text."""
+_NUMBERED = re.compile(r"(?:gen_ai\.prompt|llm\.input_messages)\.(\d+)\.(?:message\.)?(role|content)")
+_EVENT = re.compile(r"gen_ai\.(system|user|assistant)\.message")
+_VLLM = re.compile(r"Received request [^\s:]+: prompt: ('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"), ", re.S)
+_TURN = re.compile(
+    r"<\|im_start\|>(?P<chatml>\w+)\n|<\|start_header_id\|>(?P<llama>\w+)<\|end_header_id\|>\n\n"
+    r"|<start_of_turn>(?P<gemma>\w+)\n|<\|(?P<phi>user|assistant|system)\|>\n?"
+)
+_END = re.compile(r"(?:<\|im_end\|>|<\|eot_id\|>|<end_of_turn>|<\|end\|>|<\|end_of_text\|>)\s*$")
+
+
+def unpacked(value: Any) -> list[Any] | None:
+    """The spans of an OTLP export, which puts many into one row; None for any other record."""
+    if not isinstance(value, dict):
+        return None
+    batches = value.get("resourceSpans") or value.get("resource_spans")
+    if not isinstance(batches, list):
+        return None
+    return list(_spans(batches))
+
+
+def _spans(batches: list[Any]) -> Iterator[Any]:
+    for batch in filter(_is_dict, batches):
+        scopes = batch.get("scopeSpans") or batch.get("scope_spans") or batch.get("instrumentationLibrarySpans") or []
+        for scope in filter(_is_dict, scopes if isinstance(scopes, list) else []):
+            spans = scope.get("spans")
+            yield from spans if isinstance(spans, list) else []
+
+
+def request(record: Mapping[str, Any]) -> Any | None:
+    """What a span or trace was asked, to be searched for a conversation; None when the record is neither."""
+    data = record.get("data")
+    if isinstance(data, dict) and "info" in record:
+        return _mlflow(data)
+    if "dataframe_split" in record and isinstance(record["dataframe_split"], dict):
+        return _frame(record["dataframe_split"])
+    attributes = _attributes(record)
+    return _asked(attributes, record.get("events")) if attributes else None
+
+
+def _mlflow(data: Mapping[str, Any]) -> Any | None:
+    """The request of an MLflow trace: its own, else the inputs of its first span without a parent."""
+    found = loaded(data.get("request"))
+    if found is None and isinstance(data.get("spans"), list):
+        spans = sorted(
+            filter(_is_dict, data["spans"]), key=lambda s: bool(s.get("parent_id") or s.get("parent_span_id"))
+        )
+        found = next((asked for span in spans if (asked := request(span) or loaded(span.get("inputs")))), None)
+    return {"prompt": found} if isinstance(found, str) else found
+
+
+def _frame(frame: Mapping[str, Any]) -> Any | None:
+    """The first row of a pandas frame in its `split` form."""
+    columns, rows = frame.get("columns"), frame.get("data")
+    if isinstance(columns, list) and isinstance(rows, list) and rows and isinstance(rows[0], list):
+        return dict(zip(map(str, columns), rows[0], strict=False))
+    return None
+
+
+def _attributes(span: Mapping[str, Any]) -> dict[str, Any]:
+    """A span's attributes as one flat record, from OTLP's list of keys and values or from a plain object."""
+    found = span.get("attributes", span.get("span_attributes"))
+    if isinstance(found, str):
+        found = loaded(found)
+    if isinstance(found, list):
+        return {str(a["key"]): _value(a.get("value")) for a in found if _is_dict(a) and "key" in a}
+    if isinstance(found, dict):
+        return found
+    return dict(span) if any(str(key) in INPUTS or _NUMBERED.fullmatch(str(key)) for key in span) else {}
+
+
+def _value(value: Any) -> Any:
+    """OTLP's {stringValue: x}, {arrayValue: {values: [...]}} and {kvlistValue: {values: [...]}}, as x."""
+    if not _is_dict(value) or len(value) != 1:
+        return value
+    ((kind, inner),) = value.items()
+    values = inner.get("values", []) if _is_dict(inner) else []
+    if kind in ("arrayValue", "array_value"):
+        return [_value(v) for v in values]
+    if kind in ("kvlistValue", "kvlist_value"):
+        return {str(v["key"]): _value(v.get("value")) for v in values if _is_dict(v) and "key" in v}
+    return inner
+
+
+def _asked(attributes: Mapping[str, Any], events: Any) -> Any | None:
+    turns = _numbered(attributes) or _told(events)
+    whole = (loaded(attributes[key]) for key in INPUTS if attributes.get(key))
+    found: Any = turns if turns else next(whole, None)
+    if isinstance(found, str):
+        found = [{"role": "user", "content": found}]
+    system = loaded(attributes.get("gen_ai.system_instructions"))
+    return {"system": system, "messages": found} if system and isinstance(found, list) else found
+
+
+def _numbered(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Turns that a span spells out one attribute a field: `gen_ai.prompt.0.role`, `gen_ai.prompt.0.content`."""
+    turns: dict[int, dict[str, Any]] = {}
+    for key, value in attributes.items():
+        if match := _NUMBERED.fullmatch(str(key)):
+            turns.setdefault(int(match[1]), {})[match[2]] = loaded(value)
+    return [turns[i] for i in sorted(turns)]
+
+
+def _told(events: Any) -> list[dict[str, Any]]:
+    """Turns that a span tells as events: `gen_ai.user.message` with the content among its attributes."""
+    turns = []
+    for event in filter(_is_dict, events if isinstance(events, list) else []):
+        name, told = str(event.get("name")), _attributes(event)
+        if match := _EVENT.fullmatch(name):
+            turns.append({"role": match[1], "content": told.get("content", told.get("gen_ai.event.content"))})
+        elif name == "gen_ai.content.prompt" or "gen_ai.input.messages" in told:
+            found = loaded(told.get("gen_ai.input.messages", told.get("gen_ai.prompt")))
+            turns += found if isinstance(found, list) else []
+    return turns
+
+
+def vllm(line: str) -> Any | None:
+    """The request in a line of vLLM's log, its chat template taken apart into turns; None for any other line."""
+    match = _VLLM.search(line)
+    if not match:
+        return None
+    try:
+        text = ast.literal_eval(match[1])
+    except (ValueError, SyntaxError):
+        return None
+    heads = list(_TURN.finditer(text))
+    if not heads:
+        return {"prompt": text}
+    ends = [h.start() for h in heads[1:]] + [len(text)]
+    turns = [(h.group(str(h.lastgroup)), _END.sub("", text[h.end() : end])) for h, end in zip(heads, ends, strict=True)]
+    return {"messages": [{"role": role, "content": said.strip()} for role, said in turns if said.strip()]}
+
+
+def loaded(value: Any) -> Any:
+    """The value that a JSON string spells; anything else as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ('"', "{", "["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
