@@ -1,0 +1,121 @@
+"""Ways to bake, side by side on the same completions and rewards: `python benchmarks/methods.py --runs A B C`.
+
+Each of the runs is one of the demo, done up to the stage score, of a seed of its own:
+`bakeoff score recipes/filings.toml seed=1 --out runs/methods-1` after the stages before it.
+
+`--choose METHOD:LEARNING_RATE:COMPLETIONS:PROMPTS ...` bakes each on the first run and measures the reward on the
+prompts held out of the log. `--compare` takes settings chosen so, one for each method, bakes them on every run, and
+only then opens the true answers: right first answers, paired over prompts, on all seeds together. Trainings that are
+there already are read, not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+import results
+
+from bakeoff import bake, config, rounds, stats
+from bakeoff.config import Recipe
+from bakeoff.engines import Sampling, choose
+from bakeoff.engines.resume import complete_table
+from bakeoff.gold import read_gold
+from bakeoff.records import Completion, Prompt, Score, read_table
+from bakeoff.rewards.verifiers import VERIFIERS
+from bakeoff.run import Run, read_json, write_json
+
+TABLES = ("prompts", "completions", "scores")
+ANSWERS = 4
+
+
+def main() -> None:
+    """Choose settings by reward, or compare chosen ones by true answers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True)
+    parser.add_argument("--out", type=Path, default=results.ROOT / "runs" / "methods")
+    parser.add_argument("--choose", nargs="*", default=[])
+    parser.add_argument("--compare", nargs="*", default=[])
+    args = parser.parse_args()
+    rows = []
+    for setting in args.choose:
+        rows += chosen(trial(args.runs[0], args.out, setting), setting)
+        print(*rows[-3:], sep="\n", flush=True)
+    if args.compare:
+        rows += compared(args.runs, args.out, args.compare)
+        print("\n".join(map(str, rows)))
+    results.record("methods", rows)
+    results.main()
+
+
+def trial(source: Path, out: Path, setting: str) -> tuple[Run, Recipe]:
+    """A bake by one setting on a run's completions and rewards, with the seconds it took."""
+    method, rate, completions, prompts = setting.split(":")
+    base = config.load(source / "config.toml")
+    settings = dataclasses.replace(
+        base.bake, method=method, learning_rate=float(rate), completions=int(completions), control=False
+    )
+    recipe = dataclasses.replace(base, bake=settings)
+    run, whole = Run(out / f"{source.name}-{setting.replace(':', '-')}"), Run(source)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    if not run.reward_model.exists():
+        run.reward_model.symlink_to(whole.reward_model.resolve())
+    if not run.details("bake").exists():
+        records = (Prompt, Completion, Score)
+        tables = [read_table(whole.table(name), record) for name, record in zip(TABLES, records, strict=True)]
+        some = set(sorted({c.prompt_id for c in tables[1]})[: int(prompts)])
+        drawn, scores = ([row for row in table if row.prompt_id in some] for table in tables[1:])
+        start = time.perf_counter()
+        bake.train(run, recipe, bake.Lesson(recipe.model, tables[0], drawn, scores, recipe.seed), "bake", run.policy)
+        write_json(run.folder / "seconds.json", {"seconds": time.perf_counter() - start})
+    return run, recipe
+
+
+def chosen(made: tuple[Run, Recipe], setting: str) -> list[dict]:
+    """The reward of first answers on the prompts held out of the log, the divergence that it cost, and the seconds."""
+    run, recipe = made
+    prompts = read_table(run.reward_model.resolve().parent / "prompts.parquet", Prompt)
+    figures = rounds.validated(run, recipe, str(run.policy), [p for p in prompts if p.split == "heldout"])
+    rows = [{"name": f"methods.choose.{setting}.{key}"} | figures[key] for key in ("reward", "kl")]
+    seconds = round(read_json(run.folder / "seconds.json")["seconds"], 1)
+    return [*rows, {"name": f"methods.choose.{setting}.seconds", "value": seconds}]
+
+
+def compared(sources: list[Path], out: Path, settings: list[str]) -> list[dict]:
+    """Right first answers of each setting over all seeds, and the paired difference of the first from each other."""
+    right = {s: np.concatenate([correct(*trial(source, out, s)) for source in sources]) for s in settings}
+    seconds = {
+        s: np.mean([read_json(trial(source, out, s)[0].folder / "seconds.json")["seconds"] for source in sources])
+        for s in settings
+    }
+    per_prompt = {s: values.reshape(len(sources), -1).mean(0) for s, values in right.items()}
+    rows = []
+    for s in settings:
+        method = s.split(":")[0]
+        rows.append({"name": f"methods.{method}.right"} | stats.bootstrap(per_prompt[s], seed=0).as_dict())
+        rows.append({"name": f"methods.{method}.seconds", "value": round(float(seconds[s]), 1)})
+        rows += [
+            {"name": f"methods.{method}.right.{source.name}", "value": float(part.mean())}
+            for source, part in zip(sources, right[s].reshape(len(sources), -1), strict=True)
+        ]
+        if s != settings[0]:
+            apart = stats.bootstrap(per_prompt[s] - per_prompt[settings[0]], seed=0).as_dict()
+            rows.append({"name": f"methods.{method}_minus_{settings[0].split(':')[0]}"} | apart)
+    return rows
+
+
+def correct(run: Run, recipe: Recipe) -> np.ndarray:
+    """The share of right first answers to each prompt with a true answer."""
+    answers = {a.prompt_id: a for a in read_gold(Path(recipe.evaluate.gold))}
+    prompts = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout") for a in answers.values()]
+    sampling = dataclasses.replace(Sampling.of(recipe.sample, recipe.seed + 1), group_size=ANSWERS)
+    drawn = complete_table(run, "tuned", prompts, sampling, lambda: choose.engine(str(run.policy), recipe))
+    truth = ((c.text, answers[c.prompt_id]) for c in drawn)
+    return np.array([VERIFIERS[a.verifier](text, a.answer) for text, a in truth], float).reshape(-1, ANSWERS).mean(1)
+
+
+if __name__ == "__main__":
+    main()
