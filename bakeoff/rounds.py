@@ -119,7 +119,7 @@ def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt
         sampling = dataclasses.replace(sampling, group_size=SAMPLES)
         drawn = complete_table(current, "validation", list(prompts), sampling, lambda: choose.engine(model, recipe))
         first = current.whole().round("bake", 0).table("validation")
-        peers = by_prompt(read_table(first, Completion)) if model != recipe.model else None
+        peers = by_prompt(read_table(first, Completion)) if first.exists() and model != recipe.model else None
         rewards = [s.reward for s in reward(current, recipe, "validation_scores", prompts, drawn, peers)]
         known, rewarded = bestofn.known_rewards({"": np.array(rewards, float).reshape(-1, SAMPLES)})
         mean_P = known[""][rewarded].mean(1)
