@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bakeoff import models
+from bakeoff import config, models
 from bakeoff.config import Recipe
 from bakeoff.engines import seed_of
 from bakeoff.errors import UserError
@@ -65,6 +65,8 @@ def train_alone(recipe: Recipe, out: Path) -> dict[str, Any]:
     The folder appears when it is whole; what a stopped training leaves stands hidden beside it.
     """
     told, settings = out / "training.json", dataclasses.asdict(recipe)
+    if recipe.reward.members > 1:
+        raise UserError("reward.members: one folder holds one model; train each with a seed of its own")
     if not out.exists():
         picks = people.split(people.read_picks(recipe.reward.picks), recipe.reward.heldout)
         if not picks[0]:
@@ -75,7 +77,7 @@ def train_alone(recipe: Recipe, out: Path) -> dict[str, Any]:
         write_json(run.reward_model / told.name, {"settings": settings, "figures": figures})
         run.reward_model.rename(out)
         shutil.rmtree(run.folder)
-    if not told.exists() or read_json(told)["settings"] != settings:
+    if not told.exists() or config.overridden(read_json(told)["settings"], (), str(told)) != recipe:
         raise UserError(f"{out}: exists and was made otherwise; give another --out")
     return read_json(told)["figures"]
 
