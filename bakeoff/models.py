@@ -177,6 +177,11 @@ def _padding(tokenizer: Any, vocab_size: int) -> int:
     return next(c for c in candidates if c is not None and c not in ends)
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `BAKEOFF_CACHE`, or a folder in the user's cache."""
+    return Path(os.environ.get("BAKEOFF_CACHE", Path.home() / ".cache" / "bakeoff"))
+
+
 def folder(name: str) -> Path | str:
     """Where a model is: an alias's converted copy, or the folder or hub id that was named."""
     return _alias_folder(name) if name in ALIASES else name
@@ -198,8 +203,7 @@ def _loaded(auto: Any, name: str, **settings: Any) -> Any:
 def _alias_folder(alias: str) -> Path:
     """The converted copy of a packaged model, in the cache folder; made on first use."""
     package, version = ALIASES[alias]
-    cache = Path(os.environ.get("BAKEOFF_CACHE", Path.home() / ".cache" / "bakeoff"))
-    folder = cache / f"{alias}-{version}"
+    folder = cache_folder() / f"{alias}-{version}"
     if not (folder / "config.json").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         _convert(_gguf(alias, package, version), folder)

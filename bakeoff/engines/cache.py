@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from bakeoff.engines import kernels
+
 NAME = "bakeoff_shared"
 STEP = 16
 """Rows and lengths are rounded up to a multiple of this: few shapes, so the matrix library's kernels are re-used."""
@@ -31,6 +33,8 @@ class Plan:
     grid_PN: Tensor | None
     """Row numbers by slot, padded to the largest group; None when the rows are already in that order."""
     back_R: Tensor | None
+    """`place_R`; None when the rows are already in that order."""
+    place_R: Tensor
     """Each row's place in the flattened grid."""
     prefix_mask: Tensor
     suffix_mask: Tensor
@@ -92,24 +96,14 @@ class SharedCache:
         store: tuple[Tensor, ...], plan: Plan, qkv: tuple[Tensor, Tensor, Tensor], scale: float, softcap: float | None
     ) -> Tensor:
         """One token per row: its prompt's rows share one product with the prompt, merged with the row's own tokens."""
-        q_RHD, k_RKD, v_RKD = (x[0].transpose(0, 1) for x in qkv)
-        rows, heads, size = q_RHD.shape
-        kv_heads = k_RKD.shape[1]
-        prefix_k, prefix_v, suffix_k, suffix_v = store
-        every = torch.arange(rows, device=q_RHD.device)
-        suffix_k[every, :, plan.length_R] = k_RKD
-        suffix_v[every, :, plan.length_R] = v_RKD
-        own, own_lse = attention(
-            q_RHD.reshape(rows, kv_heads, -1, size),
-            suffix_k[:rows, :, : plan.suffix],
-            suffix_v[:rows, :, : plan.suffix],
-            plan.suffix_mask,
-            scale,
-            softcap,
-        )
+        q, k, v = qkv
+        heads, rows, size = q.shape[1:]
+        kv_heads = k.shape[1]
+        prefix_k, prefix_v, *own = store
+        q_RHD = q[0].transpose(0, 1)
         grid = q_RHD if plan.grid_PN is None else q_RHD[plan.grid_PN]
         grid = grid.reshape(plan.slots, -1, kv_heads, heads // kv_heads, size).transpose(1, 2).flatten(2, 3)
-        shared, shared_lse = attention(
+        shared = attention(
             grid,
             prefix_k[: plan.slots, :, : plan.prefix],
             prefix_v[: plan.slots, :, : plan.prefix],
@@ -117,9 +111,31 @@ class SharedCache:
             scale,
             softcap,
         )
-        shared, shared_lse = (_by_row(x, heads // kv_heads, plan.back_R) for x in (shared, shared_lse[..., None]))
-        weight = torch.sigmoid(own_lse.reshape(rows, heads, 1) - shared_lse)
-        return torch.lerp(shared, own.reshape(rows, heads, size), weight.to(shared.dtype))[None]
+        if softcap is None and kernels.usable(q):
+            return kernels.attend(qkv, (own[0], own[1]), shared, plan.length_R, plan.place_R, scale)
+        return _merge_own(plan, qkv, (own[0], own[1]), shared, scale, softcap)
+
+
+def _merge_own(
+    plan: Plan,
+    qkv: tuple[Tensor, Tensor, Tensor],
+    store: tuple[Tensor, Tensor],
+    shared: tuple[Tensor, Tensor],
+    scale: float,
+    softcap: float | None,
+) -> Tensor:
+    """What `kernels.attend` does, in tensor operations: for every device, and for a soft cap."""
+    q_RHD, k_RKD, v_RKD = (x[0].transpose(0, 1) for x in qkv)
+    rows, heads, size = q_RHD.shape
+    kv_heads = k_RKD.shape[1]
+    every = torch.arange(rows, device=q_RHD.device)
+    for held, new in zip(store, (k_RKD, v_RKD), strict=True):
+        held[every, :, plan.length_R] = new
+    keys, values = (x[:rows, :, : plan.suffix] for x in store)
+    own, own_lse = attention(q_RHD.reshape(rows, kv_heads, -1, size), keys, values, plan.suffix_mask, scale, softcap)
+    prompts, lse = (_by_row(x, heads // kv_heads, plan.back_R) for x in (shared[0], shared[1][..., None]))
+    weight = torch.sigmoid(own_lse.reshape(rows, heads, 1) - lse)
+    return torch.lerp(prompts, own.reshape(rows, heads, size), weight.to(prompts.dtype))[None]
 
 
 def _by_row(x: Tensor, group: int, back_R: Tensor | None) -> Tensor:

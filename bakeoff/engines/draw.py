@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bakeoff.engines import Sampling
+from bakeoff.engines import Sampling, kernels
 
 BLOCK = 128
 """Tokens whose probabilities are summed first; the inverse is looked up among block sums, then inside one block."""
@@ -35,6 +35,8 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tens
     if sampling.temperature == 0:
         tokens = logits_RV.argmax(-1)
         return tokens, torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
+    if sampling.top_k <= 0 and sampling.top_p >= 1 and sampling.min_p <= 0 and kernels.usable(logits_RV):
+        return kernels.draw(logits_RV, uniform_R, sampling.temperature)
     parts = [
         _inverse(kept(logits, sampling), uniform)
         for logits, uniform in zip(logits_RV.split(ROWS), uniform_R.split(ROWS), strict=True)

@@ -140,7 +140,7 @@ def _plan(slot_R: Tensor, length_R: Tensor, prefix_P: Tensor, model: Any) -> Pla
     to = model.device
     return Plan(
         rows=rows, slots=slots, prefix=prefix, suffix=suffix, length_R=length_R.to(to),
-        grid_PN=None if regular else grid.to(to), back_R=None if regular else back.to(to),
+        grid_PN=None if regular else grid.to(to), back_R=None if regular else back.to(to), place_R=back.to(to),
         prefix_mask=next(masks).to(to, model.dtype), suffix_mask=next(masks).to(to, model.dtype),
     )  # fmt: skip
 

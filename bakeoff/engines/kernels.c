@@ -1,0 +1,207 @@
+/* The three loops of decoding that many small tensor operations would spread over memory; rows are shared by threads.
+
+   Each takes bfloat16 or float32 (`half` says which), and is right for any sizes; head sizes that are common are
+   compiled with the size known. Strides count elements, not bytes. kernels.py says what each computes. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define BLOCK 128
+
+INLINE float get(const void *restrict x, long i, int half) {
+    if (!half) return ((const float *)x)[i];
+    uint32_t bits = (uint32_t)((const uint16_t *)x)[i] << 16;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+INLINE uint16_t rounded(float value) { /* to the nearest bfloat16, ties to even */
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+INLINE void put(void *restrict x, long i, float value, int half) {
+    if (half) ((uint16_t *)x)[i] = rounded(value);
+    else ((float *)x)[i] = value;
+}
+
+INLINE const void *at(const void *x, long i, int half) { return (const char *)x + i * (half ? 2 : 4); }
+
+INLINE float power_of_e(float asked) { /* for numbers <= 0; relative error below 1e-5, and 0 below e^-87 */
+    const float x = asked < -87.0f ? -87.0f : asked;
+    float turns = (float)(int)(x * 1.44269504f - 0.5f);
+    float rest = (x - turns * 0.693359375f) + turns * 2.12194440e-4f;
+    float sum = 1.0f / 5040;
+    sum = sum * rest + 1.0f / 720;
+    sum = sum * rest + 1.0f / 120;
+    sum = sum * rest + 1.0f / 24;
+    sum = sum * rest + 1.0f / 6;
+    sum = sum * rest + 0.5f;
+    sum = sum * rest + 1.0f;
+    sum = sum * rest + 1.0f;
+    int32_t bits = ((int32_t)turns + 127) << 23;
+    float scale;
+    memcpy(&scale, &bits, 4);
+    return asked < -87.0f ? 0.0f : sum * scale;
+}
+
+typedef struct {
+    long rows, heads, group, size, capacity, widest;
+    long q_row, q_head, k_row, k_head, v_row, v_head;
+    long shared_slot, shared_head, shared_query, lse_slot, lse_head, lse_query;
+} Sizes;
+
+INLINE void attend_row(const Sizes *s, const long r, const long group, const long size, const int half, float scale,
+                        const void *restrict q, const void *restrict k, const void *restrict v, void *restrict keys,
+                        void *restrict values, const void *restrict shared, const float *restrict shared_lse,
+                        const int64_t *restrict length, const int64_t *restrict place, void *restrict out,
+                        float *restrict scores, float *restrict query, float *restrict sum, float *restrict one) {
+    const long bytes = half ? 2 : 4, capacity = s->capacity;
+    for (long h = 0; h < s->heads; h++) {
+        const long held = length[r], n = held + 1, slot = place[r] / s->widest, in_slot = place[r] % s->widest;
+        char *own_k = (char *)keys + (r * s->heads + h) * capacity * size * bytes;
+        char *own_v = (char *)values + (r * s->heads + h) * capacity * size * bytes;
+        memcpy(own_k + held * size * bytes, at(k, r * s->k_row + h * s->k_head, half), size * bytes);
+        memcpy(own_v + held * size * bytes, at(v, r * s->v_row + h * s->v_head, half), size * bytes);
+        for (long g = 0; g < group; g++) {
+            const void *x = at(q, r * s->q_row + (h * group + g) * s->q_head, half);
+            for (long d = 0; d < size; d++) query[g * size + d] = get(x, d, half) * scale;
+        }
+        for (long j = 0; j < n; j++) {
+            const void *x = own_k + j * size * bytes;
+            for (long d = 0; d < size; d++) one[d] = get(x, d, half);
+            for (long g = 0; g < group; g++) {
+                float dot = 0;
+                for (long d = 0; d < size; d++) dot += query[g * size + d] * one[d];
+                scores[g * capacity + j] = dot;
+            }
+        }
+        for (long g = 0; g < group; g++) {
+            float *restrict score = scores + g * capacity, most = score[0], total = 0;
+            for (long j = 0; j < n; j++) most = score[j] > most ? score[j] : most;
+            for (long j = 0; j < n; j++) {
+                score[j] = power_of_e(score[j] - most);
+                total += score[j];
+            }
+            const long asked = in_slot * group + g;
+            const float other = shared_lse[slot * s->lse_slot + h * s->lse_head + asked * s->lse_query];
+            const float weight = 1.0f / (1.0f + expf(other - most - logf(total))), share = weight / total;
+            const void *x = at(shared, slot * s->shared_slot + h * s->shared_head + asked * s->shared_query, half);
+            for (long d = 0; d < size; d++) sum[g * size + d] = (1.0f - weight) * get(x, d, half);
+            for (long j = 0; j < n; j++) score[j] *= share;
+        }
+        for (long j = 0; j < n; j++) {
+            const void *x = own_v + j * size * bytes;
+            for (long d = 0; d < size; d++) one[d] = get(x, d, half);
+            for (long g = 0; g < group; g++) {
+                const float p = scores[g * capacity + j];
+                for (long d = 0; d < size; d++) sum[g * size + d] += p * one[d];
+            }
+        }
+        for (long i = 0; i < group * size; i++) put(out, (r * s->heads + h) * group * size + i, sum[i], half);
+    }
+}
+
+#define ATTEND(G, D, HALF)                                                                                        \
+    attend_row(s, r, G, D, HALF, scale, q, k, v, keys, values, shared, shared_lse, length, place, out, scores, query, \
+               sum, one)
+#define ATTEND_SIZES(HALF)                                        \
+    if (s->size == 64 && s->group == 1) ATTEND(1, 64, HALF);      \
+    else if (s->size == 64 && s->group == 3) ATTEND(3, 64, HALF); \
+    else if (s->size == 64) ATTEND(s->group, 64, HALF);           \
+    else if (s->size == 128) ATTEND(s->group, 128, HALF);         \
+    else ATTEND(s->group, s->size, HALF)
+
+int attend(int threads, const Sizes *s, int half, float scale, const void *q, const void *k, const void *v, void *keys,
+           void *values, const void *shared, const float *shared_lse, const int64_t *length, const int64_t *place,
+           void *out) {
+    const long each = s->group * s->capacity + (2 * s->group + 1) * s->size + 16;
+    float *scratch = malloc(sizeof(float) * each * threads);
+    if (!scratch) return 1;
+#pragma omp parallel for num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        float *scores = scratch + each * t, *query = scores + s->group * s->capacity;
+        float *sum = query + s->group * s->size, *one = sum + s->group * s->size;
+        for (long r = s->rows * t / threads; r < s->rows * (t + 1) / threads; r++) {
+            if (half) {
+                ATTEND_SIZES(1);
+            } else {
+                ATTEND_SIZES(0);
+            }
+        }
+    }
+    free(scratch);
+    return 0;
+}
+
+INLINE void norm_row(long size, int half, float epsilon, const void *restrict x, const void *restrict weight,
+                     void *restrict out) {
+    float squares = 0;
+    for (long d = 0; d < size; d++) squares += get(x, d, half) * get(x, d, half);
+    const float scale = 1.0f / sqrtf(squares / size + epsilon);
+    for (long d = 0; d < size; d++) {
+        float value = get(x, d, half) * scale;
+        if (half) {
+            uint16_t bits = rounded(value);
+            value = get(&bits, 0, 1);
+        }
+        put(out, d, get(weight, d, half) * value, half);
+    }
+}
+
+void norm(int threads, long rows, long size, int half, float epsilon, const void *x, const void *weight, void *out) {
+#pragma omp parallel for num_threads(threads)
+    for (long r = 0; r < rows; r++) {
+        void *to = (void *)at(out, r * size, half);
+        if (half) norm_row(size, 1, epsilon, at(x, r * size, 1), weight, to);
+        else norm_row(size, 0, epsilon, at(x, r * size, 0), weight, to);
+    }
+}
+
+INLINE void draw_row(long size, int half, float inverse_temperature, const void *restrict x, double uniform,
+                     float *restrict weight, double *restrict below, int64_t *restrict token, double *restrict logp) {
+    const long blocks = (size + BLOCK - 1) / BLOCK;
+    float most = get(x, 0, half);
+    for (long i = 0; i < size; i++) most = get(x, i, half) > most ? get(x, i, half) : most;
+    for (long i = 0; i < size; i++) weight[i] = power_of_e((get(x, i, half) - most) * inverse_temperature);
+    double total = 0;
+    for (long b = 0; b < blocks; b++) {
+        float sum = 0;
+        for (long i = 0; i < BLOCK; i++) sum += weight[b * BLOCK + i];
+        below[b] = total;
+        total += sum;
+    }
+    const double goal = uniform * total;
+    long b = blocks - 1;
+    while (b > 0 && below[b] > goal) b--;
+    const long last = (b + 1) * BLOCK < size ? (b + 1) * BLOCK - 1 : size - 1;
+    long i = b * BLOCK;
+    for (double sum = below[b] + weight[i]; sum <= goal && i < last; sum += weight[i]) i++;
+    while (i > 0 && weight[i] == 0) i--; /* rounding may lead past the last possible token */
+    *token = i;
+    *logp = log(weight[i] / total);
+}
+
+int draw(int threads, long rows, long size, int half, float inverse_temperature, const void *logits,
+         const double *uniform, int64_t *token, double *logp) {
+    const long blocks = (size + BLOCK - 1) / BLOCK, each = (sizeof(float) * BLOCK + sizeof(double)) * blocks;
+    char *scratch = calloc(threads, each);
+    if (!scratch) return 1;
+#pragma omp parallel for num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        float *weight = (float *)(scratch + each * t);
+        double *below = (double *)(weight + blocks * BLOCK);
+        for (long r = rows * t / threads; r < rows * (t + 1) / threads; r++) {
+            const void *x = at(logits, r * size, half);
+            if (half) draw_row(size, 1, inverse_temperature, x, uniform[r], weight, below, token + r, logp + r);
+            else draw_row(size, 0, inverse_temperature, x, uniform[r], weight, below, token + r, logp + r);
+        }
+    }
+    free(scratch);
+    return 0;
+}

@@ -1,0 +1,137 @@
+"""The loops in C against the same in tensor operations."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
+
+from bakeoff.engines import Sampling, kernels
+from bakeoff.engines.cache import _merge_own, attention
+from bakeoff.engines.draw import _inverse, kept
+from bakeoff.engines.local import LocalEngine, _plan
+from bakeoff.engines.packed import pack
+from bakeoff.models import load_tokenizer
+from bakeoff.records import Message, Prompt
+
+compiled = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+HALF = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@compiled
+def test_a_compiler_makes_the_kernels() -> None:
+    assert kernels.library() is not None
+
+
+@compiled
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize(("heads", "kv_heads", "size"), [(9, 3, 64), (2, 2, 64), (8, 2, 128), (6, 1, 20)])
+def test_attention_to_own_tokens(threads, dtype: torch.dtype, heads: int, kv_heads: int, size: int) -> None:
+    torch.manual_seed(0)
+    slot_R = torch.tensor([0, 2, 1, 0, 2, 2, 1, 0])  # no order, and groups of different sizes
+    length_R = torch.tensor([0, 3, 1, 7, 2, 11, 4, 5])
+    rows, slots, room = len(slot_R), 3, 16
+    model = torch.nn.Linear(1, 1, dtype=dtype)
+    model.device, model.dtype = torch.device("cpu"), dtype
+    plan = _plan(slot_R, length_R, torch.tensor([5, 9, 2]), model)
+    qkv = tuple(torch.randn(1, n, rows, size, dtype=dtype) for n in (heads, kv_heads, kv_heads))
+    own = [torch.randn(rows + 1, kv_heads, room, size, dtype=dtype) for _ in range(2)]
+    widest = int(slot_R.bincount().max())
+    grid = torch.randn(slots, kv_heads, widest * (heads // kv_heads), size, dtype=dtype)
+    prefix = torch.randn(2, slots, kv_heads, plan.prefix, size, dtype=dtype)
+    shared = attention(grid, prefix[0], prefix[1], plan.prefix_mask, 0.3, None)
+    stores = [tuple(x.clone() for x in own) for _ in range(2)]
+    expected = _merge_own(plan, qkv, stores[0], shared, 0.3, None)
+    got = kernels.attend(qkv, stores[1], shared, plan.length_R, plan.place_R, 0.3)
+    torch.testing.assert_close(got, expected, rtol=0, atol=HALF[dtype])
+    for mine, theirs in zip(stores[1], stores[0], strict=True):
+        assert torch.equal(mine, theirs)  # the new keys and values, where they belong
+
+
+@compiled
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("size", [17, 576])
+def test_norm(threads, dtype: torch.dtype, size: int) -> None:
+    torch.manual_seed(0)
+    norm = Qwen2RMSNorm(size, 1e-5).to(dtype)
+    norm.weight.data = torch.randn(size, dtype=dtype)
+    x = torch.randn(2, 5, size, dtype=dtype) * 3
+    with torch.inference_mode():
+        torch.testing.assert_close(kernels.norm(x, norm.weight, 1e-5), norm(x), rtol=1e-2, atol=1e-5)
+
+
+@compiled
+def test_a_norm_of_another_kind_is_left_as_it_is() -> None:
+    model = torch.nn.Module()
+    model.device, model.dtype = torch.device("cpu"), torch.float32
+    model.ours, model.named_otherwise, model.disguised = Qwen2RMSNorm(8), GemmaRMSNorm(8), Qwen2RMSNorm(8)
+    model.disguised.forward = lambda x: 2 * x
+    pack(model)
+    names = [type(m).__name__ for m in (model.ours, model.named_otherwise, model.disguised)]
+    assert names == ["FastNorm", "GemmaRMSNorm", "Qwen2RMSNorm"]
+
+
+@compiled
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("size", [5, 128, 1000])
+def test_draw(threads, dtype: torch.dtype, size: int) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(300, size, dtype=dtype) * 3
+    uniform = torch.rand(300, dtype=torch.float64)
+    uniform[:2] = torch.tensor([0.0, math.nextafter(1, 0)])
+    tokens, logps = kernels.draw(logits, uniform, 0.7)
+    expected, expected_logps = _inverse(kept(logits, Sampling(temperature=0.7)), uniform)
+    assert (tokens == expected).float().mean() > 0.99  # a draw on a border may fall either way
+    same = tokens == expected
+    torch.testing.assert_close(logps[same], expected_logps[same], rtol=0, atol=2e-5)
+    assert tokens[0] == 0
+    assert tokens[1] == size - 1
+
+
+@compiled
+def test_drawn_frequencies_are_the_models() -> None:
+    probability = torch.tensor([0.5, 0.25, 0.15, 0.1])
+    rows = 20_000
+    uniform = (torch.arange(rows, dtype=torch.float64) + 0.5) / rows
+    tokens, _ = kernels.draw(probability.log().expand(rows, 4), uniform, 1.0)
+    assert torch.equal(tokens.bincount(), (probability * rows).long())
+
+
+@compiled
+def test_completions_are_the_same_without_the_kernels(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny).eval(), load_tokenizer(str(tiny))
+    prompts = [Prompt(f"p{i}", [Message("user", "x" * i)], f"asks:{i}", 1, "train") for i in range(1, 6)]
+    sampling = Sampling(group_size=3, max_tokens=20)
+
+    def drawn() -> dict[str, list[list[int]]]:
+        groups = LocalEngine(model, tokenizer).complete(prompts, sampling)
+        return {g[0].prompt_id: [c.tokens for c in g] for g in groups}
+
+    fast = drawn()
+    monkeypatch.setattr(kernels, "library", lambda: None)
+    assert drawn() == fast
+
+
+def test_without_a_compiler_there_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path))
+    for name, value in (("CC", "/no/such/compiler"), ("BAKEOFF_KERNELS", "0")):
+        kernels.library.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert kernels.library() is None
+            assert not kernels.usable(torch.zeros(1))
+    kernels.library.cache_clear()
