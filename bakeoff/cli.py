@@ -125,6 +125,9 @@ def prompts(parsed: argparse.Namespace) -> None:
         f"{counts['read']:,} rows: {counts['kept']:,} prompts ({counts['heldout']:,} held out); {aside or 'no others'}"
     )
     print(f"prompts: {folder.table('prompts')}")
+    if counts["picks"]:
+        said = ", ".join(f"{n:,} {kind}" for kind, n in counts["feedback"].items())
+        print(f"picks: {folder.table('picks')}: {counts['picks']:,}, from what users said of old answers: {said}")
 
 
 def reward_train(parsed: argparse.Namespace) -> None:

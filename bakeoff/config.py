@@ -25,6 +25,14 @@ class Prompts:
     """Files, folders and globs of logs."""
     prompt_field: str = ""
     """The column or key (`a.b` inside records) that holds the prompt, where the shape of a record is not recognised."""
+    answer_field: str = ""
+    """The field that holds the old answer, or the list of those that the user chose from, where not recognised."""
+    rating_field: str = ""
+    """The field that holds the user's rating of the old answer: thumbs, a word or a number, higher is better."""
+    edit_field: str = ""
+    """The field that holds what the user made of the old answer."""
+    choice_field: str = ""
+    """The field that holds which of several old answers the user chose, by its place from 0 or its text."""
     languages: list[str] = field(default_factory=list)
     """Keep prompts in these languages only (`["en"]`); empty keeps every language."""
     min_words: int = 3
@@ -94,6 +102,8 @@ class Reward:
 
     picks: list[str] = field(default_factory=list)
     """JSONL, CSV or Parquet files of picks, pairs, ratings, rankings or votes, as docs/reward_model.md shows."""
+    feedback: bool = True
+    """Also learn from what users said of old answers, as the logs tell (`picks.parquet`)."""
     base: str = ""
     """Model the reward model starts from; empty: the policy's own weights."""
     learning_rate: float = 1e-4

@@ -21,7 +21,7 @@ from bakeoff.records import Answer, Completion, Message, Prompt, prompt_id, read
 from bakeoff.rewards import Scorer
 from bakeoff.rewards import choose as scorers
 from bakeoff.rewards import model as reward_model
-from bakeoff.rewards.picks import read_picks
+from bakeoff.rewards.picks import known
 from bakeoff.rewards.resume import by_prompt, missing_rewards, score_table
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, write_json
@@ -94,7 +94,7 @@ def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:
         return {}, 0
     answers = {a.prompt_id: a for a in read_gold(Path(recipe.evaluate.gold))}
     seen = {p.id for p in read_table(run.table("prompts"), Prompt) if p.split == "train"}
-    seen |= {prompt_id(pick.messages) for pick in read_picks(recipe.reward.picks)}
+    seen |= {prompt_id(pick.messages) for pick in known(run.whole(), recipe.reward)}
     kept = {key: answer for key, answer in answers.items() if key not in seen}
     return kept, len(answers) - len(kept)
 

@@ -15,7 +15,7 @@ from bakeoff.gold import sealed
 from bakeoff.ingest.stage import prompts
 from bakeoff.methods import METHODS
 from bakeoff.rewards import choose as scorers
-from bakeoff.rewards.picks import read_picks
+from bakeoff.rewards.picks import known, read_picks
 from bakeoff.rewards.trust import doubts
 from bakeoff.rounds import bake, control
 from bakeoff.run import Run, read_json
@@ -35,9 +35,16 @@ class Stage:
     wanted: Callable[[Recipe], bool] = lambda recipe: True
 
 
+NO_PICKS = (
+    "reward.picks: a reward model is trained on picks (score.scorer names scorers that need none); "
+    "no file of testers' picks is given"
+)
+
+
 def has_referee(recipe: Recipe) -> bool:
     """Whether the result is judged by a second reward model: true answers are the better judge where there are any."""
-    return recipe.evaluate.referee and bool(recipe.reward.picks) and not recipe.evaluate.gold
+    picks = bool(recipe.reward.picks) or (recipe.reward.feedback and scorers.trains(recipe.score))
+    return recipe.evaluate.referee and picks and not recipe.evaluate.gold
 
 
 def has_reward_model(recipe: Recipe) -> bool:
@@ -67,6 +74,8 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
     for stage in STAGES:
         if stage.wanted(recipe) and not stage.made(run).exists():
             run_stage(run, recipe, stage)
+        if stage.name == "prompts" and scorers.trains(recipe.score) and not known(run, recipe.reward):
+            raise UserError(f"{NO_PICKS} and the logs hold none")
         if stage.name == "reward" and stage.wanted(recipe) and not anyway:
             gate(run)
 
@@ -97,11 +106,8 @@ def check(recipe: Recipe) -> None:
     for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), ("evaluate.gold", recipe.evaluate.gold)]:
         if path and not Path(path).is_file():
             raise UserError(f"{setting}: {path}: no such file; correct the setting")
-    if scorers.trains(recipe.score) and not recipe.reward.picks:
-        raise UserError(
-            "reward.picks: no file of testers' picks given; the reward model is trained on them "
-            "(score.scorer names scorers that need none)"
-        )
+    if scorers.trains(recipe.score) and not recipe.reward.picks and not recipe.reward.feedback:
+        raise UserError(NO_PICKS)
     read_picks(recipe.reward.picks)
     scorers.check(recipe.score)
     if recipe.reward.members < 1:

@@ -118,6 +118,24 @@ class Pick:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class LoggedPick:
+    """What users of the model preferred among its old answers, as the logs tell; a row as picks are read from."""
+
+    messages: list[Message]
+    completions: list[str]
+    pick: int | None
+    """Place of the preferred answer; None where the answers are rated."""
+    ratings: list[float]
+    """One per answer, from 0 to 1; empty where one is picked."""
+    kind: str
+    """`thumbs`, `rating`, `edit` (theirs is preferred), `regenerated` (the last is preferred) or `choice`."""
+    source: str
+    """`file:line` of the first row it came from."""
+    split: str
+    """`heldout` where the prompt is held out of the logs, or shares a passage with one that is."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
     """A held-out prompt with its true answer. Only the evaluation may read these."""
 

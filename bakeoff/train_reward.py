@@ -34,13 +34,16 @@ def train_reward(run: Run, recipe: Recipe) -> None:
     A finished reward model that the recipe names is only measured, on the same picks.
     """
     settings = recipe.reward
-    training, heldout = people.split(people.read_picks(settings.picks), settings.heldout)
+    training, heldout = people.split(people.known(run, settings), settings.heldout)
     if (name := scorers.finished(recipe.score)) and heldout:
         counts = {"picks": {"train": 0, "heldout": len(heldout)}, "trained_tokens": 0}
         found = measured(reward_model.load(name, recipe), heldout, seed=recipe.seed)
         return write_json(run.details(run.reward_model.name), found | counts)
     if not training or not heldout:
-        raise UserError(f"reward.picks: {len(training)} picks to train on and {len(heldout)} held out; give more picks")
+        raise UserError(
+            f"reward.picks: {len(training)} picks to train on and {len(heldout)} held out, with those that the logs "
+            "hold; give more picks"
+        )
     for number, folder in enumerate(run.members(settings.members)[1:], 2):
         if not folder.exists():
             again = ensemble.bootstrap(training, seed=recipe.seed, number=number)
@@ -54,7 +57,7 @@ def referee(run: Run, recipe: Recipe) -> None:
 
     Other picks, another seed: it shares neither the slips of the training picks nor the chances of the first training.
     """
-    training, heldout = people.split(people.read_picks(recipe.reward.picks), recipe.reward.heldout)
+    training, heldout = people.split(people.known(run, recipe.reward), recipe.reward.heldout)
     other = dataclasses.replace(recipe, seed=recipe.seed + 1)
     _train_and_measure(run, other, "referee", (heldout, training), run.referee)
 

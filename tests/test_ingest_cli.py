@@ -55,3 +55,14 @@ def test_what_cannot_be_is_one_line(log, tmp_path, capsys, monkeypatch, argument
     assert main(["prompts", *arguments]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_picks_are_shown_before_and_after(tmp_path, capsys):
+    path = tmp_path / "log.jsonl"
+    things = ["apples", "rivers", "stones", "clouds", "horses", "trains"]
+    rows = [{"prompt": f"Where are {t} from?", "response": "No.", "edited": f"{t} are from far."} for t in things]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["prompts", str(path), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "field 'prompt' (6); of old answers: edit (6), \"Where are apples" in said
+    assert "picks.parquet: 6, from what users said of old answers: 6 edit" in said

@@ -39,7 +39,7 @@ if __name__ == "__main__":
 
 
 def big_log(path: Path) -> Path:
-    """Five thousand lines: questions, many of them alike, and dirt."""
+    """Five thousand lines: questions, many of them alike, what users said of the answers, and dirt."""
     rng = random.Random(0)
     nouns = [f"{a}{b}{c}" for a in ("ba", "co", "di", "fu") for b in ("lin", "mer", "nok") for c in ("ta", "ve", "zu")]
     with path.open("w") as file:
@@ -48,9 +48,10 @@ def big_log(path: Path) -> Path:
             question = (
                 f"Does the {a} of mail{i % 97}@example.com follow the {b} before the {c} in {rng.randint(1990, 2020)}?"
             )
-            file.write(
-                rng.choice([json.dumps({"prompt": question}), "{broken", '""'] if i % 10 == 0 else [question]) + "\n"
-            )
+            told = {"prompt": question, "response": rng.choice(["Yes.", "No."]), "thumbs": rng.choice(["up", "down"])}
+            file.write(rng.choice([json.dumps(told), "{broken", '""'] if i % 10 == 0 else [question]) + "\n")
+            if i % 50 == 0:  # and somebody else asks the same
+                file.write(json.dumps(told | {"response": "Perhaps.", "thumbs": i % 100 == 0}) + "\n")
     return path.rename(path.with_suffix(".txt")) if path.suffix != ".txt" else path
 
 
@@ -63,7 +64,7 @@ def test_a_killed_run_goes_on_and_two_processes_make_the_same_bytes(tmp_path):
     (tmp_path / "run.py").write_text(SCRIPT)
     clean_into(tmp_path / "one", [log], Prompts(), count_tokens=lengths)
     expected = tables(tmp_path / "one")
-    assert sorted(expected) == ["prompts.json", "prompts.parquet", "set_aside.parquet"]
+    assert sorted(expected) == ["picks.parquet", "prompts.json", "prompts.parquet", "set_aside.parquet"]
 
     def run(out: str, workers: int) -> subprocess.Popen:
         return subprocess.Popen([sys.executable, tmp_path / "run.py", log, tmp_path / out, str(workers)])

@@ -23,7 +23,7 @@ from bakeoff.errors import UserError
 from bakeoff.evaluate import UNRELATED
 from bakeoff.records import Completion, Failure, Message, Prompt, Score, SetAside, read_table
 from bakeoff.rewards import model as reward_model
-from bakeoff.run import Run
+from bakeoff.run import Run, open_run
 
 RECIPE = """
 model = "{model}"
@@ -225,6 +225,22 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(recipe, tmp_path):
     assert process.returncode == 2, errors
     assert "the disk is full" in errors.splitlines()[-1] and "Traceback" not in errors
     assert main(["run", str(recipe), "--anyway", "--out", str(tmp_path / "run")]) == 0
+
+
+def test_the_reward_model_learns_from_what_users_said_in_the_logs(recipe, tmp_path):
+    told = [{"prompt": q, "response": "aa", "edited": "ccc"} for q in QUESTIONS]
+    write_jsonl(tmp_path / "log.jsonl", told)
+    for settings, expected in (
+        ([], 2 * len(QUESTIONS)),
+        (["reward.picks=[]"], len(QUESTIONS)),
+        (["reward.feedback=false"], len(QUESTIONS)),
+    ):
+        loaded = config.load(recipe, [*settings, "prompts.heldout=0"])
+        run = open_run(tmp_path / f"run{len(list(tmp_path.iterdir()))}", loaded)
+        pipeline.check(loaded)
+        pipeline.STAGES[0].work(run, loaded)
+        pipeline.STAGES[2].work(run, loaded)
+        assert sum(json.loads(run.details("reward_model").read_text())["picks"].values()) == expected
 
 
 def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str]]:

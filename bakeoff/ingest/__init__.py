@@ -16,6 +16,7 @@ from bakeoff.errors import UserError, hint
 from bakeoff.ingest import merge, sources, split
 from bakeoff.ingest.language import LANGUAGES
 from bakeoff.ingest.parts import Part, Work, batches, processes
+from bakeoff.ingest.picks import write_picks
 from bakeoff.ingest.steps import SKIPPABLE, CountTokens
 from bakeoff.records import SetAside, atomic, content_id, read_table
 
@@ -36,6 +37,10 @@ class Counts:
     """Rows that are no prompt of their own, by reason: those set aside, and `duplicate` and `near duplicate`."""
     redacted: dict[str, int]
     """Placeholders put into kept rows, by kind."""
+    feedback: dict[str, int]
+    """What users said of old answers to the prompts, by kind."""
+    picks: int
+    """Picks that came of it."""
 
 
 def check(settings: Prompts) -> None:
@@ -59,7 +64,8 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     workers: int = 1,
     progress: Progress = lambda rows: None,
 ) -> Counts:
-    """Read, clean, redact, merge duplicates and split; writes `prompts.parquet`, `set_aside.parquet`, `prompts.json`.
+    """Read, clean, redact, merge duplicates and split; writes `prompts.parquet`, `set_aside.parquet`, `prompts.json`,
+    and `picks.parquet` where users said which answers they prefer.
 
     `seed` decides which clusters are held out. `progress` is told the rows of each batch that is done. A run that was
     stopped goes on where it was. Raises UserError when a source is missing, a setting unknown or no prompt left.
@@ -85,12 +91,14 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
             raise UserError(_nothing(found, parts, reasons))
         fate = merge.fates(parts, folder, near="near_duplicates" not in settings.skip, starmap=starmap)
     held = _heldout(parts, fate, settings.heldout, seed)
+    said, picks = write_picks(out / "picks.parquet", parts, fate, held)
     merge.write_aside(out / "set_aside.parquet", parts)
     merge.write_prompts(out / "prompts.parquet", parts, fate, held)
     kept = int((fate.count > 0).sum())
     reasons.update({"duplicate": fate.exact, "near duplicate": len(fate.head) - fate.exact - kept})
     heldout = int(held.sum())
-    counts = Counts(read, kept, kept - heldout, heldout, dict((+reasons).most_common()), dict(redacted.most_common()))
+    dropped, placeholders, kinds = (dict((+c).most_common()) for c in (reasons, redacted, said))
+    counts = Counts(read, kept, kept - heldout, heldout, dropped, placeholders, kinds, picks)
     with atomic(out / "prompts.json") as beside:
         beside.write_text(json.dumps(dataclasses.asdict(counts), indent=1) + "\n")
     shutil.rmtree(folder)

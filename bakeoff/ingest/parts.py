@@ -27,7 +27,7 @@ from bakeoff.ingest.duplicates import tokens
 from bakeoff.ingest.marks import Marks, marks
 from bakeoff.ingest.readers import Row
 from bakeoff.ingest.steps import CountTokens, Draft
-from bakeoff.records import Message, Prompt, SetAside, prompt_id, schema
+from bakeoff.records import Message, Prompt, SetAside, content_id, prompt_id, schema
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -48,6 +48,11 @@ class Part:
         return self.folder / "kept.parquet"
 
     @property
+    def remarks(self) -> Path:
+        """What users said of the answers to them."""
+        return self.folder / "remarks.parquet"
+
+    @property
     def aside(self) -> Path:
         return self.folder / "aside.parquet"
 
@@ -63,6 +68,23 @@ class Part:
     @property
     def counts(self) -> Path:
         return self.folder / "counts.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Remark:
+    """What one user said of answers, on its way to become a pick or a part of one."""
+
+    row: int
+    """Place of the conversation among the kept rows of the part."""
+    kind: str
+    scale: str
+    """Ratings of one scale compare."""
+    about: str
+    """The id of the prompt, where it is an earlier turn of the conversation."""
+    messages: list[Message]
+    answers: list[str]
+    values: list[float]
+    source: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,6 +120,7 @@ def _write(part: Part, drafts: Sequence[Draft], settings: Prompts) -> None:
     offsets = np.cumsum([0, *map(len, lines)])
     np.savez(part.marks, offsets=offsets, **_fields(marks(words)))
     pq.write_table(_prompts(kept), part.kept)
+    pq.write_table(_table(Remark, list(_remarks(kept))), part.remarks)
     pq.write_table(_table(SetAside, aside), part.aside)
     redacted = Counter(kind for d in kept for kind in d.redacted)
     reasons = Counter(a.reason for a in aside)
@@ -110,6 +133,16 @@ def _fields(record: Marks) -> dict[str, Any]:
 
 def _prompts(kept: Sequence[Draft]) -> pa.Table:
     return _table(Prompt, [Prompt(prompt_id(d.messages), d.messages, d.source, 0, "") for d in kept])
+
+
+def _remarks(kept: Sequence[Draft]) -> Iterator[Remark]:
+    for row, draft in enumerate(kept):
+        for said in draft.feedback:
+            turns = draft.messages[: said.turns]
+            about = prompt_id(turns) if len(turns) < len(draft.messages) else ""
+            if all(said.answers):
+                scale = content_id(said.scale)  # a name of the user's, which may be personal
+                yield Remark(row, said.kind, scale, about, turns, said.answers, said.values, draft.source)
 
 
 def _table(record: type, rows: Sequence[Any]) -> pa.Table:

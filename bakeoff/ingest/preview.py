@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bakeoff.config import PERSONAL, Prompts
 from bakeoff.ingest import readers, shapes, sources, traces
+from bakeoff.ingest.feedback import feedback
 from bakeoff.ingest.redact import redact
 from bakeoff.ingest.repair import tidy
 from bakeoff.ingest.steps import value_of
@@ -26,17 +27,22 @@ def preview(paths: Sequence[Path], settings: Prompts) -> Iterator[str]:
 
 
 def _seen(path: Path, settings: Prompts) -> str:
-    names, first, n = Counter[str](), "", 0
+    names, said, first, n = Counter[str](), Counter[str](), "", 0
     for row in itertools.islice(readers.rows(path), LOOKED_AT):
         n += 1
         value, reason = value_of(row)
         record = value if reason else next(iter(traces.unpacked(value) or [value]))
-        turns = reason or shapes.conversation(record, settings.prompt_field)
+        turns = reason or shapes.dialogue(record, settings.prompt_field)
+        if not isinstance(turns, str):
+            said.update(f.kind for f in feedback(record, turns, settings))
+            turns = shapes.asked(turns) or "no user turn"
         names[turns if isinstance(turns, str) else _name(value, settings.prompt_field)] += 1
         if not first and not isinstance(turns, str):
             (text,), _ = redact([tidy(turns[-1].content[: 20 * EXCERPT])], settings.redact and PERSONAL)
             first = f', "{" ".join(text.split())[:EXCERPT]}"'
     kinds = ", ".join(f"{name} ({count})" for name, count in names.most_common(4))
+    if said:
+        kinds += "; of old answers: " + ", ".join(f"{kind} ({count})" for kind, count in said.most_common())
     return f"{kinds or 'no rows'}{first}" if n < LOOKED_AT else f"{kinds} in the first {n} rows{first}"
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bakeoff.ingest import traces
 from bakeoff.records import Message
 
 Turns = list[Message]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Said(Message):
+    """A turn with all that its log says of it."""
+
+    item: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
 
 ROLES = {
     "system": "system",
@@ -63,27 +72,35 @@ DEPTH = 12
 
 def conversation(value: Any, prompt_field: str = "") -> Turns | str:
     """The turns of a record up to its last user turn, or the reason why there are none."""
+    turns = dialogue(value, prompt_field)
+    return turns if isinstance(turns, str) else asked(turns) or "no user turn"
+
+
+def asked(turns: Sequence[Message]) -> Turns:
+    """The turns up to the last one of the user."""
+    end = max((i for i, turn in enumerate(turns, 1) if turn.role == "user"), default=0)
+    return [Message(turn.role, turn.content) for turn in turns[:end]]
+
+
+def dialogue(value: Any, prompt_field: str = "") -> Turns | str:
+    """All turns of a record, the answers that it holds among its turns included, or the reason why there are none."""
     if prompt_field:
-        value = _field(value, prompt_field)
+        value = field(value, prompt_field)
         if value is None:
             return f"no field {prompt_field!r}"
         if "{" in prompt_field:
             return [Message("user", value)]
     turns = _turns(value) if isinstance(value, str) else _search(value, DEPTH)
-    if turns is None:
-        return "no prompt found"
-    while turns and turns[-1].role != "user":
-        turns = turns[:-1]
-    return turns or "no user turn"
+    return "no prompt found" if turns is None else turns
 
 
 def name(value: Any) -> str:
     """What a record is called in the list of what was recognised."""
     if isinstance(value, str):
-        inner = _json(value)
+        inner = parsed(value)
         return "plain text" if inner is None else name(inner)
     if isinstance(value, list):
-        return "list of messages" if _messages(value) else "list"
+        return "list of messages" if messages(value) else "list"
     keys = {str(k).lower() for k in value} if isinstance(value, dict) else set()
     known = next((known for known, wanted in NAMES if wanted <= keys), "")
     return known or "request within " + ", ".join(sorted(keys)[:4])
@@ -91,7 +108,7 @@ def name(value: Any) -> str:
 
 def _turns(text: str) -> Turns | None:
     """A text that is a whole JSON record is searched; any other text is the prompt."""
-    inner = _json(text)
+    inner = parsed(text)
     found = _search(inner, DEPTH) if inner is not None else None
     return found or [Message("user", text)]
 
@@ -101,15 +118,15 @@ def _search(value: Any, depth: int) -> Turns | None:
     if depth == 0:
         return None
     if isinstance(value, str):
-        inner = _json(value)
+        inner = parsed(value)
         return None if inner is None else _search(inner, depth - 1)
     if isinstance(value, list):
-        return _messages(value) or _first(value, lambda v: _search(v, depth - 1))
+        return messages(value) or _first(value, lambda v: _search(v, depth - 1))
     if not isinstance(value, dict):
         return None
-    asked = traces.request(value)
-    if asked is not None:
-        return _search(asked, depth - 1)
+    traced = traces.request(value)
+    if traced is not None:
+        return _search(traced, depth - 1)
     return _record(value) or _first(
         [v for k, v in value.items() if str(k).lower() not in ANSWER_KEYS], lambda v: _search(v, depth - 1)
     )
@@ -119,7 +136,7 @@ def _first(values: list[Any], find: Callable[[Any], Turns | None]) -> Turns | No
     return next((turns for value in values if (turns := find(value))), None)
 
 
-def _json(text: str) -> Any | None:
+def parsed(text: str) -> Any | None:
     """The object or array that a text spells, or None."""
     if text.lstrip()[:1] not in ("{", "["):
         return None
@@ -134,7 +151,7 @@ def _record(record: dict[str, Any]) -> Turns | None:
     """The conversation that a record's own keys hold, its system prompt first."""
     keys = {str(k).lower(): v for k, v in record.items()}
     turns = _first([keys.get(k) for k in CONVERSATION_KEYS], _listed) or _bare(keys)
-    system = _text(next((keys[k] for k in SYSTEM_KEYS if keys.get(k)), None))
+    system = text_of(next((keys[k] for k in SYSTEM_KEYS if keys.get(k)), None))
     if turns and system and turns[0].role != "system":
         return [Message("system", system), *turns]
     return turns
@@ -142,8 +159,8 @@ def _record(record: dict[str, Any]) -> Turns | None:
 
 def _listed(value: Any) -> Turns | None:
     if isinstance(value, str):
-        value = _json(value)
-    return _messages(value) if isinstance(value, list) else None
+        value = parsed(value)
+    return messages(value) if isinstance(value, list) else None
 
 
 def _bare(keys: dict[str, Any]) -> Turns | None:
@@ -152,7 +169,7 @@ def _bare(keys: dict[str, Any]) -> Turns | None:
         text = keys.get(key)
         if isinstance(text, list) and len(text) == 1:
             text = text[0]
-        if not isinstance(text, str) or _json(text) is not None:
+        if not isinstance(text, str) or parsed(text) is not None:
             continue
         extra = keys.get("input") if key == "instruction" else keys.get("context") if key == "question" else None
         parts = [text, extra] if key == "instruction" else [extra, text]
@@ -160,12 +177,12 @@ def _bare(keys: dict[str, Any]) -> Turns | None:
     return None
 
 
-def _messages(value: list[Any]) -> Turns | None:
+def messages(value: list[Any]) -> Turns | None:
     """OpenAI's, Anthropic's, Gemini's and ShareGPT's lists of turns; None when the list is of something else.
 
     What tools were asked and told is left out.
     """
-    turns = []
+    turns: Turns = []
     for item in value:
         if not isinstance(item, dict):
             return None
@@ -176,15 +193,15 @@ def _messages(value: list[Any]) -> Turns | None:
         said = next((item[k] for k in ("content", "value", "parts", "text") if item.get(k) is not None), None)
         if said is None and role == "assistant" and (item.get("tool_calls") or item.get("function_call")):
             continue
-        text = _text(said)
+        text = text_of(said)
         if role is None or text is None:
             return None
         if text or not isinstance(said, list):
-            turns.append(Message(role, text))
+            turns.append(Said(role, text, item) if role == "assistant" else Message(role, text))
     return turns or None
 
 
-def _text(content: Any) -> str | None:
+def text_of(content: Any) -> str | None:
     """The text of a message's content: a string, or the text parts of a list; None for anything else."""
     if isinstance(content, str):
         return content
@@ -203,7 +220,7 @@ def _part(part: Any) -> Any:
 _PLACE = re.compile(r"\{([\w. -]+)\}")
 
 
-def _field(value: Any, path: str) -> Any:
+def field(value: Any, path: str) -> Any:
     """The value at `a.b.c`, through nested objects and JSON strings, or of a template `{title} {a.b}`; None: not there.
 
     A template is filled with texts and numbers; a place that is empty stays empty, all of them empty is None.
@@ -211,10 +228,10 @@ def _field(value: Any, path: str) -> Any:
     if "{" not in path:
         for key in path.split("."):
             if isinstance(value, str):
-                value = _json(value)
+                value = parsed(value)
             value = value.get(key) if isinstance(value, dict) else None
         return value
-    found = {key: _field(value, key) for key in _PLACE.findall(path)}
+    found = {key: field(value, key) for key in _PLACE.findall(path)}
     if all(v is None or v == "" for v in found.values()):
         return None
     return _PLACE.sub(lambda m: "" if found[m[1]] is None else str(found[m[1]]), path)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from bakeoff.config import PERSONAL, Prompts
 from bakeoff.ingest import filters, repair, shapes, traces
+from bakeoff.ingest.feedback import Feedback, feedback, standing
 from bakeoff.ingest.language import language
 from bakeoff.ingest.readers import Row, parse
 from bakeoff.ingest.redact import redact
@@ -32,6 +33,19 @@ class Draft:
     """What the reader found, as long as there are no messages."""
     redacted: tuple[str, ...] = ()
     """The kind of each placeholder put in."""
+    feedback: list[Feedback] = dataclasses.field(default_factory=list)
+
+    @property
+    def texts(self) -> list[str]:
+        """All that may be kept of the row: its turns, then its answers."""
+        return [*(m.content for m in self.messages), *(text for f in self.feedback for text in f.answers)]
+
+    def rewritten(self, texts: Iterable[str]) -> Draft:
+        """The same with other `texts`."""
+        new = iter(texts)
+        messages = [Message(m.role, next(new)) for m in self.messages]
+        said = [dataclasses.replace(f, answers=[next(new) for _ in f.answers]) for f in self.feedback]
+        return dataclasses.replace(self, messages=messages, feedback=said)
 
 
 Step = Callable[[list[Draft], Prompts], list[Draft]]
@@ -68,20 +82,17 @@ def value_of(row: Row) -> tuple[Any, str]:
 
 
 def _draft(source: str, value: Any, settings: Prompts) -> Draft:
-    found = shapes.conversation(value, settings.prompt_field)
-    if isinstance(found, str):
-        return Draft(source, reason=found, raw=value)
-    return Draft(source, found)
+    turns = shapes.dialogue(value, settings.prompt_field)
+    if isinstance(turns, str):
+        return Draft(source, reason=turns, raw=value)
+    said = feedback(value, turns, settings)
+    asked = shapes.asked(standing(turns))
+    return Draft(source, asked, feedback=said) if asked else Draft(source, reason="no user turn", raw=value)
 
 
 def _each_text(change: Callable[[str], str]) -> Step:
     def step(batch: list[Draft], settings: Prompts) -> list[Draft]:
-        return [
-            dataclasses.replace(d, messages=[Message(m.role, change(m.content)) for m in d.messages])
-            if not d.reason
-            else d
-            for d in batch
-        ]
+        return [d.rewritten(map(change, d.texts)) if not d.reason else d for d in batch]
 
     return step
 
@@ -114,11 +125,8 @@ def _redact(batch: list[Draft], settings: Prompts) -> list[Draft]:
 
 
 def _redacted(draft: Draft, kinds: Sequence[str]) -> Draft:
-    texts, counts = redact([m.content for m in draft.messages], kinds)
-    if not counts:
-        return draft
-    messages = [Message(m.role, text) for m, text in zip(draft.messages, texts, strict=True)]
-    return dataclasses.replace(draft, messages=messages, redacted=tuple(counts.elements()))
+    texts, counts = redact(draft.texts, kinds)
+    return dataclasses.replace(draft.rewritten(texts), redacted=tuple(counts.elements())) if counts else draft
 
 
 STEPS: dict[str, Step] = {

@@ -18,6 +18,18 @@ INPUTS = (
     "input.value",
 )
 """Attributes of a span that hold the whole request, as JSON or as text."""
+OUTPUTS = (
+    "gen_ai.output.messages",
+    "gen_ai.completion",
+    "gen_ai.completion.0.content",
+    "llm.output_messages.0.message.content",
+    "mlflow.spanOutputs",
+    "langfuse.observation.output",
+    "langfuse.trace.output",
+    "traceloop.entity.output",
+    "output.value",
+)
+"""Attributes of a span that hold the answer."""
 _NUMBERED = re.compile(r"(?:gen_ai\.prompt|llm\.input_messages)\.(\d+)\.(?:message\.)?(role|content)")
 _EVENT = re.compile(r"gen_ai\.(system|user|assistant)\.message")
 _VLLM = re.compile(r"Received request [^\s:]+: prompt: ('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"), ", re.S)
@@ -61,11 +73,27 @@ def _mlflow(data: Mapping[str, Any]) -> Any | None:
     """The request of an MLflow trace: its own, else the inputs of its first span without a parent."""
     found = loaded(data.get("request"))
     if found is None and isinstance(data.get("spans"), list):
-        spans = sorted(
-            filter(_is_dict, data["spans"]), key=lambda s: bool(s.get("parent_id") or s.get("parent_span_id"))
-        )
+        spans = sorted(filter(_is_dict, data["spans"]), key=_parent)
         found = next((asked for span in spans if (asked := request(span) or loaded(span.get("inputs")))), None)
     return {"prompt": found} if isinstance(found, str) else found
+
+
+def response(record: Mapping[str, Any]) -> Any | None:
+    """What a span or trace answered; None when the record is neither, or does not say."""
+    data = record.get("data")
+    if not (isinstance(data, dict) and "info" in record):
+        attributes = _attributes(record)
+        return next((loaded(attributes[key]) for key in OUTPUTS if attributes.get(key)), None)
+    spans = data.get("spans")
+    roots = [s for s in filter(_is_dict, spans if isinstance(spans, list) else []) if not _parent(s)]
+    found = loaded(data.get("response"))
+    return (
+        found if found is not None else next((r for s in roots if (r := response(s) or loaded(s.get("outputs")))), None)
+    )
+
+
+def _parent(span: Mapping[str, Any]) -> bool:
+    return bool(span.get("parent_id") or span.get("parent_span_id"))
 
 
 def _frame(frame: Mapping[str, Any]) -> Any | None:

@@ -13,11 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bakeoff.config import Reward
 from bakeoff.errors import UserError
 from bakeoff.records import Pick, content_id
 from bakeoff.rewards.alike import clusters
 from bakeoff.rewards.labels import messages as messages
 from bakeoff.rewards.labels import pick_of
+from bakeoff.run import Run
 
 
 def read_picks(paths: Sequence[str]) -> list[Pick]:
@@ -27,6 +29,18 @@ def read_picks(paths: Sequence[str]) -> list[Pick]:
     no such shape.
     """
     return [pick for path in paths for pick in _read_file(Path(path))]
+
+
+def known(run: Run, settings: Reward) -> list[Pick]:
+    """What testers prefer by the files of `reward.picks` and, unless turned off, what users preferred by the logs."""
+    return read_picks(settings.picks) + (read_logged(run.table("picks")) if settings.feedback else [])
+
+
+def read_logged(path: Path) -> list[Pick]:
+    """What users preferred by the table `picks` of a run, where their prompts are not held out."""
+    rows = pq.read_table(path, filters=[("split", "=", "train")]).to_pylist() if path.exists() else []
+    found = [pick_of(row, row["source"]) for row in rows]
+    return [pick for pick in found if pick is not None]
 
 
 def _read_file(path: Path) -> list[Pick]:
