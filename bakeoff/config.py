@@ -41,6 +41,9 @@ class Prompts:
     """A conversation of more tokens (the policy's) is set aside: leave room for the completion."""
     redact: list[str] = field(default_factory=lambda: list(PERSONAL))
     """Kinds of personal data and secrets that become placeholders such as [EMAIL_1]; empty leaves the text as it is."""
+    avoid: list[str] = field(default_factory=list)
+    """Files of evaluation sets, in any format that is read: prompts that carry a question of theirs are set aside, as
+    are those that carry one of `evaluate.gold`."""
     skip: list[str] = field(default_factory=list)
     """Steps of cleaning to leave out: `template_tokens`, `noise`, `health_checks`, `near_duplicates`."""
     heldout: float = 0.1
@@ -229,7 +232,15 @@ class Recipe:
     evaluate: Evaluate = field(default_factory=Evaluate)
 
 
-PATHS = ("prompts.sources", "reward.picks", "score.scorer", "score.answers", "score.rubric", "evaluate.gold")
+PATHS = (
+    "prompts.sources",
+    "prompts.avoid",
+    "reward.picks",
+    "score.scorer",
+    "score.answers",
+    "score.rubric",
+    "evaluate.gold",
+)
 """Settings that name files: relative ones are looked up from the recipe's folder. Of scorers, those that are a file."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bakeoff.errors import UserError
-from bakeoff.records import Answer
+from bakeoff.records import Answer, Message
 from bakeoff.rewards.answers import read_answers
 from bakeoff.rewards.sandbox import SEALED
 
@@ -19,6 +19,23 @@ _sealed: set[str] = set()
 def read_gold(path: Path) -> list[Answer]:
     """The held-out prompts and true answers of the file `evaluate.gold`, as `read_answers` reads them."""
     return read_answers(path, "evaluate.gold")
+
+
+def questions(path: str) -> list[list[Message]]:
+    """What the file `evaluate.gold` asks, without the answers: prompts that carry it are kept out of the training.
+
+    This alone is read while the file is sealed.
+    """
+    if not path:
+        return []
+    real = os.path.realpath(path)
+    was_sealed = real in _sealed
+    _sealed.discard(real)
+    try:
+        return [answer.messages for answer in read_gold(Path(path))]
+    finally:
+        if was_sealed:
+            _sealed.add(real)
 
 
 @contextlib.contextmanager

@@ -25,11 +25,11 @@ def lengths(texts: list[str]) -> list[int]:
     return [len(t.split()) for t in texts]
 
 
-def clean(paths, settings: Prompts, *, count_tokens=lengths, seed: int = 0) -> Ingested:
+def clean(paths, settings: Prompts, *, count_tokens=lengths, seed: int = 0, gold=()) -> Ingested:
     """`clean_into`, read back; the counts add up, as always."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
-        counts = clean_into(out, paths, settings, count_tokens=count_tokens, seed=seed)
+        counts = clean_into(out, paths, settings, count_tokens=count_tokens, gold=gold, seed=seed)
         prompts = read_table(out / "prompts.parquet", Prompt)
         aside = read_table(out / "set_aside.parquet", SetAside)
         picks = out / "picks.jsonl"

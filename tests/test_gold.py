@@ -7,7 +7,7 @@ import pytest
 from conftest import write_jsonl
 
 from bakeoff.errors import UserError
-from bakeoff.gold import read_gold, sealed
+from bakeoff.gold import questions, read_gold, sealed
 from bakeoff.rewards.answers import read_graded
 
 ROW = {"prompt": "What is 1 + 1?", "answer": "2", "verifier": "number"}
@@ -51,6 +51,15 @@ def test_a_sealed_file_cannot_be_opened_by_any_path(tmp_path, monkeypatch):
                 way()
         (tmp_path / "other").write_text("others open as ever")
     assert path.read_text()
+
+
+def test_what_is_asked_may_be_known_while_the_answers_are_sealed(tmp_path):
+    path = write_jsonl(tmp_path / "gold.jsonl", [ROW])
+    with sealed(str(path)):
+        assert [[m.content for m in messages] for messages in questions(str(path))] == [["What is 1 + 1?"]]
+        with pytest.raises(UserError, match="sealed"):
+            path.read_text()
+    assert questions("") == []
 
 
 def test_completions_with_true_answers(tmp_path):

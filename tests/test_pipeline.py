@@ -181,6 +181,7 @@ def test_training_neither_needs_nor_can_open_the_true_answers(recipe, tmp_path, 
     arguments = [str(recipe), "--out"]
     assert main(["run", *arguments, str(tmp_path / "with"), "--anyway"]) == 0
     training = [s for s in pipeline.STAGES if not s.opens_gold and s.name != "summary"]
+    assert main(["prompts", *arguments, str(tmp_path / "without")]) == 0, "these avoid its questions"
     hidden = (tmp_path / "gold.jsonl").rename(tmp_path / "elsewhere.jsonl")
     for stage in training:
         assert main([stage.name, *arguments, str(tmp_path / "without")]) == 0

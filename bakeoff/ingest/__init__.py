@@ -6,19 +6,19 @@ import dataclasses
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bakeoff.config import PERSONAL, Prompts
 from bakeoff.errors import UserError, hint
-from bakeoff.ingest import merge, sources, split
+from bakeoff.ingest import avoid, merge, sources, split
 from bakeoff.ingest.language import LANGUAGES
 from bakeoff.ingest.parts import Part, Work, batches, processes
 from bakeoff.ingest.picks import write_picks
 from bakeoff.ingest.steps import SKIPPABLE, CountTokens
-from bakeoff.records import SetAside, atomic, content_id, read_table
+from bakeoff.records import Message, SetAside, atomic, content_id, read_table
 
 __all__ = ["Counts", "check", "clean_into"]
 
@@ -46,6 +46,7 @@ class Counts:
 def check(settings: Prompts) -> None:
     """Raise UserError for a setting that names something unknown, with the nearest known name, or no file."""
     sources.files(map(Path, settings.sources))
+    sources.files(map(Path, settings.avoid))
     for name, known in (("redact", PERSONAL), ("languages", LANGUAGES), ("skip", SKIPPABLE)):
         for value in getattr(settings, name):
             if value not in known:
@@ -60,6 +61,7 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     settings: Prompts,
     *,
     count_tokens: CountTokens,
+    gold: Iterable[Sequence[Message]] = (),
     seed: int = 0,
     workers: int = 1,
     progress: Progress = lambda rows: None,
@@ -67,13 +69,17 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     """Read, clean, redact, merge duplicates and split; writes `prompts.parquet`, `set_aside.parquet`, `prompts.json`,
     and `picks.parquet` where users said which answers they prefer.
 
-    `seed` decides which clusters are held out. `progress` is told the rows of each batch that is done. A run that was
-    stopped goes on where it was. Raises UserError when a source is missing, a setting unknown or no prompt left.
+    Prompts that carry a question of `gold`, or of the files of `prompts.avoid`, are set aside. `seed` decides which
+    clusters are held out. `progress` is told the rows of each batch that is done. A run that was stopped goes on where
+    it was. Raises UserError when a source is missing, a setting unknown or no prompt left.
     """
     check(settings)
     found = sources.files(paths)
-    folder = _parts_folder(out, found, settings)
+    unwanted = avoid.questions(settings, gold)
+    folder = _parts_folder(out, [_stats(found), dataclasses.asdict(settings), avoid.digest(unwanted)])
     work = Work(folder, settings, count_tokens)
+    if len(unwanted):
+        avoid.save(work.questions, unwanted)
     with processes(workers) as starmap:
         made = 0
         for rows in starmap(work.make, enumerate(batches(found))):
@@ -105,10 +111,13 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     return counts
 
 
-def _parts_folder(out: Path, found: Sequence[Path], settings: Prompts) -> Path:
-    """Where the parts of this very work go: other files or settings, another folder."""
-    stats = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
-    name = f"parts-{content_id(stats, dataclasses.asdict(settings))}"
+def _stats(files: Sequence[Path]) -> list[list[object]]:
+    return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+
+
+def _parts_folder(out: Path, key: list[object]) -> Path:
+    """Where the parts of this very work go: another key (files, settings, questions), another folder."""
+    name = f"parts-{content_id(key)}"
     for old in out.glob("parts-*"):
         if old.name != name:
             shutil.rmtree(old)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -60,10 +60,15 @@ class _Hashes(dict[str, int]):
 _hash_of = _Hashes()
 
 
+def hashed(words: Iterable[str], count: int = -1) -> U32:
+    """`word_hash` of each word; `count` of them, where that is known."""
+    return np.fromiter(map(_hash_of.__getitem__, words), np.uint32, count)
+
+
 def marks(documents: Sequence[Sequence[str]]) -> Marks:
     """The marks of prompts, given as tokens (at least one each)."""
     owner = np.repeat(np.arange(len(documents), dtype=np.uint32), [len(d) for d in documents])
-    words = np.fromiter(map(_hash_of.__getitem__, itertools.chain.from_iterable(documents)), np.uint32, len(owner))
+    words = hashed(itertools.chain.from_iterable(documents), len(owner))
     numbers = np.array([_number_key(d) for d in documents], np.uint32)
     exact = np.array([_exact_key(d) for d in documents], np.uint64)
     passages, owners = _passages(words, owner)
@@ -98,12 +103,18 @@ def _least(words: U32, pairs: U32, multiply: np.uint32, add: np.uint32, starts: 
 
 def shingles(words: U32, owner: U32) -> tuple[U64, npt.NDArray[np.bool_]]:
     """A hash of the PASSAGE words from each word on, and whether they are all of one prompt."""
-    n = max(0, len(words) - PASSAGE + 1)
+    mixed = runs(words, PASSAGE)
+    return mixed, owner[: len(mixed)] == owner[len(owner) - len(mixed) :]
+
+
+def runs(words: U32, size: int) -> U64:
+    """A hash of the `size` words from each word on."""
+    n = max(0, len(words) - size + 1)
     mixed = np.zeros(n, np.uint64)
-    for i in range(PASSAGE):
+    for i in range(size):
         mixed = (mixed ^ words[i : i + n]) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(32)
-    return mixed, owner[:n] == owner[len(owner) - n :]
+    return mixed
 
 
 def _passages(words: U32, owner: U32) -> tuple[U64, U32]:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bakeoff.config import Prompts
-from bakeoff.ingest import readers, steps
+from bakeoff.ingest import avoid, readers, steps
 from bakeoff.ingest.duplicates import tokens
 from bakeoff.ingest.marks import Marks, marks
 from bakeoff.ingest.readers import Row
@@ -32,6 +32,8 @@ from bakeoff.records import Message, Prompt, SetAside, content_id, prompt_id, sc
 T = TypeVar("T")
 A = TypeVar("A")
 
+CARRIED = "evaluation question"
+"""Why a prompt that carries one is set aside."""
 ROWS, BYTES = 2048, 32 << 20
 """A part ends at so many rows, or when their text is so long."""
 
@@ -95,6 +97,11 @@ class Work:
     settings: Prompts
     count_tokens: CountTokens
 
+    @property
+    def questions(self) -> Path:
+        """What prompts must not carry, if there is such a file."""
+        return self.folder / "questions.npz"
+
     def part(self, number: int) -> Part:
         return Part(self.folder / f"{number:06d}")
 
@@ -103,18 +110,25 @@ class Work:
         part = self.part(number)
         if not part.folder.exists():
             drafts = steps.too_long(steps.cleaned(rows, self.settings), self.settings, self.count_tokens)
+            words = [tokens(_text(d.messages)) if not d.reason else [] for d in drafts]
+            if self.questions.exists():
+                found = avoid.load(self.questions)
+                carried = [bool(w) and avoid.carries(w, found) for w in words]
+                drafts = [
+                    dataclasses.replace(d, reason=CARRIED) if c else d for d, c in zip(drafts, carried, strict=True)
+                ]
             beside = Part(part.folder.with_name(part.folder.name + ".tmp"))
             shutil.rmtree(beside.folder, ignore_errors=True)
             beside.folder.mkdir()
-            _write(beside, drafts, self.settings)
+            _write(beside, drafts, [w for w, d in zip(words, drafts, strict=True) if not d.reason], self.settings)
             beside.folder.rename(part.folder)
         return len(rows)
 
 
-def _write(part: Part, drafts: Sequence[Draft], settings: Prompts) -> None:
+def _write(part: Part, drafts: Sequence[Draft], words: Sequence[list[str]], settings: Prompts) -> None:
+    """Write the tables of a part; `words` are the tokens of the drafts that are kept."""
     kept = [d for d in drafts if not d.reason]
     aside = [steps.set_aside(d, settings) for d in drafts if d.reason]
-    words = [tokens(_text(d.messages)) for d in kept]
     lines = [" ".join(w).encode() + b"\n" for w in words]
     part.words.write_bytes(b"".join(lines))
     offsets = np.cumsum([0, *map(len, lines)])

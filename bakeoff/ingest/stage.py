@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bakeoff import ingest
+from bakeoff import gold, ingest
 from bakeoff.config import Recipe
 from bakeoff.ingest.preview import preview
 from bakeoff.run import Run
@@ -26,6 +26,7 @@ def prompts(run: Run, recipe: Recipe) -> None:
             sources,
             recipe.prompts,
             count_tokens=Tokens(recipe.model),
+            gold=gold.questions(recipe.evaluate.gold),
             seed=recipe.seed,
             workers=cores(),
             progress=bar.update,
