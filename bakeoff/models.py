@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib.metadata
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -187,8 +189,18 @@ def folder(name: str) -> Path | str:
     return _alias_folder(name) if name in ALIASES else name
 
 
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Let glibc use freed memory again: it gives large blocks back, and fresh pages cost a pass over them."""
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        for parameter, value in ((-3, 2**25), (-1, 2**31 - 1)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+            libc.mallopt(parameter, value)
+
+
 def _loaded(auto: Any, name: str, **settings: Any) -> Any:
     path = folder(name)
+    if sys.platform == "linux":
+        _keep_freed_memory()
     if Path(path).is_dir() and not (Path(path) / "config.json").exists():
         raise UserError(f"model {name!r}: the folder has no config.json; give a saved transformers model")
     try:

@@ -1,7 +1,7 @@
-"""Trees: a prompt read once with its completions as branches, packed into one sequence.
+"""Trees: a prompt read once with its completions as branches, many trees packed into one flat sequence.
 
 Each branch sees the prompt and itself, and its positions restart where the prompt ends, so every token gets the hidden
-state it would have in a row of its own. B rows, T tokens in the longest row, H hidden units, M gathered tokens.
+state it would have in a row of its own. T tokens in the sequence, H hidden units, M gathered tokens.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
-TRAIN_TOKENS = 1024
-"""Padded tokens per forward and backward pass: more costs memory and is no faster on a CPU."""
-VOCABULARY_CHUNK = 256
+from bakeoff import attention
+from bakeoff.attention import Block, Grid, Task
+
+TRAIN_TOKENS = 2048
+"""Tokens per forward and backward pass: more costs memory and is hardly faster on a CPU."""
+VOCABULARY_CHUNK = 128
 """Tokens projected onto the vocabulary at once: bounds the memory of the logits."""
-ROW_TOKENS = 384
-"""A row's branches hold about as many tokens as its prompt, or this many: attention costs the square of a row."""
 
 STEP = 32
-"""Columns come in such steps: a processor's library prepares, and keeps, code for every shape that it meets."""
+"""Lengths come in such steps: a processor's library prepares, and keeps, code for every shape that it meets."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,44 +42,35 @@ class Tree:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Packed:
-    ids_BT: Tensor
-    positions_BT: Tensor
-    mask_B1TT: Tensor
-    """Added to the attention scores: 0 where a token may look, the least number elsewhere."""
-    width: int
-    """Columns of the prompts, which end there; the branches follow."""
+    """Trees in one sequence: all prompts but for their last tokens, those last tokens, all branches, padding."""
+
+    ids_T: Tensor
+    positions_T: Tensor
     trees: list[Tree]
+    prompts: list[list[int]]
+    """The places of every prompt's tokens."""
+    branches: list[list[range]]
+    """The places of every branch's tokens, by tree."""
+    before: int
+    """The place of the first prompt's last token: what stands before predicts nothing."""
 
     def starts(self) -> Iterator[tuple[int, Tree, int, int]]:
-        """(row, tree, branch, place of the branch's first token) for every branch, row by row."""
+        """(place of the tree, tree, branch, place of the branch's first token) for every branch, tree by tree."""
         for row, tree in enumerate(self.trees):
-            at = self.width
-            for number, branch in enumerate(tree.branches):
-                yield row, tree, number, at
-                at += len(branch)
+            for number, places in enumerate(self.branches[row]):
+                yield row, tree, number, places.start
 
 
 def batches(trees: Sequence[Tree], budget: int) -> list[list[Tree]]:
-    """Trees of similar length together, at most `budget` padded tokens a batch (a larger tree is split or alone)."""
+    """Trees of similar length together, at most `budget` tokens a batch (a larger tree is split or alone)."""
     small = sorted((part for tree in trees for part in _split(tree, budget)), key=len)
     grouped: list[list[Tree]] = []
     for tree in small:
-        if grouped and (len(grouped[-1]) + 1) * sum(_shape([*grouped[-1], tree])) <= budget:
+        if grouped and sum(map(len, grouped[-1])) + len(tree) <= budget:
             grouped[-1].append(tree)
         else:
             grouped.append([tree])
     return grouped
-
-
-def _shape(trees: Sequence[Tree]) -> tuple[int, int]:
-    """(columns for the prompts, columns for the branches) of a batch, both a multiple of `STEP`."""
-    longest = max(len(t.prompt) for t in trees), max(sum(map(len, t.branches)) for t in trees)
-    return -(-longest[0] // STEP) * STEP, -(-longest[1] // STEP) * STEP
-
-
-def split(tree: Tree) -> list[Tree]:
-    """A tree as rows of a length that is worth its attention: a short prompt is read again for some of its branches."""
-    return _split(tree, len(tree.prompt) + max(len(tree.prompt), ROW_TOKENS))
 
 
 def _split(tree: Tree, budget: int) -> list[Tree]:
@@ -95,54 +87,103 @@ def _split(tree: Tree, budget: int) -> list[Tree]:
 
 
 def pack(trees: Sequence[Tree], model: Any) -> Packed:
-    """One row per tree: all prompts end in one column, the branches begin in the next; padding sees only itself."""
-    width, room = _shape(trees)
-    ids = torch.zeros(len(trees), width + room, dtype=torch.long)
-    positions = torch.zeros_like(ids)
-    owner = torch.full_like(ids, -1)  # 0 the prompt, 1.. the branches, -1 padding
+    """The trees in one sequence; branches stand in the order of their lengths."""
+    before, count = sum(len(t.prompt) - 1 for t in trees), len(trees)
+    size = sum(map(len, trees))
+    ids, positions = torch.zeros(2, -(-size // STEP) * STEP, dtype=torch.long)
+    prompts, branches, at = [], [[range(0)] * len(t.branches) for t in trees], 0
     for row, tree in enumerate(trees):
-        at = width - len(tree.prompt)
-        for number, tokens in enumerate([tree.prompt, *tree.branches]):
-            end = at + len(tokens)
-            ids[row, at:end] = torch.tensor(tokens)
-            start = 0 if number == 0 else len(tree.prompt)
-            positions[row, at:end] = torch.arange(start, start + len(tokens))
-            owner[row, at:end] = number
-            at = end
-    sees = (owner[:, :, None] == owner[:, None, :]) & (owner[:, :, None] >= 0)
-    sees |= (owner[:, None, :] == 0) & (owner[:, :, None] > 0)
-    sees &= torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
-    sees |= torch.eye(ids.shape[1], dtype=torch.bool)
-    mask = torch.zeros(sees.shape, dtype=model.dtype).masked_fill_(~sees, torch.finfo(model.dtype).min)
-    on = model.device
-    return Packed(ids.to(on), positions.to(on), mask[:, None].to(on), width, list(trees))
+        prompts.append([*range(at, at + len(tree.prompt) - 1), before + row])
+        at += len(tree.prompt) - 1
+        ids[prompts[-1]], positions[prompts[-1]] = torch.tensor(tree.prompt), torch.arange(len(tree.prompt))
+    every = [
+        (row, number, tree.branches[number]) for row, tree in enumerate(trees) for number in range(len(tree.branches))
+    ]
+    at = before + count
+    for row, number, branch in sorted(every, key=lambda item: len(item[2])):
+        places = branches[row][number] = range(at, at + len(branch))
+        start, at = len(trees[row].prompt), places.stop
+        ids[places.start : at] = torch.tensor(branch)
+        positions[places.start : at] = torch.arange(start, start + len(branch))
+    return Packed(ids.to(model.device), positions.to(model.device), list(trees), prompts, branches, before)
 
 
 def hidden(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
-    """Last hidden states [B, T, H] of the model's trunk, after its final norm.
+    """Last hidden states [T, H] of the model's trunk, after its final norm.
 
     Without `through_prompt` no gradient flows through the keys and values of a prompt (but for its last token, which
     predicts): training costs the backward pass of the branches only. The states before that token are then zero.
     """
-    frozen = 0 if through_prompt or not torch.is_grad_enabled() else packed.width - 1
-    cache = DynamicCache() if frozen else None
-    parts = []
-    if frozen:
-        with torch.no_grad():
-            parts.append(torch.zeros_like(_trunk(model, packed, 0, frozen, cache)))
-    return torch.cat([*parts, _trunk(model, packed, frozen, packed.ids_BT.shape[1], cache)], 1)
+    apart = packed.before if torch.is_grad_enabled() and not through_prompt else 0
+    forward = _in_blocks if attention.possible(model) else _masked
+    return forward(model, packed, apart)
 
 
-def _trunk(model: Any, packed: Packed, start: int, end: int, cache: DynamicCache | None) -> Tensor:
-    """Hidden states of the columns from `start` to `end`, which see those before them in the cache."""
-    out = model.base_model(
-        input_ids=packed.ids_BT[:, start:end],
-        attention_mask=packed.mask_B1TT[:, :, start:end, :end],
-        position_ids=packed.positions_BT[:, start:end],
-        past_key_values=cache,
-        use_cache=cache is not None,
-    )
-    return out.last_hidden_state
+def _in_blocks(model: Any, packed: Packed, apart: int) -> Tensor:
+    """The attention computed in blocks, with those places before `apart` first and without gradient."""
+    own = _own_blocks([places for row in packed.branches for places in row])
+    parts, past = [], None
+    first = _prompt_blocks([places[:-1] for places in packed.prompts]) if apart else _prompt_blocks(packed.prompts)
+    with attention.in_blocks(model):
+        if apart:
+            with torch.no_grad():
+                task = Task(first, keep={})
+                parts.append(torch.zeros_like(_trunk(model, packed, 0, apart, tree_task=task)))
+            first, past = [], task.keep
+        lasts = [places[-1:] for places in packed.prompts] if apart else [[]] * len(packed.prompts)
+        looking = [
+            [*last, *(p for places in row for p in places)] for last, row in zip(lasts, packed.branches, strict=True)
+        ]
+        to_prompt = Block(Grid(looking), Grid(packed.prompts), causal=False)
+        task = Task([*first, to_prompt, *own], first=apart, past=past)
+        parts.append(_trunk(model, packed, apart, len(packed.ids_T), tree_task=task))
+    return torch.cat(parts)
+
+
+def _prompt_blocks(places: Sequence[Sequence[int]]) -> list[Block]:
+    grid = Grid(places)
+    return [Block(grid, grid, causal=True)]
+
+
+def _own_blocks(branches: Sequence[range]) -> list[Block]:
+    """Branches of about a length in one block; their places follow each other in the order of their lengths."""
+    blocks: list[Block] = []
+    rows = sorted(branches, key=lambda places: (len(places), places.start))
+    while rows:
+        longest = max(2 * STEP, 2 * len(rows[0]))
+        some = [places for places in rows if len(places) <= longest]
+        rows = rows[len(some) :]
+        grid = Grid([*some, *[[]] * (-len(some) % 8)])
+        blocks.append(Block(grid, grid, causal=True))
+    return blocks
+
+
+def _masked(model: Any, packed: Packed, apart: int) -> Tensor:
+    """The model's own attention under a mask over the whole sequence, for models and devices without blocks."""
+    size = len(packed.ids_T)
+    tree, branch = torch.full((size,), -1), torch.zeros(size, dtype=torch.long)  # branch 0 is the prompt
+    for row, (prompt, places) in enumerate(zip(packed.prompts, packed.branches, strict=True)):
+        tree[prompt] = row
+        for number, some in enumerate(places):
+            tree[some.start : some.stop], branch[some.start : some.stop] = row, number + 1
+    sees = (tree[:, None] == tree) & ((branch[:, None] == branch) | (branch == 0)) & (tree >= 0)
+    sees = sees.tril() | torch.eye(size, dtype=torch.bool)
+    mask_TT = torch.zeros(sees.shape, dtype=model.dtype).masked_fill_(~sees, torch.finfo(model.dtype).min)
+    mask_TT, cache, parts = mask_TT.to(model.device), DynamicCache() if apart else None, []
+    for start, end in [(0, apart), (apart, size)] if apart else [(0, size)]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and end == size):
+            settings = {"past_key_values": cache, "use_cache": cache is not None}
+            parts.append(
+                _trunk(model, packed, start, end, attention_mask=mask_TT[None, None, start:end, :end], **settings)
+            )
+    return torch.cat([*(torch.zeros_like(part) for part in parts[:-1]), parts[-1]])
+
+
+def _trunk(model: Any, packed: Packed, start: int, end: int, **settings: Any) -> Tensor:
+    """Hidden states of the places from `start` to `end`."""
+    ids, positions = packed.ids_T[None, start:end], packed.positions_T[None, start:end]
+    settings = {"use_cache": False} | settings
+    return model.base_model(input_ids=ids, position_ids=positions, **settings).last_hidden_state[0]
 
 
 def rewards(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
@@ -152,49 +193,73 @@ def rewards(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tenso
 
 def last_states(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
     """The hidden states [M, H] at the last token of every branch, in the order of `packed.starts()`."""
-    rows, places = [], []
-    for row, tree, number, at in packed.starts():
-        rows.append(row)
-        places.append(at + len(tree.branches[number]) - 1)
-    return hidden(model, packed, through_prompt=through_prompt)[rows, places]
+    places = [at + len(tree.branches[number]) - 1 for _, tree, number, at in packed.starts()]
+    return hidden(model, packed, through_prompt=through_prompt)[places]
 
 
-def logits(model: Any, states_MH: Tensor) -> Tensor:
+def logits(model: Any, states_MH: Tensor, temperature: float = 1.0) -> Tensor:
     """The vocabulary projection [M, V] of hidden states, float32, with the scale or cap that some models put on it."""
     logits_MV = model.lm_head(states_MH).float()
-    logits_MV = logits_MV * getattr(model.config, "logit_scale", 1.0) / getattr(model.config, "logits_scaling", 1.0)
+    scale = getattr(model.config, "logit_scale", 1.0) / getattr(model.config, "logits_scaling", 1.0)
     cap = getattr(model.config, "final_logit_softcapping", None)
-    return logits_MV if cap is None else cap * torch.tanh(logits_MV / cap)
+    logits_MV = logits_MV if scale == 1.0 else logits_MV * scale
+    logits_MV = logits_MV if cap is None else cap * torch.tanh(logits_MV / cap)
+    return logits_MV if temperature == 1.0 else logits_MV / temperature
 
 
-def branch_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """For every token of every branch: (row, place of the token that predicts it, the token, number of its branch)."""
-    rows, places, targets, branches = [], [], [], []
+def branch_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
+    """For every token of every branch: (place of the token that predicts it, the token, number of its branch)."""
+    places, targets, branches = [], [], []
     for count, (row, tree, number, at) in enumerate(packed.starts()):
         branch = tree.branches[number]
-        rows += [row] * len(branch)
-        places += [packed.width - 1, *range(at, at + len(branch) - 1)]
+        places += [packed.before + row, *range(at, at + len(branch) - 1)]
         targets += branch
         branches += [count] * len(branch)
-    return tuple(torch.tensor(x, device=packed.ids_BT.device) for x in (rows, places, targets, branches))  # type: ignore
+    return tuple(torch.tensor(x, device=packed.ids_T.device) for x in (places, targets, branches))  # type: ignore
 
 
 def token_logps(
     model: Any, packed: Packed, temperature: float = 1.0, *, through_prompt: bool = True
 ) -> tuple[Tensor, Tensor]:
     """(log-probability [M] of every branch token given what precedes it, number [M] of its branch), float32."""
-    rows, places, targets, branches = branch_tokens(packed)
-    states_MH = hidden(model, packed, through_prompt=through_prompt)[rows, places]
-    logps = [
-        -F.cross_entropy(logits(model, states) / temperature, target, reduction="none")
-        for states, target in zip(states_MH.split(VOCABULARY_CHUNK), targets.split(VOCABULARY_CHUNK), strict=True)
-    ]
-    return torch.cat(logps), branches
+    places, targets, branches = branch_tokens(packed)
+    states_MH = hidden(model, packed, through_prompt=through_prompt)[places]
+    frozen_head = not any(p.requires_grad for p in model.lm_head.parameters())
+    if frozen_head and states_MH.requires_grad:
+        return _Logps.apply(states_MH, targets, model, temperature), branches
+    return torch.cat([*_logps(model, states_MH, targets, temperature)]), branches
+
+
+def _logps(model: Any, states_MH: Tensor, targets_M: Tensor, temperature: float) -> Iterator[Tensor]:
+    """The log-probabilities of tokens given the states before them, in chunks."""
+    for states, target in zip(states_MH.split(VOCABULARY_CHUNK), targets_M.split(VOCABULARY_CHUNK), strict=True):
+        yield -F.cross_entropy(logits(model, states, temperature), target, reduction="none")
+
+
+class _Logps(torch.autograd.Function):
+    """Log-probabilities [M] whose slopes [M, H] are found together with them: the logits of a chunk are not kept."""
+
+    @staticmethod
+    def forward(ctx: Any, states_MH: Tensor, targets_M: Tensor, model: Any, temperature: float) -> Tensor:
+        found, slopes = [], []
+        with torch.enable_grad():
+            parts = [states.detach().requires_grad_() for states in states_MH.split(VOCABULARY_CHUNK)]
+            for states, target in zip(parts, targets_M.split(VOCABULARY_CHUNK), strict=True):
+                (logps,) = _logps(model, states, target, temperature)
+                slopes += torch.autograd.grad(logps.sum(), states)
+                found.append(logps.detach())
+        ctx.save_for_backward(torch.cat(slopes))
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(ctx: Any, grad_M: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        (slope_MH,) = ctx.saved_tensors
+        return (grad_M[:, None] * slope_MH).to(slope_MH.dtype), None, None, None
 
 
 def next_token_logps(model: Any, packed: Packed, temperature: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
     """Chunks of (log-distribution over the vocabulary [m, V] before every branch token, number [m] of its branch)."""
-    rows, places, _, branches = branch_tokens(packed)
-    states_MH = hidden(model, packed)[rows, places]
+    places, _, branches = branch_tokens(packed)
+    states_MH = hidden(model, packed)[places]
     for states, number in zip(states_MH.split(VOCABULARY_CHUNK), branches.split(VOCABULARY_CHUNK), strict=True):
-        yield (logits(model, states) / temperature).log_softmax(-1), number
+        yield logits(model, states, temperature).log_softmax(-1), number

@@ -19,7 +19,7 @@ ORDER = (
     ("run",),
     ("losses", "bestofn", "stats", "optimizer"),
     ("methods", "measures"),
-    ("models",),
+    ("models", "attention"),
     ("trees",),
     ("divergence", "training"),
     ("engines",),

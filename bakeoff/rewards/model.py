@@ -56,8 +56,7 @@ class RewardModel:
         """(place of the group, text) to its reward."""
         packed = [self.tree(i, messages, texts) for i, (messages, texts) in enumerate(groups)]
         found: dict[tuple[int, str], float] = {}
-        rows = [part for tree in packed for part in trees.split(tree)]
-        for batch in trees.batches(rows, SCORE_TOKENS):
+        for batch in trees.batches(packed, SCORE_TOKENS):
             values = trees.rewards(self.model, tree_pack := trees.pack(batch, self.model)).tolist()
             for value, (_, tree, number, _) in zip(values, tree_pack.starts(), strict=True):
                 found[tree.key, groups[tree.key][1][tree.first + number]] = value
@@ -142,8 +141,7 @@ class Training:
         packed = [self.scorer.tree(i, item[0].messages, texts(item)) for i, item in enumerate(items)]
         count, loss_sum, right = sum(map(len, items)), 0.0, 0
         for batch in trees.batches(packed, max(trees.TRAIN_TOKENS, *map(len, packed))):  # a group stays whole
-            rows = [part for tree in batch for part in trees.split(tree)]
-            rewards = trees.rewards(self.scorer.model, trees.pack(rows, self.scorer.model), through_prompt=False)
+            rewards = trees.rewards(self.scorer.model, trees.pack(batch, self.scorer.model), through_prompt=False)
             loss = torch.zeros((), device=rewards.device)
             for tree, reward_U in zip(batch, rewards.split([len(t.branches) for t in batch]), strict=True):
                 places = {text: place for place, text in enumerate(texts(items[tree.key]))}
