@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import byte_tokenizer
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
+from transformers import AutoModelForCausalLM, CohereConfig, LlamaConfig, MistralConfig
 
-from bakeoff.engines import Sampling
+from bakeoff.engines import Sampling, kernels
 from bakeoff.engines.draw import draw, kept
 from bakeoff.engines.local import LocalEngine
+from bakeoff.engines.packed import FastAttention, _possible
 from bakeoff.errors import UserError
 from bakeoff.models import load_tokenizer, render
 from bakeoff.records import Completion, Message, Prompt, content_id
@@ -266,14 +268,31 @@ def test_without_a_chat_template_turns_are_joined_as_text(tiny_llama: Path) -> N
         assert c.logp == pytest.approx(plain_logps(model, ids, c.tokens, sampling), abs=2e-3)
 
 
-def test_bfloat16_logps_are_close_to_a_plain_forward_pass(tiny_llama: Path) -> None:
-    model, tokenizer = load(tiny_llama)
+def test_bfloat16_logps_are_close_to_a_plain_forward_pass(tiny: Path) -> None:
+    model, tokenizer = load(tiny)
     model = model.bfloat16()
     sampling = Sampling(group_size=4, max_tokens=16)
+    together = run(LocalEngine(model, tokenizer), sampling)
     for prompt in prompts():
         ids = render(tokenizer, prompt.messages)
-        for c in run(LocalEngine(model, tokenizer), sampling, [prompt])[prompt.id]:
+        alone = run(LocalEngine(model, tokenizer), sampling, [prompt])[prompt.id]
+        for c in [*alone, *together[prompt.id]]:
             assert c.logp == pytest.approx(plain_logps(model, ids, c.tokens, sampling), abs=0.05 * len(c.tokens))
+
+
+def test_the_joined_attention_is_only_for_models_with_its_rotary_positions(tiny_llama: Path) -> None:
+    if not _possible(load(tiny_llama)[0].bfloat16()) or kernels.library() is None:
+        pytest.skip("this machine does not join")
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ends = {"eos_token_id": 2, "bos_token_id": 1, "pad_token_id": 0}
+    interleaved = CohereConfig(**shape, **ends, vocab_size=300, num_key_value_heads=2, initializer_range=0.2)
+    torch.manual_seed(0)
+    for model, joins in ((load(tiny_llama)[0], True), (AutoModelForCausalLM.from_config(interleaved).eval(), False)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            engine = LocalEngine(model.bfloat16(), byte_tokenizer())
+        assert any(isinstance(m, FastAttention) for m in engine.model.modules()) == joins
+        assert engine.longest_shared == math.inf
 
 
 def test_sliding_windows_fall_back_only_where_they_matter() -> None:
@@ -331,7 +350,9 @@ def test_grouped_and_single_key_heads() -> None:
         )  # fmt: skip
         model, tokenizer = AutoModelForCausalLM.from_config(config).eval(), byte_tokenizer()
         sampling = Sampling(group_size=3, max_tokens=8)
-        groups = run(LocalEngine(model, tokenizer), sampling)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # the slower path would be right too
+            groups = run(LocalEngine(model, tokenizer), sampling)
         for prompt in prompts():
             ids = render(tokenizer, prompt.messages)
             for c in groups[prompt.id]:

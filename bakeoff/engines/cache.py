@@ -21,23 +21,33 @@ STEP = 16
 
 
 @dataclasses.dataclass(slots=True)
-class Plan:
+class Plan(kernels.Rows):
     """Who attends to what in one decoding step; the same for every layer."""
 
     rows: int
     slots: int
     prefix: int
     suffix: int
-    length_R: Tensor
-    """Tokens each row already holds; the new one is written there."""
     grid_PN: Tensor | None
     """Row numbers by slot, padded to the largest group; None when the rows are already in that order."""
     back_R: Tensor | None
-    """`place_R`; None when the rows are already in that order."""
-    place_R: Tensor
-    """Each row's place in the flattened grid."""
+    """`place_R`, or None when the rows are already in that order."""
     prefix_mask: Tensor
     suffix_mask: Tensor
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Heads:
+    """The shape of a layer's attention."""
+
+    heads: int
+    kv_heads: int
+    size: int
+    scale: float
+
+
+Store = tuple[Tensor, Tensor, Tensor, Tensor]
+"""A layer's keys and values of the prompts, then those of the rows."""
 
 
 class SharedCache:
@@ -48,7 +58,7 @@ class SharedCache:
 
     def __init__(self, *, slots: int, rows: int, prefix: int, suffix: int) -> None:
         self.prefix_shape, self.suffix_shape = (slots, prefix), (rows, suffix)
-        self.layers: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
+        self.layers: dict[int, Store] = {}
         self.task: Plan | list[tuple[int, int]] = []
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
@@ -69,14 +79,14 @@ class SharedCache:
             k[to, :, :length] = k[source, :, :length]
             v[to, :, :length] = v[source, :, :length]
 
-    def _allocate(self, k: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _allocate(self, k: Tensor) -> Store:
         heads, size = k.shape[1], k.shape[3]
         shapes = [self.prefix_shape] * 2 + [self.suffix_shape] * 2
         return tuple(k.new_zeros(n, heads, length, size) for n, length in shapes)  # type: ignore[return-value]
 
     @staticmethod
     def _prefill(
-        store: tuple[Tensor, ...],
+        store: Store,
         prompts: list[tuple[int, int]],
         qkv: tuple[Tensor, Tensor, Tensor],
         scale: float,
@@ -91,51 +101,68 @@ class SharedCache:
             out.append(_causal(q, k, v, scale, softcap))
         return torch.cat(out, 2).transpose(1, 2)
 
+    def attend_joined(self, layer: int, joined_TW: Tensor, turns: tuple[Tensor, Tensor], shape: Heads) -> Tensor:
+        """`attend` for queries, keys and values side by side [T, (H + 2 K) D], without their rotary positions yet."""
+        if not isinstance(self.task, Plan) or layer not in self.layers:
+            qkv = joined_TW.unflatten(1, (-1, shape.size)).transpose(0, 1)[None]
+            q, k, v = qkv.split([shape.heads, shape.kv_heads, shape.kv_heads], 1)
+            return self.attend(layer, _turn(q, turns), _turn(k, turns), v, shape.scale, None)
+        plan, store = self.task, self.layers[layer]
+        group = shape.heads // shape.kv_heads
+        room = torch.empty if plan.grid_PN is None else torch.zeros  # places that no row has
+        grid = room(plan.slots, shape.kv_heads, plan.widest * group, shape.size, dtype=joined_TW.dtype)
+        kernels.spread(joined_TW, turns, grid, store[2:], plan)
+        return kernels.attend(grid, store[2:], _attend_prompts(store, plan, grid, shape.scale, None), plan, shape.scale)
+
     @staticmethod
     def _decode(
-        store: tuple[Tensor, ...], plan: Plan, qkv: tuple[Tensor, Tensor, Tensor], scale: float, softcap: float | None
+        store: Store, plan: Plan, qkv: tuple[Tensor, Tensor, Tensor], scale: float, softcap: float | None
     ) -> Tensor:
         """One token per row: its prompt's rows share one product with the prompt, merged with the row's own tokens."""
-        q, k, v = qkv
-        heads, rows, size = q.shape[1:]
-        kv_heads = k.shape[1]
-        prefix_k, prefix_v, *own = store
-        q_RHD = q[0].transpose(0, 1)
+        q_RHD, *new = (x[0].transpose(0, 1) for x in qkv)
+        every = torch.arange(plan.rows, device=q_RHD.device)
+        for held, x_RKD in zip(store[2:], new, strict=True):
+            held[every, :, plan.length_R] = x_RKD
+        _, heads, size = q_RHD.shape
+        kv_heads = new[0].shape[1]
         grid = q_RHD if plan.grid_PN is None else q_RHD[plan.grid_PN]
         grid = grid.reshape(plan.slots, -1, kv_heads, heads // kv_heads, size).transpose(1, 2).flatten(2, 3)
-        shared = attention(
-            grid,
-            prefix_k[: plan.slots, :, : plan.prefix],
-            prefix_v[: plan.slots, :, : plan.prefix],
-            plan.prefix_mask,
-            scale,
-            softcap,
-        )
-        if softcap is None and kernels.usable(q):
-            return kernels.attend(qkv, (own[0], own[1]), shared, plan.length_R, plan.place_R, scale)
-        return _merge_own(plan, qkv, (own[0], own[1]), shared, scale, softcap)
+        shared = _attend_prompts(store, plan, grid, scale, softcap)
+        if softcap is None and kernels.usable(grid):
+            return kernels.attend(grid.contiguous(), store[2:], shared, plan, scale)
+        return _merge_own(plan, q_RHD, store[2:], shared, scale, softcap)
+
+
+def _turn(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary positions: the first half of a head [..., T, D] is paired with the second."""
+    first, second = x.chunk(2, -1)
+    return x * turns[0] + torch.cat([-second, first], -1) * turns[1]
+
+
+def _attend_prompts(
+    store: Store, plan: Plan, grid: Tensor, scale: float, softcap: float | None
+) -> tuple[Tensor, Tensor]:
+    keys, values = (x[: plan.slots, :, : plan.prefix] for x in store[:2])
+    return attention(grid, keys, values, plan.prefix_mask, scale, softcap)
 
 
 def _merge_own(
     plan: Plan,
-    qkv: tuple[Tensor, Tensor, Tensor],
-    store: tuple[Tensor, Tensor],
+    q_RHD: Tensor,
+    own: tuple[Tensor, Tensor],
     shared: tuple[Tensor, Tensor],
     scale: float,
     softcap: float | None,
 ) -> Tensor:
     """What `kernels.attend` does, in tensor operations: for every device, and for a soft cap."""
-    q_RHD, k_RKD, v_RKD = (x[0].transpose(0, 1) for x in qkv)
     rows, heads, size = q_RHD.shape
-    kv_heads = k_RKD.shape[1]
-    every = torch.arange(rows, device=q_RHD.device)
-    for held, new in zip(store, (k_RKD, v_RKD), strict=True):
-        held[every, :, plan.length_R] = new
-    keys, values = (x[:rows, :, : plan.suffix] for x in store)
-    own, own_lse = attention(q_RHD.reshape(rows, kv_heads, -1, size), keys, values, plan.suffix_mask, scale, softcap)
+    keys, values = (x[:rows, :, : plan.suffix] for x in own)
+    kv_heads = keys.shape[1]
+    queries = q_RHD.reshape(rows, kv_heads, -1, size)
+    out, out_lse = attention(queries, keys, values, plan.suffix_mask, scale, softcap)
     prompts, lse = (_by_row(x, heads // kv_heads, plan.back_R) for x in (shared[0], shared[1][..., None]))
-    weight = torch.sigmoid(own_lse.reshape(rows, heads, 1) - lse)
-    return torch.lerp(prompts, own.reshape(rows, heads, size), weight.to(prompts.dtype))[None]
+    weight = torch.sigmoid(out_lse.reshape(rows, heads, 1) - lse)
+    return torch.lerp(prompts, out.reshape(rows, heads, size), weight.to(prompts.dtype))[None]
 
 
 def _by_row(x: Tensor, group: int, back_R: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-/* The three loops of decoding that many small tensor operations would spread over memory; rows are shared by threads.
+/* The loops of decoding that many small tensor operations would spread over memory; rows are shared by threads.
 
    Each takes bfloat16 or float32 (`half` says which), and is right for any sizes; head sizes that are common are
    compiled with the size known. Strides count elements, not bytes. kernels.py says what each computes. */
@@ -32,6 +32,8 @@ INLINE void put(void *restrict x, long i, float value, int half) {
 
 INLINE const void *at(const void *x, long i, int half) { return (const char *)x + i * (half ? 2 : 4); }
 
+INLINE void *into(void *x, long i, int half) { return (char *)x + i * (half ? 2 : 4); }
+
 INLINE float power_of_e(float asked) { /* for numbers <= 0; relative error below 1e-5, and 0 below e^-87 */
     const float x = asked < -87.0f ? -87.0f : asked;
     float turns = (float)(int)(x * 1.44269504f - 0.5f);
@@ -44,36 +46,71 @@ INLINE float power_of_e(float asked) { /* for numbers <= 0; relative error below
     sum = sum * rest + 0.5f;
     sum = sum * rest + 1.0f;
     sum = sum * rest + 1.0f;
-    int32_t bits = ((int32_t)turns + 127) << 23;
+    int32_t bits = (((int32_t)turns + 127) << 23) & -(int32_t)(asked >= -87.0f); /* a choice here would be slow */
     float scale;
     memcpy(&scale, &bits, 4);
-    return asked < -87.0f ? 0.0f : sum * scale;
+    return sum * scale;
 }
 
-typedef struct {
+typedef struct { /* rows, key heads, query heads of each, head size, room of a row, places of a slot; strides */
     long rows, heads, group, size, capacity, widest;
-    long q_row, q_head, k_row, k_head, v_row, v_head;
     long shared_slot, shared_head, shared_query, lse_slot, lse_head, lse_query;
 } Sizes;
 
-INLINE void attend_row(const Sizes *s, const long r, const long group, const long size, const int half, float scale,
-                        const void *restrict q, const void *restrict k, const void *restrict v, void *restrict keys,
-                        void *restrict values, const void *restrict shared, const float *restrict shared_lse,
-                        const int64_t *restrict length, const int64_t *restrict place, void *restrict out,
-                        float *restrict scores, float *restrict query, float *restrict sum, float *restrict one) {
-    const long bytes = half ? 2 : 4, capacity = s->capacity;
+INLINE void turn(long size, int half, const void *restrict x, const void *restrict cosine, const void *restrict sine,
+                 void *restrict out) { /* rotary positions: the first half of a head is paired with the second */
+    const long middle = size / 2;
+    for (long d = 0; d < middle; d++) {
+        const float a = get(x, d, half), b = get(x, d + middle, half);
+        put(out, d, a * get(cosine, d, half) - b * get(sine, d, half), half);
+        put(out, d + middle, b * get(cosine, d + middle, half) + a * get(sine, d + middle, half), half);
+    }
+}
+
+/* A query's place in the grid [P, K, widest * G, D]. */
+INLINE long asked(const Sizes *s, long place, long head, long in_group) {
+    const long slot = place / s->widest, in_slot = place % s->widest;
+    return (((slot * s->heads + head) * s->widest + in_slot) * s->group + in_group) * s->size;
+}
+
+INLINE void spread_row(const Sizes *s, long r, const int half, const void *restrict joined, const void *restrict cosine,
+                       const void *restrict sine, const int64_t *restrict length, const int64_t *restrict place,
+                       void *restrict grid, void *restrict keys, void *restrict values) {
+    const long size = s->size, queries = s->heads * s->group;
+    const void *row = at(joined, r * (queries + 2 * s->heads) * size, half);
+    const void *c = at(cosine, r * size, half), *w = at(sine, r * size, half);
+    for (long i = 0; i < queries; i++)
+        turn(size, half, at(row, i * size, half), c, w, into(grid, asked(s, place[r], i / s->group, i % s->group), half));
     for (long h = 0; h < s->heads; h++) {
-        const long held = length[r], n = held + 1, slot = place[r] / s->widest, in_slot = place[r] % s->widest;
-        char *own_k = (char *)keys + (r * s->heads + h) * capacity * size * bytes;
-        char *own_v = (char *)values + (r * s->heads + h) * capacity * size * bytes;
-        memcpy(own_k + held * size * bytes, at(k, r * s->k_row + h * s->k_head, half), size * bytes);
-        memcpy(own_v + held * size * bytes, at(v, r * s->v_row + h * s->v_head, half), size * bytes);
+        const long to = ((r * s->heads + h) * s->capacity + length[r]) * size;
+        turn(size, half, at(row, (queries + h) * size, half), c, w, into(keys, to, half));
+        memcpy(into(values, to, half), at(row, (queries + s->heads + h) * size, half), size * (half ? 2 : 4));
+    }
+}
+
+void spread(int threads, const Sizes *s, int half, const void *joined, const void *cosine, const void *sine,
+            const int64_t *length, const int64_t *place, void *grid, void *keys, void *values) {
+#pragma omp parallel for num_threads(threads)
+    for (long r = 0; r < s->rows; r++) {
+        if (half) spread_row(s, r, 1, joined, cosine, sine, length, place, grid, keys, values);
+        else spread_row(s, r, 0, joined, cosine, sine, length, place, grid, keys, values);
+    }
+}
+
+INLINE void attend_row(const Sizes *s, const long r, const long group, const long size, const int half, float scale,
+                       const void *restrict grid, const void *restrict keys, const void *restrict values,
+                       const void *restrict shared, const float *restrict shared_lse, const int64_t *restrict length,
+                       const int64_t *restrict place, void *restrict out, float *restrict scores,
+                       float *restrict query, float *restrict sum, float *restrict one) {
+    const long capacity = s->capacity, n = length[r] + 1, slot = place[r] / s->widest, in_slot = place[r] % s->widest;
+    for (long h = 0; h < s->heads; h++) {
+        const long own = (r * s->heads + h) * capacity * size;
         for (long g = 0; g < group; g++) {
-            const void *x = at(q, r * s->q_row + (h * group + g) * s->q_head, half);
+            const void *x = at(grid, asked(s, place[r], h, g), half);
             for (long d = 0; d < size; d++) query[g * size + d] = get(x, d, half) * scale;
         }
         for (long j = 0; j < n; j++) {
-            const void *x = own_k + j * size * bytes;
+            const void *x = at(keys, own + j * size, half);
             for (long d = 0; d < size; d++) one[d] = get(x, d, half);
             for (long g = 0; g < group; g++) {
                 float dot = 0;
@@ -88,15 +125,15 @@ INLINE void attend_row(const Sizes *s, const long r, const long group, const lon
                 score[j] = power_of_e(score[j] - most);
                 total += score[j];
             }
-            const long asked = in_slot * group + g;
-            const float other = shared_lse[slot * s->lse_slot + h * s->lse_head + asked * s->lse_query];
+            const long q = in_slot * group + g;
+            const float other = shared_lse[slot * s->lse_slot + h * s->lse_head + q * s->lse_query];
             const float weight = 1.0f / (1.0f + expf(other - most - logf(total))), share = weight / total;
-            const void *x = at(shared, slot * s->shared_slot + h * s->shared_head + asked * s->shared_query, half);
+            const void *x = at(shared, slot * s->shared_slot + h * s->shared_head + q * s->shared_query, half);
             for (long d = 0; d < size; d++) sum[g * size + d] = (1.0f - weight) * get(x, d, half);
             for (long j = 0; j < n; j++) score[j] *= share;
         }
         for (long j = 0; j < n; j++) {
-            const void *x = own_v + j * size * bytes;
+            const void *x = at(values, own + j * size, half);
             for (long d = 0; d < size; d++) one[d] = get(x, d, half);
             for (long g = 0; g < group; g++) {
                 const float p = scores[g * capacity + j];
@@ -107,9 +144,8 @@ INLINE void attend_row(const Sizes *s, const long r, const long group, const lon
     }
 }
 
-#define ATTEND(G, D, HALF)                                                                                        \
-    attend_row(s, r, G, D, HALF, scale, q, k, v, keys, values, shared, shared_lse, length, place, out, scores, query, \
-               sum, one)
+#define ATTEND(G, D, HALF) \
+    attend_row(s, r, G, D, HALF, scale, grid, keys, values, shared, shared_lse, length, place, out, scores, query, sum, one)
 #define ATTEND_SIZES(HALF)                                        \
     if (s->size == 64 && s->group == 1) ATTEND(1, 64, HALF);      \
     else if (s->size == 64 && s->group == 3) ATTEND(3, 64, HALF); \
@@ -117,9 +153,8 @@ INLINE void attend_row(const Sizes *s, const long r, const long group, const lon
     else if (s->size == 128) ATTEND(s->group, 128, HALF);         \
     else ATTEND(s->group, s->size, HALF)
 
-int attend(int threads, const Sizes *s, int half, float scale, const void *q, const void *k, const void *v, void *keys,
-           void *values, const void *shared, const float *shared_lse, const int64_t *length, const int64_t *place,
-           void *out) {
+int attend(int threads, const Sizes *s, int half, float scale, const void *grid, const void *keys, const void *values,
+           const void *shared, const float *shared_lse, const int64_t *length, const int64_t *place, void *out) {
     const long each = s->group * s->capacity + (2 * s->group + 1) * s->size + 16;
     float *scratch = malloc(sizeof(float) * each * threads);
     if (!scratch) return 1;
@@ -157,7 +192,7 @@ INLINE void norm_row(long size, int half, float epsilon, const void *restrict x,
 void norm(int threads, long rows, long size, int half, float epsilon, const void *x, const void *weight, void *out) {
 #pragma omp parallel for num_threads(threads)
     for (long r = 0; r < rows; r++) {
-        void *to = (void *)at(out, r * size, half);
+        void *to = into(out, r * size, half);
         if (half) norm_row(size, 1, epsilon, at(x, r * size, 1), weight, to);
         else norm_row(size, 0, epsilon, at(x, r * size, 0), weight, to);
     }

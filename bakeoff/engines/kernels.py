@@ -1,4 +1,4 @@
-"""Decoding's three small loops in C, compiled on first use where there is a compiler; without one torch does the same.
+"""Decoding's small loops in C, compiled on first use where there is a compiler; without one torch does the same.
 
 Torch runs them as a dozen operations each, which wait for memory and for Python. Set `BAKEOFF_KERNELS=0` to do without.
 Where torch's own OpenMP library is found they use its threads, as many as torch does; else one.
@@ -7,6 +7,7 @@ Where torch's own OpenMP library is found they use its threads, as many as torch
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import hashlib
 import os
@@ -81,45 +82,68 @@ def _processor() -> str:
 
 
 def _declare(lib: Any) -> Any:
-    lib.attend.argtypes = [ctypes.c_int, _POINTER, ctypes.c_int, ctypes.c_float, *[_POINTER] * 10]
+    lib.spread.argtypes = [ctypes.c_int, _POINTER, ctypes.c_int, *[_POINTER] * 8]
+    lib.attend.argtypes = [ctypes.c_int, _POINTER, ctypes.c_int, ctypes.c_float, *[_POINTER] * 8]
     lib.norm.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 3]
     lib.draw.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 4]
     return lib
 
 
-def attend(
-    qkv: tuple[Tensor, Tensor, Tensor],
-    own: tuple[Tensor, Tensor],
-    shared: tuple[Tensor, Tensor],
-    length_R: Tensor,
-    place_R: Tensor,
-    scale: float,
-) -> Tensor:
-    """Write each row's new key and value behind its own, attend to those, and merge with what its prompt gave.
+@dataclasses.dataclass(slots=True)
+class Rows:
+    """Where the rows of one decoding step stand."""
+
+    length_R: Tensor
+    """Tokens each row already holds; the new one is written there."""
+    place_R: Tensor
+    """Each row's place among all slots' places: slot * `widest` + its place in the slot."""
+    widest: int
+    """Rows of the largest slot: N."""
+
+
+def spread(
+    joined_RW: Tensor, turns: tuple[Tensor, Tensor], grid: Tensor, own: tuple[Tensor, Tensor], rows: Rows
+) -> None:
+    """Give queries and keys their rotary positions (arXiv:2104.09864, equation 34), and put them where they belong.
 
     Arguments:
-        qkv: the step's queries [1, H, R, D], keys and values [1, K, R, D].
-        own: keys and values of the rows [R or more, K, S, D], contiguous; written at `length_R`.
+        joined_RW: queries, keys and values of each row side by side, W = (H + 2 K) D, contiguous.
+        turns: cosines and sines [R, D] of the rows' positions.
+        grid: receives the queries [P, K, N * G, D], contiguous.
+        own: receive the new keys and values [R or more, K, S, D], contiguous.
+    """
+    cosine, sine = (x.contiguous() for x in turns)
+    numbers = _sizes(rows, grid, own[0])
+    pointers = [x.data_ptr() for x in (joined_RW, cosine, sine, rows.length_R, rows.place_R, grid, *own)]
+    library().spread(torch.get_num_threads(), ctypes.addressof(numbers), DTYPES[grid.dtype], *pointers)
+
+
+def attend(grid: Tensor, own: tuple[Tensor, Tensor], shared: tuple[Tensor, Tensor], rows: Rows, scale: float) -> Tensor:
+    """Attention of each row's query to the row's own tokens, the new one among them, merged with what its prompt gave.
+
+    Arguments:
+        grid: queries [P, K, N * G, D], contiguous.
+        own: keys and values of the rows [R or more, K, S, D], contiguous.
         shared: output [P, K, N * G, D] of attention to the prompts, and its log-sum-exp [P, K, N * G].
-        length_R: tokens that each row holds already.
-        place_R: slot * N + the row's place in its slot.
 
     Returns:
         The attention's output [1, R, H, D].
     """
-    threads = torch.get_num_threads()
-    q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in qkv)
-    _, heads, rows, size = q.shape
-    kv_heads, group = k.shape[1], heads // k.shape[1]
     out, lse = shared
-    strides = [q.stride(2), q.stride(1), k.stride(2), k.stride(1), v.stride(2), v.stride(1)]
-    sizes = [rows, kv_heads, group, size, own[0].shape[2], out.shape[2] // group]
-    numbers = (_LONG * 18)(*sizes, *strides, *out.stride()[:3], *lse.stride())
-    merged = torch.empty(1, rows, heads, size, dtype=q.dtype)
-    pointers = [x.data_ptr() for x in (q, k, v, *own, out, lse, length_R, place_R, merged)]
-    if library().attend(threads, ctypes.addressof(numbers), DTYPES[q.dtype], scale, *pointers):
+    numbers = _sizes(rows, grid, own[0], *out.stride()[:3], *lse.stride())
+    heads = grid.shape[1] * grid.shape[2] // rows.widest
+    merged = torch.empty(1, len(rows.length_R), heads, grid.shape[3], dtype=grid.dtype)
+    pointers = [x.data_ptr() for x in (grid, *own, out, lse, rows.length_R, rows.place_R, merged)]
+    threads = torch.get_num_threads()
+    if library().attend(threads, ctypes.addressof(numbers), DTYPES[grid.dtype], scale, *pointers):
         raise MemoryError("no memory for the attention's scores")
     return merged
+
+
+def _sizes(rows: Rows, grid: Tensor, keys: Tensor, *strides: int) -> Any:
+    _, kv_heads, capacity, size = keys.shape
+    sizes = [len(rows.length_R), kv_heads, grid.shape[2] // rows.widest, size, capacity, rows.widest]
+    return (_LONG * 12)(*sizes, *strides)
 
 
 def norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:

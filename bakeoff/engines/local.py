@@ -18,7 +18,7 @@ from bakeoff.engines import Failed, Sampling, refuse
 from bakeoff.engines.cache import NAME, STEP, Plan, SharedCache
 from bakeoff.engines.draw import draw, uniforms
 from bakeoff.engines.fit import readable, window
-from bakeoff.engines.packed import pack
+from bakeoff.engines.packed import pack, unjoin
 from bakeoff.engines.separate import complete_separately, plain_attention
 from bakeoff.engines.text import Stops, Writer, end_tokens
 from bakeoff.records import Completion, Prompt
@@ -74,7 +74,12 @@ def _longest_shared(model: Any, config: Any) -> float:
     """How many tokens of context the shared path is right for; 0 when the model cannot use it (warns, says why)."""
     try:
         model.set_attn_implementation(NAME)
-        _check(model, config)
+        try:
+            _check(model, config)
+        except Exception:
+            if not unjoin(model):
+                raise
+            _check(model, config)
     except Exception as error:  # whatever a model does with an attention function it does not expect
         warnings.warn(
             f"{type(model).__name__} cannot share prompts between completions ({error}); sampling takes a slower path",
@@ -140,7 +145,8 @@ def _plan(slot_R: Tensor, length_R: Tensor, prefix_P: Tensor, model: Any) -> Pla
     to = model.device
     return Plan(
         rows=rows, slots=slots, prefix=prefix, suffix=suffix, length_R=length_R.to(to),
-        grid_PN=None if regular else grid.to(to), back_R=None if regular else back.to(to), place_R=back.to(to),
+        grid_PN=None if regular else grid.to(to), back_R=None if regular else back.to(to),
+        place_R=back.to(to), widest=widest,
         prefix_mask=next(masks).to(to, model.dtype), suffix_mask=next(masks).to(to, model.dtype),
     )  # fmt: skip
 
