@@ -101,34 +101,33 @@ def _same(
     parts: Sequence[Part], sizes: Sequence[int], pairs: Ints, folder: Path, starmap: Starmap
 ) -> npt.NDArray[np.bool_]:
     """Which pairs of rows differ in slips only."""
-    paths = [p.folder for p in parts]
     ends = np.cumsum(sizes)
-    chunks = ((paths, ends, pairs[i : i + CHUNK], folder / "counts.npy") for i in range(0, len(pairs), CHUNK))
+    np.save(folder / "offsets.npy", np.concatenate([np.load(p.marks)["offsets"] for p in parts]))
+    chunks = ((folder, [p.words for p in parts], ends, pairs[i : i + CHUNK]) for i in range(0, len(pairs), CHUNK))
     return np.concatenate([np.zeros(0, bool), *starmap(same_chunk, chunks)])
 
 
-def same_chunk(paths: Sequence[Path], ends: Ints, pairs: Ints, counts: Path) -> npt.NDArray[np.bool_]:
-    """`duplicates.same` for each pair of rows, whose words are read from the parts."""
-    seen = duplicates.WordCounts(*np.load(counts))
+def same_chunk(folder: Path, paths: Sequence[Path], ends: Ints, pairs: Ints) -> npt.NDArray[np.bool_]:
+    """`duplicates.same` for each pair of rows, whose words are read from the parts' files at `paths`."""
+    seen = duplicates.WordCounts(*np.load(folder / "counts.npy"))
     part = np.searchsorted(ends, pairs, "right")
-    row = pairs - np.r_[0, ends[:-1]][part]
-    words = [
-        [_words(paths[p], r) for p, r in zip(ps, rs, strict=True)]
-        for ps, rs in zip(part.tolist(), row.tolist(), strict=True)
-    ]
+    offsets = np.load(folder / "offsets.npy", mmap_mode="r")
+    places = pairs + part  # each part's offsets are one more than its rows
+    starts, sizes = offsets[places], offsets[places + 1] - offsets[places]
+    words = (
+        [_words(paths[p], start, size) for p, start, size in zip(*row, strict=True)]
+        for row in zip(part.tolist(), starts.tolist(), sizes.tolist(), strict=True)
+    )
     return np.fromiter((duplicates.same(a, b, seen) for a, b in words), bool, len(pairs))
 
 
-@functools.lru_cache(64)
-def _lines(folder: Path) -> tuple[Any, list[int]]:
-    part = Part(folder)
-    return part.words.open("rb", buffering=0), np.load(part.marks)["offsets"].tolist()
+@functools.lru_cache(256)
+def _file(path: Path) -> Any:
+    return path.open("rb", buffering=0)
 
 
-def _words(folder: Path, row: int) -> list[str]:
-    file, offsets = _lines(folder)
-    start, end = offsets[row], offsets[row + 1]
-    return os.pread(file.fileno(), end - start, start).decode().split()
+def _words(path: Path, start: int, size: int) -> list[str]:
+    return os.pread(_file(path).fileno(), size, start).decode().split()
 
 
 def write_prompts(path: Path, parts: Sequence[Part], fate: Fate, heldout: npt.NDArray[np.bool_]) -> None:

@@ -109,14 +109,20 @@ _NUMBER = re.compile(r"\d[\d .()/-]{5,}\d").search
 _LETTERS_THEN_DIGITS = re.compile(r"\d\d(?<=[A-Za-z]\d\d)").search
 _DOTS = re.compile(r"\.\d{1,3}\.\d").search
 _COLONS = re.compile(r":[0-9a-fA-F]*:").search
-_NAMED = re.compile(r"(?i:pass(?:word|wd)|_key|api-?key|secret|token)").search
+_KEY_PARTS = (
+    "-----BEGIN", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "sk-", "sk_", "rk_",
+    "xox", "AIza", "hf_", "npm_", "pypi-", "dop_v1_", "SG.", "eyJ", "://",
+)  # fmt: skip
+"""Every key that is known by its form holds one of these..."""
+_KEY_NAMES = ("password", "passwd", "passphrase", "apikey", "api-key", "_key", "secret", "token", "bearer")
+"""...and every other one follows one of these, in any case."""
 
 
 def _looks(text: str) -> set[str]:
     """The kinds that a text may hold: quick, and never wrong about one it leaves out."""
-    number, code = _NUMBER(text), _LETTERS_THEN_DIGITS(text)
+    number, code, small = _NUMBER(text), _LETTERS_THEN_DIGITS(text), text.lower()
     hints = {
-        "key": max(map(len, text.split()), default=0) >= 16 or _NAMED(text),
+        "key": any(part in text for part in _KEY_PARTS) or any(name in small for name in _KEY_NAMES),
         "email": "@" in text,
         "iban": code,
         "card": number,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +46,9 @@ class Tokens:
         if not self.model:
             return [len(text.encode()) // 4 for text in texts]
         tokenizer = _tokenizer(self.model)
-        fast = getattr(getattr(tokenizer, "backend_tokenizer", None), "encode_batch_fast", None)
-        return [len(e.ids) for e in fast(texts)] if fast else [len(ids) for ids in tokenizer(texts).input_ids]
+        if not _splits_at_spaces(self.model):
+            return [len(ids) for ids in tokenizer(texts).input_ids]
+        return _by_words(texts, tokenizer.backend_tokenizer, _known_words(self.model))
 
 
 @functools.cache
@@ -54,6 +57,50 @@ def _tokenizer(model: str) -> Any:
     from bakeoff import models
 
     return models.load_tokenizer(model)
+
+
+@functools.cache
+def _splits_at_spaces(model: str) -> bool:
+    """Whether the tokenizer cuts before a space and word before it looks for tokens (GPT-2's expression and its like).
+
+    Then a text has the tokens of its words, whichever stand beside each other.
+    """
+    backend = getattr(_tokenizer(model), "backend_tokenizer", None)
+    if backend is None:
+        return False
+    probe = 'a bc, (d) 12 3.4 e-f \u00e9t\u00e9 \u6f22\u5b57 \U0001f600 x=1; "q" it\'s\n\nA b'
+    steps = json.loads(backend.to_str())
+    cuts = getattr(backend.pre_tokenizer, "pre_tokenize_str", None)
+    if steps["normalizer"] or cuts is None or "ByteLevel" not in json.dumps(steps["pre_tokenizer"]):
+        return False
+    starts = {start for _, (start, _) in cuts(probe)}
+    return all(i in starts for i, c in enumerate(probe) if c == " ")
+
+
+@functools.cache
+def _known_words(model: str) -> dict[str, int]:
+    """How many tokens a word after a space has, for the words met so far."""
+    return {}
+
+
+_RUN = re.compile(r" (?:\s|(?<=\s ))")
+"""A space beside other white space, which may share a token with it."""
+
+
+def _by_words(texts: list[str], backend: Any, known: dict[str, int]) -> list[int]:
+    """The tokens of each text: those of its first word, and of each other word with the space before it."""
+    if len(known) > 1 << 18:
+        known.clear()
+    cut = [[text] if _RUN.search(text) else text.split(" ") for text in texts]
+    fresh = list({w for first, *words in cut for w in words if w not in known})
+    known.update(zip(fresh, _lengths(backend, [f" {w}" for w in fresh]), strict=True))
+    special = len(backend.encode("").ids)
+    firsts = _lengths(backend, [words[0] for words in cut])
+    return [special + n + sum(map(known.__getitem__, words[1:])) for n, words in zip(firsts, cut, strict=True)]
+
+
+def _lengths(backend: Any, texts: list[str]) -> list[int]:
+    return [len(e.ids) for e in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def cores() -> int:
