@@ -7,9 +7,13 @@ import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bakeoff import __version__, config
 from bakeoff.errors import UserError
+
+if TYPE_CHECKING:
+    from bakeoff.run import Run
 
 STOPPED = "bakeoff: stopped; the same command goes on from here"
 STAGES = {
@@ -94,6 +98,8 @@ def stage(parsed: argparse.Namespace) -> None:
     if not made.exists():
         pipeline.run_stage(folder, recipe, chosen)
     print(f"{parsed.stage}: {made}")
+    if parsed.stage == "prompts":
+        _tell_data(folder)
 
 
 def prompts(parsed: argparse.Namespace) -> None:
@@ -111,7 +117,7 @@ def prompts(parsed: argparse.Namespace) -> None:
         return
     if parsed.out is None:
         raise UserError("prompts: where to? give --out DIR")
-    logs = [word for word in words if "=" not in word or Path(word).exists()]
+    logs = [word for word in words if "=" not in word or Path(word).exists() or word.startswith(("duckdb:", "hf:"))]
     settings = [word if "." in word.partition("=")[0] else f"prompts.{word}" for word in words if word not in logs]
     given = {"sources": logs, "prompt_field": parsed.prompt_field.replace("\\n", "\n")}
     recipe = config.overridden({"model": parsed.model, "prompts": given}, settings, "prompts")
@@ -120,14 +126,19 @@ def prompts(parsed: argparse.Namespace) -> None:
     if not folder.details("prompts").exists():
         clean(folder, recipe)
     counts = read_json(folder.details("prompts"))
-    aside = ", ".join(f"{n:,} {reason}" for reason, n in counts["dropped"].items())
-    print(
-        f"{counts['read']:,} rows: {counts['kept']:,} prompts ({counts['heldout']:,} held out); {aside or 'no others'}"
-    )
     print(f"prompts: {folder.table('prompts')}")
     if counts["picks"]:
         said = ", ".join(f"{n:,} {kind}" for kind, n in counts["feedback"].items())
         print(f"picks: {folder.table('picks')}: {counts['picks']:,}, from what users said of old answers: {said}")
+    _tell_data(folder)
+
+
+def _tell_data(folder: Run) -> None:
+    from bakeoff.report.data import text
+    from bakeoff.report.stage import data_report
+
+    print(text(data_report(folder)))
+    print(f"report: {folder.folder / 'prompts.html'}")
 
 
 def reward_train(parsed: argparse.Namespace) -> None:

@@ -29,6 +29,8 @@ _COMMON = {
     "tr": "ve bir bu da de için ile ne mi nasıl çok daha olarak olan gibi var kadar en ben sen hangi neden nedir "
     "mı şu değil bana ya ise",
 }
+STOPWORDS = frozenset(word for words in _COMMON.values() for word in words.split())
+"""Words too common to say what a text is about."""
 _WORDS = {language: frozenset(words.split()) for language, words in _COMMON.items()}
 _SCRIPTS = {
     "CYRILLIC": "ru",

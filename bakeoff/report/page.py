@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from bakeoff.report import wording
+from bakeoff.report.data import Data, share
 from bakeoff.report.picture import curve_svg
 from bakeoff.report.verdict import outcome, verdict
 from bakeoff.stats import Measured
@@ -87,7 +88,7 @@ class Curve:
         return cls([row["k"] for row in rows], [Measured.of(row) for row in rows], [Measured.of(row) for row in oracle])
 
 
-def render(
+def render(  # noqa: PLR0913  (what a run has to show)
     summary: dict[str, Any],
     curve: Curve,
     examples: Sequence[Example] = (),
@@ -95,10 +96,12 @@ def render(
     *,
     title: str = "bakeoff report",
     notes: Sequence[str] = (),
+    data: Data | None = None,
 ) -> str:
     """The page of a run: `summary` as in summary.json, the curve in the same measure, at most ten examples, settings.
 
-    `notes` are sentences under the verdict (what is simulated or synthetic). Settings may nest.
+    `data` is the data report, in place of the funnel alone. `notes` are sentences under the verdict (what is simulated
+    or synthetic). Settings may nest.
     """
     measure = summary["quality"] or summary["reward"]
     environment = jinja2.Environment(
@@ -118,7 +121,8 @@ def render(
         **_tables(summary),
         **{form.__name__: form for form in (wording.number, wording.percent, wording.duration, wording.span)},
         count=lambda value: f"{value:,}",
-        share=_share,
+        share=share,
+        data=data,
     )
 
 
@@ -221,11 +225,6 @@ def _measured(value: Any) -> Measured | None:
 
 def _title(metric: str) -> str:
     return "Right, by true answers" if metric == "correct" else f"Quality ({metric}), by true answers"
-
-
-def _share(value: float, rows: Sequence[tuple[str, float]]) -> float:
-    """The length of a bar in per cent of the longest in its table."""
-    return round(100 * value / (max(v for _, v in rows) or 1), 1)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

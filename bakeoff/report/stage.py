@@ -9,6 +9,7 @@ from pathlib import Path
 from bakeoff.config import Recipe
 from bakeoff.gold import read_gold
 from bakeoff.records import Answer, Completion, Score, read_table
+from bakeoff.report.data import Data, describe, render_data
 from bakeoff.report.page import Curve, Example, Shown, render
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, read_json, write_text
@@ -25,8 +26,16 @@ def report(run: Run, recipe: Recipe) -> None:
         examples(run, recipe),
         dataclasses.asdict(recipe),
         notes=recipe.notes,
+        data=describe(run),
     )
     write_text(run.report, page)
+
+
+def data_report(run: Run) -> Data:
+    """Write the data report, `prompts.html`, of a run whose prompts are made; returns its figures."""
+    data = describe(run)
+    write_text(run.folder / "prompts.html", render_data(data, title=f"Prompts of {run.folder.name}"))
+    return data
 
 
 def examples(run: Run, recipe: Recipe) -> list[Example]:

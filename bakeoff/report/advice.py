@@ -1,0 +1,72 @@
+"""What to do next about the data: sentences that follow from the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bakeoff.report import wording
+
+FEW, FEW_HELDOUT = 200, 100
+"""Fewer prompts to train on teach little; on fewer held-out prompts an interval is wider than most gains."""
+OFTEN = 0.05
+"""A reason for this share of the rows is worth a sentence."""
+REASONS = {
+    "broken JSON": "look at the examples: the export may cut long lines, or write records over several lines",
+    "damaged file": "fetch the files again: what follows the damage is lost",
+    "no prompt found": "name the field that holds the prompt with --prompt-field, or leave out rows of other events",
+    "no user turn": "the rows hold only answers or system prompts: check which side of the traffic was exported",
+    "other language": "prompts.languages keeps others out; add a language to it, or empty it to keep all",
+    "too long": "raise prompts.max_tokens if the model has room for them and for the completion",
+    "too short": "lower prompts.min_words if such short prompts are real",
+    "one word": "lower prompts.min_words if single words are real prompts",
+    "images only": "the model reads text: log the text that came with the images, or leave such rows out",
+    "health check": "stop logging probes, or leave them out of the export",
+    "row too long": "split rows of more than 4 MB before they are read",
+}
+"""What to do about rows that are set aside for a reason."""
+
+
+def advice(
+    counts: dict[str, Any], languages: Sequence[tuple[str, int]], repeated: Sequence[tuple[str, int]]
+) -> list[str]:
+    """What to do next; nothing when nothing stands out."""
+    return [*_too_few(counts), *_lost(counts), *_repeats(counts, repeated), *_mixed(languages), *_secrets(counts)]
+
+
+def _too_few(counts: dict[str, Any]) -> Iterator[str]:
+    train, heldout = counts["train"], counts["heldout"]
+    if train < FEW:
+        yield f"Gather more prompts: {train:,} to train on teach little; aim at {FEW} or more."
+    if heldout < FEW_HELDOUT:
+        half = wording.points(0.98 / max(1, heldout) ** 0.5) if heldout else "nothing known"
+        yield (
+            f"Hold out more prompts (prompts.heldout): with {heldout:,}, a share is known to within {half} either way."
+            if heldout
+            else "Hold out some prompts (prompts.heldout): without any, no gain can be measured."
+        )
+
+
+def _lost(counts: dict[str, Any]) -> Iterator[str]:
+    for reason, n in counts["dropped"].items():
+        known = next((what for start, what in REASONS.items() if reason.startswith(start)), None)
+        if known and n > OFTEN * counts["read"]:
+            yield f"{wording.percent(n / counts['read'])} of the rows are {reason!r}: {known}."
+
+
+def _repeats(counts: dict[str, Any], repeated: Sequence[tuple[str, int]]) -> Iterator[str]:
+    if repeated and repeated[0][1] > OFTEN * counts["read"] and repeated[0][1] > 10:
+        rows = wording.percent(repeated[0][1] / counts["read"])
+        yield f"One prompt makes {rows} of the rows: see whether a script or a template sends it."
+
+
+def _mixed(languages: Sequence[tuple[str, int]]) -> Iterator[str]:
+    total = sum(n for _, n in languages)
+    often = [name for name, n in languages if name != "not told" and n > OFTEN * total]
+    if len(often) > 1:
+        yield f"The prompts are in {' and '.join(often)}: if one is meant, name it in prompts.languages."
+
+
+def _secrets(counts: dict[str, Any]) -> Iterator[str]:
+    if keys := counts["redacted"].get("key"):
+        yield f"Revoke the keys and passwords that users pasted ({keys:,} found): they stand in your logs in the clear."
