@@ -22,7 +22,7 @@ class Prompts:
     """Where the prompts come from and how the logs are cleaned."""
 
     sources: list[str] = field(default_factory=list)
-    """Files, folders and globs of logs."""
+    """Files, folders and globs of logs; `duckdb:FILE?TABLE`, `duckdb:FILE?SELECT ...`, `hf:OWNER/NAME?SPLIT`."""
     prompt_field: str = ""
     """The column or key (`a.b` inside records) that holds the prompt, where the shape of a record is not recognised."""
     answer_field: str = ""
@@ -294,7 +294,11 @@ def _located(values: dict, folder: Path) -> dict:
 
 
 def _path(folder: Path, path: str, key: str) -> str:
-    """A path from the recipe's folder; of a scorer, that of its file or folder, if it has one."""
+    """A path from the recipe's folder; of a scorer or a database, that of its file or folder, if it has one."""
+    if key == "sources" and path.startswith(("duckdb:", "hf:")):
+        scheme, _, rest = path.partition(":")
+        file, mark, query = rest.partition("?")
+        return f"{scheme}:{(folder / file).resolve()}{mark}{query}" if file and scheme == "duckdb" else path
     kind, file = ("reward_model:", path[13:]) if key == "scorer" and path.startswith("reward_model:") else ("", path)
     named = (folder / file).is_dir() if kind else key != "scorer" or ".py:" in file
     return f"{kind}{(folder / file).resolve()}" if named else path

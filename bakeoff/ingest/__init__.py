@@ -76,7 +76,7 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     check(settings)
     found = sources.files(paths)
     unwanted = avoid.questions(settings, gold)
-    folder = _parts_folder(out, [_stats(found), dataclasses.asdict(settings), avoid.digest(unwanted)])
+    folder = _parts_folder(out, [list(map(sources.stamp, found)), dataclasses.asdict(settings), avoid.digest(unwanted)])
     work = Work(folder, settings, count_tokens)
     if len(unwanted):
         avoid.save(work.questions, unwanted)
@@ -109,10 +109,6 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
         beside.write_text(json.dumps(dataclasses.asdict(counts), indent=1) + "\n")
     shutil.rmtree(folder)
     return counts
-
-
-def _stats(files: Sequence[Path]) -> list[list[object]]:
-    return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
 
 
 def _parts_folder(out: Path, key: list[object]) -> Path:

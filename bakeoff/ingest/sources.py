@@ -11,6 +11,7 @@ from typing import IO
 import pyarrow as pa
 
 from bakeoff.errors import UserError
+from bakeoff.ingest import databases
 
 FORMATS = {
     ".jsonl": "jsonl",
@@ -34,6 +35,8 @@ EXPANSION = 400
 
 def format_of(path: Path) -> str | None:
     """The format that a file's name stands for, compressed or not; None when it is no format that is read."""
+    if scheme := databases.scheme_of(path):
+        return scheme
     name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     return FORMATS.get(name.suffix.lower())
 
@@ -51,6 +54,9 @@ def files(sources: Iterable[Path]) -> list[Path]:
 
 
 def _expand(source: Path) -> list[Path]:
+    if databases.scheme_of(source):
+        databases.check(source)
+        return [source]
     known = " ".join(FORMATS)
     if source.is_file():
         if format_of(source) is None:
@@ -67,6 +73,13 @@ def _expand(source: Path) -> list[Path]:
     if not readable:
         raise UserError(f"{source}: no such file; check the path (it is taken from the working folder)")
     return readable
+
+
+def stamp(source: Path) -> list[object]:
+    """What tells a source from another, or from itself after a change, as far as a file shows it."""
+    path = Path(databases.parts_of(source)[0]) if databases.scheme_of(source) else source
+    known = path.stat() if path.is_file() else None
+    return [str(source), known.st_size if known else 0, known.st_mtime_ns if known else 0]
 
 
 def _hidden(path: Path) -> bool:
