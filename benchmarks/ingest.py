@@ -68,7 +68,7 @@ def sizes(folder: Path, lines: list[int], workers: int, datasketch: Path | None)
         log = folder / f"{n}.jsonl"
         ingest_log.write(log, n)
         seconds, memory = timed(log, folder / f"out-{n}", workers)
-        if n == min(lines):
+        if n == min(lines) <= 100_000:
             timed(log, folder / "out-one", 1)
             assert digest(folder / "out-one") == digest(folder / f"out-{n}"), "one and two workers differ"
         name = "million" if n == 1_000_000 else f"lines_{n}"

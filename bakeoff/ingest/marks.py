@@ -51,7 +51,7 @@ class _Hashes(dict[str, int]):
     """`word_hash`, remembered."""
 
     def __missing__(self, word: str) -> int:
-        if len(self) > 1 << 20:
+        if len(self) > 1 << 18:
             self.clear()
         value = self[word] = word_hash(word)
         return value

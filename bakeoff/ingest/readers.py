@@ -10,14 +10,15 @@ import json
 import re
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bakeoff.ingest.repair import UTF16, decode
+from bakeoff.ingest import databases
+from bakeoff.ingest.repair import BYTEWISE, decode, encoding
 from bakeoff.ingest.sources import format_of, open_bytes
 
 ROW_BYTES = 4 << 20
@@ -59,25 +60,27 @@ def lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes, str]]:
 
 def _pieces(stream: IO[bytes]) -> Iterator[bytes]:
     """Lines of at most ROW_BYTES + 1 bytes: what follows in a longer one is read and forgotten."""
-    first = stream.readline(ROW_BYTES + 1)
-    if first.startswith(UTF16):
-        yield from _utf16(first, stream)
-        return
+    readline = _line_of(stream)
+    first = readline(ROW_BYTES + 1)
     while first:
         yield first
         while first and not first.endswith(b"\n"):
-            first = stream.readline(ROW_BYTES)
-        first = stream.readline(ROW_BYTES + 1)
+            first = readline(ROW_BYTES)
+        first = readline(ROW_BYTES + 1)
 
 
-def _utf16(first: bytes, stream: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a UTF-16 file, in UTF-8."""
-    name = "utf-16-le" if first.startswith(UTF16[0]) else "utf-16-be"
-    if not stream.seekable():
-        raise OSError("UTF-16 inside a compressed file is not read: unpack it first")
-    stream.seek(2)
-    for line in io.TextIOWrapper(stream, name, "replace"):
-        yield line[:ROW_BYTES].encode()
+def _line_of(stream: IO[bytes]) -> Callable[[int], bytes]:
+    """The stream's `readline`, in UTF-8 when the file is in UTF-16."""
+    name = _encoding(stream)
+    if not name.startswith("utf-16"):
+        return stream.readline
+    text = io.TextIOWrapper(stream, name, "replace")
+    return lambda size: text.readline(size).encode("utf-8", "replace")
+
+
+def _encoding(stream: IO[bytes]) -> str:
+    assert isinstance(stream, io.BufferedReader)
+    return encoding(stream.peek(64)[:64])
 
 
 def parse(text: str) -> tuple[Any, str]:
@@ -122,7 +125,7 @@ class _More:
     """A window on a text stream, moved along as values are taken from it."""
 
     def __init__(self, stream: IO[bytes]):
-        self._stream = io.TextIOWrapper(stream, "utf-8", "replace")
+        self._stream = io.TextIOWrapper(stream, _encoding(stream), BYTEWISE)
         self.buffer = self._stream.read(1 << 16)
         self.line = 1
 
@@ -257,4 +260,6 @@ READERS = {
     "parquet": _parquet,
     "text": _text,
     "sqlite": _sqlite,
+    "duckdb": databases.duckdb_rows,
+    "hub": databases.hub_rows,
 }

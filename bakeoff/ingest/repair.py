@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
 import unicodedata
+from collections.abc import Container
+from typing import Any
+
+import ftfy
 
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MOJIBAKE = re.compile(
     "[\u00c2\u00c3\u00e2\u00c5\u00c4\u00d0\u00d1][\u0080-\u00bf\u0152-\u017e\u2018-\u203a\u20ac\u2122]"
 )
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060\ufeff\ufffe\uffff]")
+_JSON = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?P<end>"|\\?\Z)|[{}\[\],:]', re.S)
 _CONTROL_BYTES = bytes([*range(9), 11, 12, *range(14, 32), 127])
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _TEMPLATE = re.compile(
@@ -21,12 +27,62 @@ _TEMPLATE = re.compile(
 )
 
 
-def decode(data: bytes) -> str:
-    """Bytes as text: UTF-8, else Windows-1252."""
+def _bytewise(error: UnicodeError) -> tuple[str, int]:
+    """The bytes that are no UTF-8, read as Windows-1252."""
+    assert isinstance(error, UnicodeDecodeError)
+    return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
+
+
+BYTEWISE = "bakeoff.bytewise"
+codecs.register_error(BYTEWISE, _bytewise)
+
+
+def encoding(head: bytes) -> str:
+    """The encoding of a file that begins so: UTF-16, by its mark or by its zeros, or else UTF-8."""
+    if head.startswith(UTF16):
+        return "utf-16"
+    zeros = head[::2].count(0), head[1::2].count(0)
+    if max(zeros) > 0.4 * len(head) / 2 > min(zeros) and len(head) >= 4:
+        return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    return "utf-8-sig"
+
+
+def mended(text: str, answers: Container[str]) -> Any | None:
+    """The record of a JSON text that was cut off inside of a value whose key is one of `answers`; None for any other.
+
+    What is unfinished is left out, so nothing that stands before it, as the prompt does, is cut.
+    """
+    path: list[list[str]] = []  # of each open object or array, what closes it and the key that is being filled
+    word, safe = "", (0, "")
+    for token in _JSON.finditer(text):
+        sign = token[0]
+        if sign[0] == '"':
+            if token["end"] != '"':
+                break
+            word = sign[1:-1].lower()
+        elif sign in "{[":
+            path.append(["}" if sign == "{" else "]", ""])
+        elif not path:
+            return None
+        elif sign == ":":
+            path[-1][1] = word
+        elif sign == ",":
+            path[-1][1] = ""
+            safe = token.start(), "".join(closing for closing, _ in path[::-1])
+        else:
+            path.pop()
+            safe = token.end(), "".join(closing for closing, _ in path[::-1])
+    if not safe[0] or not any(key in answers for _, key in path):
+        return None
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.removeprefix(codecs.BOM_UTF8).decode("cp1252", "replace")
+        return json.loads(text[: safe[0]] + safe[1])
+    except (ValueError, RecursionError):
+        return None
+
+
+def decode(data: bytes) -> str:
+    """Bytes as text: UTF-8, and Windows-1252 for every byte that is none."""
+    return data.decode("utf-8-sig", BYTEWISE)
 
 
 def tidy(text: str) -> str:
@@ -49,13 +105,8 @@ def _whole(text: str) -> str:
 
 
 def _unmojibake(text: str) -> str:
-    """UTF-8 that somebody read as Windows-1252, read again; the text as it is when that cannot be."""
-    if not _MOJIBAKE.search(text):
-        return text
-    try:
-        return text.encode("cp1252").decode("utf-8")
-    except UnicodeError:
-        return text
+    """UTF-8 that somebody read in another encoding, read again, also where it is part of a text."""
+    return ftfy.fix_encoding(text) if _MOJIBAKE.search(text) else text
 
 
 def neutral(text: str) -> str:

@@ -48,14 +48,24 @@ WORDLESS = {
     "server_tool_use", "function_call", "function_call_output",
 }  # fmt: skip
 """Parts and items of a conversation that nobody said: what a tool was asked and told, what a model thought."""
+MEDIA = {
+    "image", "image_url", "input_image", "audio", "input_audio", "audio_url", "video", "video_url", "media", "file",
+    "input_file", "document", "blob", "uri",
+}  # fmt: skip
+"""Parts that a model of text cannot read, as OpenAI, Anthropic, LangChain, vLLM and OpenTelemetry call them."""
+MEDIA_KEYS = ("inlineData", "inline_data", "fileData", "file_data")
+SHOWN = "\ufffc"
+"""Stands for a turn in which something was shown and nothing said."""
 NAMES = (
     ("OTLP spans", {"resourcespans"}),
     ("OTLP spans", {"resource_spans"}),
+    ("OTLP logs", {"resourcelogs"}),
     ("OpenTelemetry span", {"attributes", "name"}),
     ("MLflow trace", {"info", "data"}),
     ("Databricks inference table", {"databricks_request_id", "request"}),
     ("Langfuse trace", {"input", "observations"}),
     ("Langfuse observation", {"input", "traceid"}),
+    ("Langfuse observation", {"input", "trace_id", "type"}),
     ("Anthropic messages", {"messages", "system"}),
     ("chat messages", {"messages"}),
     ("ShareGPT", {"conversations"}),
@@ -187,7 +197,7 @@ def messages(value: list[Any]) -> Turns | None:
         if not isinstance(item, dict):
             return None
         named = str(item.get("role") or item.get("from") or item.get("author") or "").lower()
-        if named in ("tool", "function", "observation", "function_call") or item.get("type") in WORDLESS:
+        if named in ("tool", "function", "observation", "function_call") or str(item.get("type")) in WORDLESS:
             continue
         role = ROLES.get(named)
         said = next((item[k] for k in ("content", "value", "parts", "text") if item.get(k) is not None), None)
@@ -196,6 +206,8 @@ def messages(value: list[Any]) -> Turns | None:
         text = text_of(said)
         if role is None or text is None:
             return None
+        if not text and isinstance(said, list) and any(map(_media, said)):
+            text = SHOWN
         if text or not isinstance(said, list):
             turns.append(Said(role, text, item) if role == "assistant" else Message(role, text))
     return turns or None
@@ -209,8 +221,13 @@ def text_of(content: Any) -> str | None:
         content = content.get("parts") or [content]
     if not isinstance(content, list):
         return None
-    parts = [_part(p) for p in content if not (isinstance(p, dict) and p.get("type") in WORDLESS)]
+    parts = [_part(p) for p in content if not (isinstance(p, dict) and (str(p.get("type")) in WORDLESS or _media(p)))]
     return None if any(not isinstance(p, str) for p in parts) else "\n".join(p for p in parts if p)
+
+
+def _media(part: Any) -> bool:
+    """Whether a part of a message is an image, a sound, a film or a file; Gemini names those by a key."""
+    return isinstance(part, dict) and (str(part.get("type")) in MEDIA or any(key in part for key in MEDIA_KEYS))
 
 
 def _part(part: Any) -> Any:

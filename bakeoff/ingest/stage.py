@@ -89,7 +89,7 @@ _RUN = re.compile(r" (?:\s|(?<=\s ))")
 
 def _by_words(texts: list[str], backend: Any, known: dict[str, int]) -> list[int]:
     """The tokens of each text: those of its first word, and of each other word with the space before it."""
-    if len(known) > 1 << 18:
+    if len(known) > 1 << 17:
         known.clear()
     cut = [[text] if _RUN.search(text) else text.split(" ") for text in texts]
     fresh = list({w for first, *words in cut for w in words if w not in known})

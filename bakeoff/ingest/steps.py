@@ -77,17 +77,23 @@ def value_of(row: Row) -> tuple[Any, str]:
     if reason:
         return value, reason
     value, reason = parse(value) if value.strip() else (value, "empty")
-    logged = traces.vllm(value) if reason == "broken JSON" else None
+    if reason != "broken JSON":
+        return value, reason
+    logged = traces.vllm(value) or repair.mended(value, shapes.ANSWER_KEYS)
     return (value, reason) if logged is None else (logged, "")
 
 
 def _draft(source: str, value: Any, settings: Prompts) -> Draft:
+    if traces.other_call(value):
+        return Draft(source, reason="no model call", raw=value)
     turns = shapes.dialogue(value, settings.prompt_field)
     if isinstance(turns, str):
         return Draft(source, reason=turns, raw=value)
     said = feedback(value, turns, settings)
     asked = shapes.asked(standing(turns))
-    return Draft(source, asked, feedback=said) if asked else Draft(source, reason="no user turn", raw=value)
+    if not asked or asked[-1].content == shapes.SHOWN:
+        return Draft(source, reason="images only" if asked else "no user turn", raw=value)
+    return Draft(source, asked, feedback=said)
 
 
 def _each_text(change: Callable[[str], str]) -> Step:

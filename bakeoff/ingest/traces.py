@@ -32,7 +32,16 @@ OUTPUTS = (
 """Attributes of a span that hold the answer."""
 _NUMBERED = re.compile(r"(?:gen_ai\.prompt|llm\.input_messages)\.(\d+)\.(?:message\.)?(role|content)")
 _EVENT = re.compile(r"gen_ai\.(system|user|assistant)\.message")
-_VLLM = re.compile(r"Received request [^\s:]+: prompt: ('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"), ", re.S)
+_VLLM = re.compile(
+    r"(?:Received request [^\s:]+|Request [^\s:]+ details): prompt: ('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"), ", re.S
+)
+_BATCHES = ("resourceSpans", "resource_spans", "resourceLogs", "resource_logs")
+_SCOPES = ("scopeSpans", "scope_spans", "instrumentationLibrarySpans", "scopeLogs", "scope_logs")
+_KINDS = ("gen_ai.operation.name", "openinference.span.kind", "traceloop.span.kind", "langfuse.observation.type")
+_OTHER = {
+    "tool", "execute_tool", "retriever", "retrieval", "embedding", "embeddings", "reranker", "evaluator", "guardrail",
+    "event", "create_agent",
+}  # fmt: skip
 _TURN = re.compile(
     r"<\|im_start\|>(?P<chatml>\w+)\n|<\|start_header_id\|>(?P<llama>\w+)<\|end_header_id\|>\n\n"
     r"|<start_of_turn>(?P<gemma>\w+)\n|<\|(?P<phi>user|assistant|system)\|>\n?"
@@ -41,21 +50,33 @@ _END = re.compile(r"(?:<\|im_end\|>|<\|eot_id\|>|<end_of_turn>|<\|end\|>|<\|end_
 
 
 def unpacked(value: Any) -> list[Any] | None:
-    """The spans of an OTLP export, which puts many into one row; None for any other record."""
+    """The spans or log records of an OTLP export, which puts many into one row; None for any other record."""
     if not isinstance(value, dict):
         return None
-    batches = value.get("resourceSpans") or value.get("resource_spans")
-    if not isinstance(batches, list):
-        return None
-    return list(_spans(batches))
+    batches = next((value[key] for key in _BATCHES if isinstance(value.get(key), list)), None)
+    return None if batches is None else list(_spans(batches))
 
 
 def _spans(batches: list[Any]) -> Iterator[Any]:
     for batch in filter(_is_dict, batches):
-        scopes = batch.get("scopeSpans") or batch.get("scope_spans") or batch.get("instrumentationLibrarySpans") or []
-        for scope in filter(_is_dict, scopes if isinstance(scopes, list) else []):
-            spans = scope.get("spans")
-            yield from spans if isinstance(spans, list) else []
+        for scope in filter(_is_dict, _listed(batch, _SCOPES)):
+            yield from _listed(scope, ("spans", "logRecords", "log_records"))
+
+
+def _listed(record: Mapping[str, Any], keys: tuple[str, ...]) -> list[Any]:
+    """The list under the first of some keys that holds one."""
+    return next((record[key] for key in keys if isinstance(record.get(key), list)), [])
+
+
+def other_call(record: Any) -> bool:
+    """Whether a span or observation is of something that answers nobody: a tool, a retriever, an embedding."""
+    if not isinstance(record, dict):
+        return False
+    of_langfuse = "traceId" in record or "trace_id" in record
+    if of_langfuse and str(record.get("type")).lower() in _OTHER:
+        return True
+    attributes = _attributes(record)
+    return any(str(loaded(attributes.get(key))).lower() in _OTHER for key in _KINDS)
 
 
 def request(record: Mapping[str, Any]) -> Any | None:
