@@ -46,6 +46,11 @@ class Prompts:
     are those that carry one of `evaluate.gold`."""
     skip: list[str] = field(default_factory=list)
     """Steps of cleaning to leave out: `template_tokens`, `noise`, `health_checks`, `near_duplicates`."""
+    limit: int = 0
+    """Keep so many prompts at most, as unlike each other as can be; 0 keeps all."""
+    stratify: str = ""
+    """A field of the logs: of `limit`, each of its values gets the same share. `language` is told from the text where
+    there is no such field."""
     heldout: float = 0.1
     """Share of the prompts that training never sees, in whole clusters of prompts that share a passage."""
 

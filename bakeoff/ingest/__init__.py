@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 from collections import Counter
@@ -13,7 +14,7 @@ import numpy as np
 
 from bakeoff.config import PERSONAL, Prompts
 from bakeoff.errors import UserError, hint
-from bakeoff.ingest import avoid, merge, sources, split
+from bakeoff.ingest import avoid, limit, merge, sources, split
 from bakeoff.ingest.language import LANGUAGES
 from bakeoff.ingest.parts import Part, Work, batches, processes
 from bakeoff.ingest.picks import write_picks
@@ -22,6 +23,8 @@ from bakeoff.records import Message, SetAside, atomic, content_id, read_table
 
 __all__ = ["Counts", "check", "clean_into"]
 
+STRATA = 50
+"""Strata that are counted."""
 Progress = Callable[[int], object]
 
 
@@ -41,6 +44,8 @@ class Counts:
     """What users said of old answers to the prompts, by kind."""
     picks: int
     """Picks that came of it."""
+    strata: dict[str, int]
+    """Prompts by the value of `prompts.stratify`, the commonest."""
 
 
 def check(settings: Prompts) -> None:
@@ -51,6 +56,11 @@ def check(settings: Prompts) -> None:
         for value in getattr(settings, name):
             if value not in known:
                 raise UserError(f"prompts.{name}: {value!r} is not known; {hint(value, known)}")
+    if settings.limit < 0 or (settings.stratify and not settings.limit):
+        raise UserError(
+            f"prompts.limit: found {settings.limit}; give the number of prompts to keep, 0 for all"
+            + (f" (prompts.stratify = {settings.stratify!r} shares that number)" if settings.stratify else "")
+        )
     if not 0 <= settings.heldout < 1:
         raise UserError(f"prompts.heldout: {settings.heldout!r} is not a share from 0 up to, not including, 1")
 
@@ -96,15 +106,17 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
         if read == reasons.total():
             raise UserError(_nothing(found, parts, reasons))
         fate = merge.fates(parts, folder, near="near_duplicates" not in settings.skip, starmap=starmap)
+    fate = limit.limited(parts, fate, settings, seed)
     held = _heldout(parts, fate, settings.heldout, seed)
     said, picks = write_picks(out / "picks.parquet", parts, fate, held)
-    merge.write_aside(out / "set_aside.parquet", parts)
+    merge.write_aside(out / "set_aside.parquet", parts, fate)
     merge.write_prompts(out / "prompts.parquet", parts, fate, held)
     kept = int((fate.count > 0).sum())
-    reasons.update({"duplicate": fate.exact, "near duplicate": len(fate.head) - fate.exact - kept})
+    reasons.update(merged(fate))
     heldout = int(held.sum())
     dropped, placeholders, kinds = (dict((+c).most_common()) for c in (reasons, redacted, said))
-    counts = Counts(read, kept, kept - heldout, heldout, dropped, placeholders, kinds, picks)
+    strata = dict(Counter(itertools.compress(limit.strata(parts, settings), fate.count > 0)).most_common(STRATA))
+    counts = Counts(read, kept, kept - heldout, heldout, dropped, placeholders, kinds, picks, strata)
     with atomic(out / "prompts.json") as beside:
         beside.write_text(json.dumps(dataclasses.asdict(counts), indent=1) + "\n")
     shutil.rmtree(folder)
@@ -120,6 +132,15 @@ def _parts_folder(out: Path, key: list[object]) -> Path:
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def merged(fate: merge.Fate) -> dict[str, int]:
+    """Rows that passed every step and are no prompt, by reason."""
+    stands = fate.count[fate.head] > 0
+    equal = fate.equal != np.arange(len(fate.equal))
+    exact = int((stands & equal).sum())
+    kept = int((fate.count > 0).sum())
+    return {"duplicate": exact, "near duplicate": int(stands.sum()) - exact - kept, merge.OVER: int((~stands).sum())}
 
 
 def _heldout(parts: Sequence[Part], fate: merge.Fate, share: float, seed: int) -> np.ndarray:

@@ -23,7 +23,7 @@ U64 = npt.NDArray[np.uint64]
 
 RUN, SHARE = 5, 0.8
 """A prompt carries a question when it has at least this share of the question's runs of so many words."""
-SHORT = 10
+SHORT = 16
 """A question of fewer words must be there as a whole..."""
 LEAST = 3
 """...and one of fewer than these must be the whole prompt."""

@@ -20,8 +20,11 @@ import pyarrow.parquet as pq
 from bakeoff.ingest import duplicates, split
 from bakeoff.ingest.marks import BANDS, U32, summed
 from bakeoff.ingest.parts import Part
+from bakeoff.ingest.steps import EXCERPT
 from bakeoff.records import Prompt, SetAside, atomic, schema
 
+OVER = "over the limit"
+"""Why a row is set aside whose prompt was not chosen."""
 Ints = npt.NDArray[np.int64]
 Starmap = Callable[[Callable[..., Any], Any], Iterator[Any]]
 
@@ -39,8 +42,8 @@ class Fate:
     """The row that it is merged into: itself, for a prompt."""
     count: Ints
     """How many rows a prompt stands for."""
-    exact: int
-    """How many rows were merged because they are equal, word for word."""
+    equal: Ints
+    """The first row that is equal, word for word."""
     together: Ints
     """The cluster that a prompt shares a side of the split with."""
 
@@ -64,9 +67,7 @@ def fates(parts: Sequence[Part], folder: Path, *, near: bool, starmap: Starmap) 
     alike = np.concatenate([pairs[same | (shared >= split.ALIKE)], passages])
     together = unique[split.clusters(len(unique), alike)]
     head = unique[merged][np.searchsorted(unique, equal)]
-    return Fate(
-        head, np.bincount(head, minlength=len(head)), len(equal) - len(unique), together[np.searchsorted(unique, equal)]
-    )
+    return Fate(head, np.bincount(head, minlength=len(head)), equal, together[np.searchsorted(unique, equal)])
 
 
 def candidates(keys: U32) -> tuple[Ints, Ints]:
@@ -143,11 +144,22 @@ def write_prompts(path: Path, parts: Sequence[Part], fate: Fate, heldout: npt.ND
             writer.write_table(table.filter(pa.array(fate.count[here] > 0)).cast(schema(Prompt)))
 
 
-def write_aside(path: Path, parts: Sequence[Part]) -> None:
-    """The rows set aside of all parts as one table, atomically."""
+def write_aside(path: Path, parts: Sequence[Part], fate: Fate) -> None:
+    """The rows set aside of all parts, and those whose prompt is over the limit, as one table, atomically."""
+    over = fate.count[fate.head] == 0
+    start = 0
     with atomic(path) as beside, pq.ParquetWriter(beside, schema(SetAside)) as writer:
         for part in parts:
             writer.write_table(pq.read_table(part.aside))
+            size = pq.read_metadata(part.kept).num_rows
+            here = np.flatnonzero(over[start : start + size])
+            start += size
+            if len(here):
+                rows = pq.read_table(part.kept, columns=["messages", "source"]).take(here).to_pylist()
+                texts = [row["messages"][-1]["content"][:EXCERPT] for row in rows]
+                sources = [row["source"] for row in rows]
+                reasons = [OVER] * len(rows)
+                writer.write_table(pa.table([reasons, sources, texts], schema=schema(SetAside)))
 
 
 def ids(parts: Sequence[Part]) -> list[str]:

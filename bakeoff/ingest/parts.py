@@ -132,7 +132,10 @@ def _write(part: Part, drafts: Sequence[Draft], words: Sequence[list[str]], sett
     lines = [" ".join(w).encode() + b"\n" for w in words]
     part.words.write_bytes(b"".join(lines))
     offsets = np.cumsum([0, *map(len, lines)])
-    np.savez(part.marks, offsets=offsets, **_fields(marks(words)))
+    fields = _fields(marks(words))
+    if settings.stratify:
+        fields["strata"] = np.array([d.stratum for d in kept], str)
+    np.savez(part.marks, offsets=offsets, **fields)
     pq.write_table(_prompts(kept), part.kept)
     pq.write_table(_table(Remark, list(_remarks(kept))), part.remarks)
     pq.write_table(_table(SetAside, aside), part.aside)

@@ -18,6 +18,8 @@ from bakeoff.records import Message, SetAside
 
 SKIPPABLE = ("template_tokens", "noise", "health_checks", "near_duplicates")
 """What `prompts.skip` may name."""
+STRATUM = 60
+"""Characters of the name of a stratum that are looked at."""
 EXCERPT = 200
 """Characters of a set-aside row that are kept to be looked at."""
 
@@ -34,6 +36,8 @@ class Draft:
     redacted: tuple[str, ...] = ()
     """The kind of each placeholder put in."""
     feedback: list[Feedback] = dataclasses.field(default_factory=list)
+    stratum: str = ""
+    """The value of `prompts.stratify`, redacted."""
 
     @property
     def texts(self) -> list[str]:
@@ -93,7 +97,17 @@ def _draft(source: str, value: Any, settings: Prompts) -> Draft:
     asked = shapes.asked(standing(turns))
     if not asked or asked[-1].content == shapes.SHOWN:
         return Draft(source, reason="images only" if asked else "no user turn", raw=value)
-    return Draft(source, asked, feedback=said)
+    return Draft(source, asked, feedback=said, stratum=_stratum(value, asked[-1].content, settings))
+
+
+def _stratum(value: Any, text: str, settings: Prompts) -> str:
+    if not settings.stratify:
+        return ""
+    found = shapes.field(value, settings.stratify)
+    if found is None:
+        return language(text) if settings.stratify == "language" else ""
+    (name,), _ = redact([repair.tidy(str(found))], settings.redact and PERSONAL)
+    return name[:STRATUM]
 
 
 def _each_text(change: Callable[[str], str]) -> Step:
