@@ -42,15 +42,16 @@ class Prompts:
     redact: list[str] = field(default_factory=lambda: list(PERSONAL))
     """Kinds of personal data and secrets that become placeholders such as [EMAIL_1]; empty leaves the text as it is."""
     avoid: list[str] = field(default_factory=list)
-    """Files of evaluation sets, in any format that is read: prompts that carry a question of theirs are set aside, as
-    are those that carry one of `evaluate.gold`."""
+    """Evaluation sets: prompts that carry a question of these files, or of `evaluate.gold`, are set aside."""
+    step: str = ""
+    """`FILE.py:FUNCTION`, a step of your own: from `prompts`, a list of last turns (and `messages`, if it wants them),
+    to a list of texts; None sets a prompt aside, (None, why) too. The texts are redacted and checked like any other."""
     skip: list[str] = field(default_factory=list)
     """Steps of cleaning to leave out: `template_tokens`, `noise`, `health_checks`, `near_duplicates`."""
     limit: int = 0
     """Keep so many prompts at most, as unlike each other as can be; 0 keeps all."""
     stratify: str = ""
-    """A field of the logs: of `limit`, each of its values gets the same share. `language` is told from the text where
-    there is no such field."""
+    """A field of the logs: of `limit`, each value gets the same share. `language` is else told from the text."""
     heldout: float = 0.1
     """Share of the prompts that training never sees, in whole clusters of prompts that share a passage."""
 
@@ -238,14 +239,9 @@ class Recipe:
 
 
 PATHS = (
-    "prompts.sources",
-    "prompts.avoid",
-    "reward.picks",
-    "score.scorer",
-    "score.answers",
-    "score.rubric",
+    "prompts.sources", "prompts.avoid", "prompts.step", "reward.picks", "score.scorer", "score.answers", "score.rubric",
     "evaluate.gold",
-)
+)  # fmt: skip
 """Settings that name files: relative ones are looked up from the recipe's folder. Of scorers, those that are a file."""
 
 

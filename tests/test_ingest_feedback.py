@@ -171,6 +171,19 @@ CASES = {
         {"traceId": "t", "input": text(CHAT), "output": text(TOLD), "scores": [{"name": "quality", "value": 3}]},
         [("rating", ["A loan."], [3.0])],
     ),
+    "cells of a table": (
+        {"prompt": ASKED, "response": EDITED[1][1], "edited": "True", "original": "A loan.", "regenerated": "false"},
+        [EDITED],
+    ),
+    "an edit of a number": ({"prompt": ASKED, "response": "41", "edited": "42"}, [("edit", ["41", "42"], [0.0, 1.0])]),
+    "langsmith": (
+        {
+            "inputs": ASKED,
+            "outputs": {"output": "A loan."},
+            "feedback": [{"key": "user_score", "score": 1.0}, {"key": "length", "score": 0.2}],
+        },
+        [("rating", ["A loan."], [1.0])],
+    ),
     "nothing said": ({"prompt": ASKED, "response": "A loan.", "score": 0.7, "usage": {"tokens": 3}}, []),
 }
 

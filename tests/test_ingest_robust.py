@@ -34,7 +34,13 @@ def lengths(texts):
     return [len(t.split()) for t in texts]
 
 if __name__ == "__main__":
-    clean_into(Path(sys.argv[2]), [Path(sys.argv[1])], Prompts(), count_tokens=lengths, workers=int(sys.argv[3]))
+    here = Path(sys.argv[0]).parent
+    settings = Prompts(avoid=[str(here / "eval.txt")], limit=2000, stratify="language", step=f"{here / 'mine.py'}:mine")
+    clean_into(Path(sys.argv[2]), [Path(sys.argv[1])], settings, count_tokens=lengths, workers=int(sys.argv[3]))
+"""
+STEP = """
+def mine(prompts):
+    return [text.replace("Does", "Did") if "1999" not in text else (None, "too old") for text in prompts]
 """
 
 
@@ -62,13 +68,19 @@ def tables(folder: Path) -> dict[str, bytes]:
 def test_a_killed_run_goes_on_and_two_processes_make_the_same_bytes(tmp_path):
     log = big_log(tmp_path / "log.txt")
     (tmp_path / "run.py").write_text(SCRIPT)
-    clean_into(tmp_path / "one", [log], Prompts(), count_tokens=lengths)
-    expected = tables(tmp_path / "one")
-    assert sorted(expected) == ["picks.parquet", "prompts.json", "prompts.parquet", "set_aside.parquet"]
+    (tmp_path / "mine.py").write_text(STEP)
+    (tmp_path / "eval.txt").write_text(
+        "".join(f"follow the {a} before the colinve in 2001\n" for a in ("dimerta", "fumerzu"))
+    )
 
     def run(out: str, workers: int) -> subprocess.Popen:
         return subprocess.Popen([sys.executable, tmp_path / "run.py", log, tmp_path / out, str(workers)])
 
+    assert run("one", 1).wait() == 0
+    expected = tables(tmp_path / "one")
+    assert sorted(expected) == ["picks.parquet", "prompts.json", "prompts.parquet", "set_aside.parquet"]
+    counts = json.loads(expected["prompts.json"])
+    assert counts["kept"] == 2000 and {"mine: too old", "over the limit"} < counts["dropped"].keys() and counts["picks"]
     killed = run("killed", 1)
     while killed.poll() is None and not list(tmp_path.glob("killed/parts-*/000000")):
         time.sleep(0.01)

@@ -20,6 +20,7 @@ from bakeoff.ingest.parts import Part, Work, batches, processes
 from bakeoff.ingest.picks import write_picks
 from bakeoff.ingest.steps import SKIPPABLE, CountTokens
 from bakeoff.records import Message, SetAside, atomic, content_id, read_table
+from bakeoff.rewards import sandbox
 
 __all__ = ["Counts", "check", "clean_into"]
 
@@ -52,6 +53,8 @@ def check(settings: Prompts) -> None:
     """Raise UserError for a setting that names something unknown, with the nearest known name, or no file."""
     sources.files(map(Path, settings.sources))
     sources.files(map(Path, settings.avoid))
+    if settings.step:
+        sandbox.check(settings.step, "step")
     for name, known in (("redact", PERSONAL), ("languages", LANGUAGES), ("skip", SKIPPABLE)):
         for value in getattr(settings, name):
             if value not in known:
@@ -86,7 +89,8 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     check(settings)
     found = sources.files(paths)
     unwanted = avoid.questions(settings, gold)
-    folder = _parts_folder(out, [list(map(sources.stamp, found)), dataclasses.asdict(settings), avoid.digest(unwanted)])
+    stamps = list(map(sources.stamp, found))
+    folder = _parts_folder(out, [stamps, dataclasses.asdict(settings), avoid.digest(unwanted), _function(settings)])
     work = Work(folder, settings, count_tokens)
     if len(unwanted):
         avoid.save(work.questions, unwanted)
@@ -96,13 +100,7 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
             made += 1
             progress(rows)
         parts = [work.part(i) for i in range(made)]
-        tally = [json.loads(p.counts.read_text()) for p in parts]
-        reasons = Counter[str]()
-        redacted = Counter[str]()
-        for counts in tally:
-            reasons.update(counts["reasons"])
-            redacted.update(counts["redacted"])
-        read = sum(c["rows"] for c in tally)
+        read, reasons, redacted = _tally(parts)
         if read == reasons.total():
             raise UserError(_nothing(found, parts, reasons))
         fate = merge.fates(parts, folder, near="near_duplicates" not in settings.skip, starmap=starmap)
@@ -121,6 +119,20 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
         beside.write_text(json.dumps(dataclasses.asdict(counts), indent=1) + "\n")
     shutil.rmtree(folder)
     return counts
+
+
+def _tally(parts: Sequence[Part]) -> tuple[int, Counter[str], Counter[str]]:
+    """Rows, reasons for which they were set aside, and placeholders put in by kind."""
+    tally = [json.loads(p.counts.read_text()) for p in parts]
+    reasons, redacted = (
+        sum((Counter[str](t[name]) for t in tally), Counter[str]()) for name in ("reasons", "redacted")
+    )
+    return sum(t["rows"] for t in tally), reasons, redacted
+
+
+def _function(settings: Prompts) -> str:
+    """The file of the user's own step."""
+    return Path(settings.step.rpartition(":")[0]).read_text(encoding="utf-8") if settings.step else ""
 
 
 def _parts_folder(out: Path, key: list[object]) -> Path:

@@ -31,7 +31,7 @@ CHOICES = (
 )  # fmt: skip
 PICKED = ("chosen", "selected", "preferred", "picked", "accepted", "is_chosen", "is_selected")
 """Marks one of several answers."""
-PAIRS = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"), ("accepted", "rejected"))
+PAIRS = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
 REJECTED = ("rejected_response", "rejected_responses")
 ENVELOPES = {"metadata", "feedback", "user_feedback", "annotation", "info", "event", "record", "payload", "extra"}
 GENERIC = {"value", "score", "rating", "label", "sentiment", "type", "thumbs"}
@@ -140,9 +140,9 @@ def _said(fields: Mapping[str, Any], shown: Found, turns: int) -> Iterator[Feedb
     rejected = [text for key in REJECTED for text in _texts(fields.get(key))]
     if rejected and len(texts) == 1:
         yield Feedback("choice", "", turns, [*texts, *rejected], [1.0, *[0.0] * len(rejected)])
-    again = [fields[key] for key in AGAIN if fields.get(key)]
-    yield from _regenerated(fields, again, texts, turns)
-    one = texts[pick] if pick is not None else texts[-1] if len(texts) == 1 or (texts and True in again) else ""
+    again = any(_set(fields.get(key)) for key in AGAIN)
+    yield from _regenerated(fields, texts[:-1] if again else [], texts, turns)
+    one = texts[pick] if pick is not None else texts[-1] if len(texts) == 1 or (texts and again) else ""
     yield from _edited(fields, one, turns)
     yield from _rated(fields, shown, one, turns)
 
@@ -166,13 +166,11 @@ def _place(value: Any, texts: Sequence[str]) -> int | None:
 
 
 def _regenerated(
-    fields: Mapping[str, Any], again: Sequence[Any], texts: Sequence[str], turns: int
+    fields: Mapping[str, Any], before: Sequence[str], texts: Sequence[str], turns: int
 ) -> Iterator[Feedback]:
     """The answer that a user kept, preferred to the earlier tries that the log says it took the place of."""
-    later = [text for value in again for text in _texts(value)]
-    earlier = [text for key in EARLIER for text in _texts(fields.get(key))]
-    if True in again and not earlier:
-        earlier = list(texts[:-1])
+    later = [text for key in AGAIN for text in _texts(fields.get(key))]
+    earlier = [text for key in EARLIER for text in _texts(fields.get(key))] or before
     tries = [*texts[-1:], later[-1]] if later else [*earlier, *texts[-1:]]
     if len(tries) > 1:
         yield Feedback("regenerated", "", turns, tries, [*[0.0] * (len(tries) - 1), 1.0])
@@ -183,7 +181,7 @@ def _edited(fields: Mapping[str, Any], shown: str, turns: int) -> Iterator[Feedb
     originals = [text for key in ORIGINALS for text in _texts(fields.get(key))]
     edits = [text for key in EDITS for text in _texts(fields.get(key))]
     edits += [text for judgement in judgements(fields) for text in _texts(better(judgement))]
-    if not edits and fields.get("edited") is True and originals:
+    if not edits and _set(fields.get("edited")) and originals:
         edits = [shown]
     before = originals[0] if originals else shown
     if edits and edits[0] and before:
@@ -193,7 +191,7 @@ def _edited(fields: Mapping[str, Any], shown: str, turns: int) -> Iterator[Feedb
 def _rated(fields: Mapping[str, Any], shown: Found, rated: str, turns: int) -> Iterator[Feedback]:
     """Ratings of the answer, by field or name of the score; or of each of several answers."""
     each = [(text, key, v) for text, item in shown for key, v in given(_fields(item))] if len(shown) > 1 else []
-    for key in RATINGS & fields.keys():
+    for key in sorted(RATINGS & fields.keys()):
         values = fields[key]
         if isinstance(values, list) and len(values) == len(shown) > 1:
             each += [
@@ -206,4 +204,11 @@ def _rated(fields: Mapping[str, Any], shown: Found, rated: str, turns: int) -> I
 
 def _texts(value: Any) -> list[str]:
     """The texts of a field, none where it holds a mark or a number."""
-    return [text for text, _ in alternatives(value)] if isinstance(value, str | list | dict) else []
+    if not isinstance(value, str | list | dict) or (isinstance(value, str) and value.lower() in ("true", "false")):
+        return []
+    return [text for text, _ in alternatives(value)]
+
+
+def _set(value: Any) -> bool:
+    """Whether a mark is set, in JSON or in a cell of a table."""
+    return value is True or (isinstance(value, str) and value.lower() == "true")

@@ -23,10 +23,11 @@ import pyarrow.parquet as pq
 
 from bakeoff.config import Prompts
 from bakeoff.ingest import avoid, readers, steps
+from bakeoff.ingest.draft import Draft
 from bakeoff.ingest.duplicates import tokens
 from bakeoff.ingest.marks import Marks, marks
 from bakeoff.ingest.readers import Row
-from bakeoff.ingest.steps import CountTokens, Draft
+from bakeoff.ingest.steps import CountTokens
 from bakeoff.records import Message, Prompt, SetAside, content_id, prompt_id, schema
 
 T = TypeVar("T")

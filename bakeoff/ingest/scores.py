@@ -21,7 +21,7 @@ NAMED = ("scores", "assessments", "annotations", "feedback", "feedbacks")
 """Lists of judgements, each with its name, its value and who gave it."""
 MACHINES = {"EVAL", "LLM_JUDGE", "LLM", "CODE", "AI_JUDGE", "MODEL", "AUTO"}
 _PREFERS = re.compile(
-    "feedback|thumb|rating|star|helpful|quality|satisf|correct|like|useful|accept|csat|vote|prefer", re.I
+    "feedback|thumb|rating|star|helpful|quality|satisf|correct|like|useful|accept|csat|vote|prefer|user.?score", re.I
 )
 _AGAINST = re.compile("incorrect|dislike|unhelpful|down", re.I)
 _GRADED = re.compile("rating|star|score|csat|satisf|quality", re.I)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bakeoff.config import PERSONAL, Prompts
 from bakeoff.ingest import filters, repair, shapes, traces
-from bakeoff.ingest.feedback import Feedback, feedback, standing
+from bakeoff.ingest.draft import Draft
+from bakeoff.ingest.feedback import feedback, standing
 from bakeoff.ingest.language import language
+from bakeoff.ingest.own import own
 from bakeoff.ingest.readers import Row, parse
 from bakeoff.ingest.redact import redact
 from bakeoff.ingest.repair import decode
-from bakeoff.records import Message, SetAside
+from bakeoff.records import SetAside
 
 SKIPPABLE = ("template_tokens", "noise", "health_checks", "near_duplicates")
 """What `prompts.skip` may name."""
@@ -22,34 +24,6 @@ STRATUM = 60
 """Characters of the name of a stratum that are looked at."""
 EXCERPT = 200
 """Characters of a set-aside row that are kept to be looked at."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Draft:
-    """A row on its way to become a prompt; with a reason, it is set aside."""
-
-    source: str
-    messages: list[Message] = dataclasses.field(default_factory=list)
-    reason: str = ""
-    raw: Any = ""
-    """What the reader found, as long as there are no messages."""
-    redacted: tuple[str, ...] = ()
-    """The kind of each placeholder put in."""
-    feedback: list[Feedback] = dataclasses.field(default_factory=list)
-    stratum: str = ""
-    """The value of `prompts.stratify`, redacted."""
-
-    @property
-    def texts(self) -> list[str]:
-        """All that may be kept of the row: its turns, then its answers."""
-        return [*(m.content for m in self.messages), *(text for f in self.feedback for text in f.answers)]
-
-    def rewritten(self, texts: Iterable[str]) -> Draft:
-        """The same with other `texts`."""
-        new = iter(texts)
-        messages = [Message(m.role, next(new)) for m in self.messages]
-        said = [dataclasses.replace(f, answers=[next(new) for _ in f.answers]) for f in self.feedback]
-        return dataclasses.replace(self, messages=messages, feedback=said)
 
 
 Step = Callable[[list[Draft], Prompts], list[Draft]]
@@ -151,6 +125,7 @@ def _redacted(draft: Draft, kinds: Sequence[str]) -> Draft:
 
 STEPS: dict[str, Step] = {
     "tidy": _each_text(repair.tidy),
+    "step": own,
     "template_tokens": _each_text(repair.neutral),
     "redact": _redact,
     "length": _each_question(_short),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from bakeoff.engines import choose as engines
 from bakeoff.engines.post import KEY
 from bakeoff.errors import UserError
 from bakeoff.records import Completion
-from bakeoff.rewards import Scorer
+from bakeoff.rewards import Scorer, sandbox
 from bakeoff.rewards.answers import answers_of
 from bakeoff.rewards.blend import Blend
 from bakeoff.rewards.majority import Majority, pattern
@@ -155,14 +154,4 @@ def _check_one(name: str, settings: Scoring) -> None:
     if which == "verifier" and not settings.answers:
         raise UserError(f"score.scorer: {name} compares with answers; give their file as score.answers")
     if which == "FILE.py":
-        _check_function(*rest.rsplit(":", 1))
-
-
-def _check_function(file: str, function: str) -> None:
-    try:
-        body = ast.parse(Path(file).read_text(encoding="utf-8")).body
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"score.scorer: {file}: cannot be read as Python ({error}); correct the setting") from None
-    defined = {node.name for node in body if isinstance(node, ast.FunctionDef)}
-    if function not in defined:
-        raise UserError(f"score.scorer: {file} defines no function {function!r}; it defines {sorted(defined)}")
+        sandbox.check(rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import json
@@ -24,6 +25,8 @@ from bakeoff.records import Completion, Message, Score
 WORKER = Path(__file__).with_name("worker.py")
 SEALED = "BAKEOFF_SEALED"
 """The environment variable that names a file which workers may not open."""
+SETTINGS = {"reward": "score.scorer", "step": "prompts.step"}
+"""What names a function of each kind."""
 START_SECONDS = 60.0
 """What a function's file may take to be imported."""
 
@@ -108,9 +111,9 @@ class FunctionScorer:
 class Worker:
     """One process, a session of its own, so that what it started ends with it."""
 
-    def __init__(self, file: Path, name: str, limits: Limits) -> None:
+    def __init__(self, file: Path, name: str, limits: Limits, kind: str = "reward") -> None:
         memory = limits.memory_mb * 1_000_000
-        arguments = [sys.executable, str(WORKER), str(file), name, str(memory), str(limits.seconds)]
+        arguments = [sys.executable, str(WORKER), str(file), name, str(memory), str(limits.seconds), kind]
         self.process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,
@@ -126,7 +129,7 @@ class Worker:
             problem = str(why)
         if problem:
             self.end()
-            raise UserError(f"score.scorer: {file}:{name}: {problem}")
+            raise UserError(f"{SETTINGS[kind]}: {file}:{name}: {problem}")
 
     def ask(self, task: dict, seconds: float) -> dict:
         """What the function makes of a task; raises Ended when there is no answer in time."""
@@ -158,6 +161,18 @@ class Worker:
         except subprocess.TimeoutExpired:
             return "ended: the process closed its output"
         return f"ended: the process exited with {code}" if code >= 0 else f"ended: by {signal.Signals(-code).name}"
+
+
+def check(named: str, kind: str = "reward") -> None:
+    """Raise UserError unless `FILE.py:FUNCTION` is a file of Python that defines such a function."""
+    file, _, function = named.rpartition(":")
+    try:
+        body = ast.parse(Path(file).read_text(encoding="utf-8")).body
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{SETTINGS[kind]}: {file}: cannot be read as Python ({error}); correct the setting") from None
+    defined = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    if function not in defined:
+        raise UserError(f"{SETTINGS[kind]}: {file} defines no function {function!r}; it defines {sorted(defined)}")
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -1,6 +1,7 @@
 """The process that a function of the user's runs in: one JSON line in, one out. Run by its path; imports no bakeoff.
 
-Arguments: FILE FUNCTION MEMORY_BYTES SECONDS. What the function prints goes to stderr, and it has no input.
+Arguments: FILE FUNCTION MEMORY_BYTES SECONDS KIND, which is `reward` (of a completion) or `step` (over many prompts).
+What the function prints goes to stderr, and it has no input.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-GIVEN = ("prompt", "messages", "completion", "answer")
-"""What a function may name as its parameters."""
+GIVEN = {"reward": ("prompt", "messages", "completion", "answer"), "step": ("prompts", "messages")}
+"""What a function of each kind may name as its parameters."""
 
 
 def main() -> None:
-    file, name, memory, seconds = sys.argv[1:]
+    file, name, memory, seconds, kind = sys.argv[1:]
     asked, told = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -28,11 +29,11 @@ def main() -> None:
     _limit(resource.RLIMIT_AS, int(memory))
     _limit(resource.RLIMIT_CORE, 0)
     _seal(os.environ.pop("BAKEOFF_SEALED", ""))
-    function, problem = _loaded(file, name)
+    function, problem = _loaded(file, name, GIVEN[kind])
     _tell(told, {"ready": problem})
     for line in asked:
         signal.alarm(int(float(seconds)) + 5)  # ends an orphan: its parent would have ended it sooner
-        _tell(told, _outcome(function, json.loads(line)))
+        _tell(told, OUTCOMES[kind](function, json.loads(line)))
         signal.alarm(0)
 
 
@@ -63,7 +64,7 @@ def _seal(path: str) -> None:
         sys.addaudithook(refuse)
 
 
-def _loaded(file: str, name: str) -> tuple[Callable[..., Any], str]:
+def _loaded(file: str, name: str, given: tuple[str, ...]) -> tuple[Callable[..., Any], str]:
     """(the function, what is wrong with it, in a line, or nothing)."""
     try:
         sys.path.insert(0, os.path.dirname(file))
@@ -77,18 +78,39 @@ def _loaded(file: str, name: str) -> tuple[Callable[..., Any], str]:
     except BaseException as error:
         return print, _line(error)
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    unknown = ", ".join(n for n in needed if n not in GIVEN)
-    names = [p.name for p in parameters if p.name in GIVEN]
-    problem = f"wants {unknown}; a function can have {', '.join(GIVEN)}" if unknown else ""
+    unknown = ", ".join(n for n in needed if n not in given)
+    names = [p.name for p in parameters if p.name in given]
+    problem = f"wants {unknown}; a function can have {', '.join(given)}" if unknown else ""
     return lambda task: function(**{n: task[n] for n in names}), problem
 
 
-def _outcome(function: Callable[..., Any], task: dict) -> dict:
+def _reward(function: Callable[..., Any], task: dict) -> dict:
     try:
         value = function(task)
         return {"reward": None if value is None else float(value)}
     except BaseException as error:
         return {"reward": None, "reason": f"raised: {_line(error)}"}
+
+
+def _step(function: Callable[..., Any], task: dict) -> dict:
+    """`results`, a text or [None, why] for each prompt; or the `reason` why there are none."""
+    try:
+        results = [list(r) if isinstance(r, tuple) else r for r in function(task)]
+    except BaseException as error:
+        return {"reason": f"raised {_line(error)}"}
+    wrong = [r for r in results if not (r is None or isinstance(r, str) or _refusal(r))]
+    if wrong:
+        return {"reason": f"returned {wrong[0]!r:.80}; give a text, None, or (None, why)"}
+    if len(results) != len(task["prompts"]):
+        return {"reason": f"returned {len(results)} results for {len(task['prompts'])} prompts; give one each"}
+    return {"results": [[None, str(r[1])] if isinstance(r, list) else r for r in results]}
+
+
+def _refusal(result: Any) -> bool:
+    return isinstance(result, list) and len(result) == 2 and result[0] is None
+
+
+OUTCOMES = {"reward": _reward, "step": _step}
 
 
 def _line(error: BaseException) -> str:
