@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bakeoff import models
 from bakeoff.config import Recipe
 from bakeoff.engines import Failed, Sampling, refuse, seed_of
@@ -80,10 +82,20 @@ def _load(base: str, precision: str, rank: int) -> Any:
     for (name, other, room), llm in list(_alive.items()):
         if (name, other) == (base, precision) and room >= rank:
             return llm
-    lora = {"enable_lora": True, "max_lora_rank": rank} if rank else {}
-    llm = LLM(model=base, dtype=precision, logprobs_mode="processed_logprobs", enable_prefix_caching=True, **lora)
+    settings = _memory() | ({"enable_lora": True, "max_lora_rank": rank} if rank else {})
+    llm = LLM(model=base, dtype=precision, logprobs_mode="processed_logprobs", enable_prefix_caching=True, **settings)
     _alive[base, precision, rank] = llm
     return llm
+
+
+def _memory() -> dict[str, Any]:
+    """Without a GPU, most of what is free: vLLM would ask for 92 % of all memory, and stop where others hold some."""
+    if torch.cuda.is_available():
+        return {}
+    import psutil  # vLLM needs it too
+
+    memory = psutil.virtual_memory()
+    return {"gpu_memory_utilization": round(0.7 * memory.available / memory.total, 2)}  # of the CPU's, despite its name
 
 
 def _parameters(prompt: Prompt, sampling: Sampling) -> Any:
