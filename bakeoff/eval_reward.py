@@ -124,7 +124,7 @@ def _learnt(run: Run, training: Sequence[Pick], picks: Sequence[Pick], *, base: 
     own = Run(run.folder / f"learning-{content_id(base, training)}")
     own.folder.mkdir(parents=True, exist_ok=True)
     if not own.reward_model.exists():
-        scorer = reward_model.load(base, recipe)
+        scorer = reward_model.fresh(base, recipe)
         steps = reward_model.Training(scorer, training, recipe.reward, seed=recipe.seed)
         follow(own, "reward", steps.optimizer, steps.steps())
         models.save(scorer.model, scorer.tokenizer, own.reward_model)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from bakeoff.config import Recipe
 from bakeoff.errors import Missing, UserError
@@ -67,8 +67,25 @@ def load_policy(name: str, recipe: Recipe | None = None) -> tuple[Any, Any]:
     return model.to(on).eval(), load_tokenizer(name)
 
 
+def check_reward_model(name: str) -> None:
+    """Raise UserError unless the model is a sequence classifier with one output: no other has learnt a reward.
+
+    `transformers` would give any other one a head of random numbers without a word.
+    """
+    found = _loaded(AutoConfig, name)
+    made = ", ".join(found.architectures or []) or "no architecture"
+    if not made.endswith("ForSequenceClassification") or found.num_labels != 1:
+        outputs = f" with {found.num_labels} outputs" if made.endswith("ForSequenceClassification") else ""
+        raise UserError(
+            f"model {name!r}: is no reward model: its config.json names {made}{outputs}, where a ...ForSequence"
+            "Classification with one output belongs; give one, or train it: bakeoff reward train"
+        )
+
+
 def load_reward_model(name: str, recipe: Recipe | None = None) -> tuple[Any, Any]:
     """A sequence classifier with one output and its tokenizer, whose padding token differs from every end token.
+
+    The head of a model that has none is new, and random.
 
     `transformers` reads the reward at the last token that is not padding: were the end of turn the padding token
     too, as it is in many instruct models, the reward would be read one token early.

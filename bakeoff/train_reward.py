@@ -112,7 +112,7 @@ def measured(
 def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folder: Path) -> None:
     settings = recipe.reward
     picks, watched = people.split(picks, WATCHED if settings.patience else 0.0, salt="watched")
-    scorer = reward_model.load(settings.base or recipe.model, recipe)
+    scorer = reward_model.fresh(settings.base or recipe.model, recipe)
     training = reward_model.Training(scorer, picks, settings, seed=recipe.seed)
     best = run.checkpoint(f"{stage}_best")
     steps = training.steps()

@@ -99,7 +99,7 @@ def trained(folder: Path, recipe: config.Recipe, picks: list[Pick], seed: int) -
     run = Run(folder)
     folder.mkdir(exist_ok=True)
     if not run.reward_model.exists():
-        scorer = reward_model.load(recipe.model, recipe)
+        scorer = reward_model.fresh(recipe.model, recipe)
         training = reward_model.Training(scorer, picks, recipe.reward, seed=seed)
         follow(run, "reward", training.optimizer, training.steps())
         models.save(scorer.model, scorer.tokenizer, run.reward_model)

@@ -74,7 +74,7 @@ def _pair(row: dict, number: int) -> Pick:
 
 
 def seconds(picks: Sequence[Pick], *, through_prompt: bool = False) -> float:
-    training = reward_model.Training(reward_model.load(work.MODEL), picks, Reward(), seed=0)
+    training = reward_model.Training(reward_model.fresh(work.MODEL), picks, Reward(), seed=0)
     if through_prompt:
         plain = trees.rewards
         trees.rewards = lambda model, packed, **_: plain(model, packed)
@@ -89,7 +89,7 @@ def seconds(picks: Sequence[Pick], *, through_prompt: bool = False) -> float:
 
 def trl(python: Path, picks: Sequence[Pick], micro_batch: int) -> float:
     """Seconds of TRL's steps of one pass over the pairs."""
-    training = reward_model.Training(reward_model.load(work.MODEL), picks, Reward(), seed=0)
+    training = reward_model.Training(reward_model.fresh(work.MODEL), picks, Reward(), seed=0)
     turns = [[{"role": m.role, "content": m.content} for m in p.messages] for p in picks]
     job = {
         "model": str(models.folder(work.MODEL)),

@@ -5,12 +5,16 @@ import xml.etree.ElementTree as ET
 
 import pytest
 import torch
-from conftest import write_jsonl
+from conftest import byte_tokenizer, write_jsonl
+from transformers import AutoModelForSequenceClassification
 
-from bakeoff import models
+from bakeoff import config, models
 from bakeoff.cli import main
+from bakeoff.errors import UserError
+from bakeoff.rewards import choose
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards.picks import read_picks
+from bakeoff.run import Run
 
 SHORT, LONG = "No.", "Yes, it is in the report of the year."
 
@@ -18,7 +22,7 @@ SHORT, LONG = "No.", "Yes, it is in the report of the year."
 @pytest.fixture(scope="module")
 def judge(tiny_llama, tmp_path_factory):
     """A folder with a reward model of random opinions."""
-    scorer = reward_model.load(tiny_llama)
+    scorer = reward_model.fresh(tiny_llama)
     torch.nn.init.normal_(scorer.model.score.weight, std=1.0, generator=torch.Generator().manual_seed(0))
     folder = tmp_path_factory.mktemp("judge") / "model"
     models.save(scorer.model, scorer.tokenizer, folder)
@@ -114,3 +118,23 @@ def test_votes_are_measured_beside_the_people_themselves(judge, tmp_path, capsys
     assert figures["people"]["scorer"]["value"] == pytest.approx(0.75 * right + 0.25 * (1 - right), abs=1e-4)
     assert figures["agreement"]["regret"]["value"] == pytest.approx(2 * (1 - right), abs=1e-4)  # in votes
     assert "two people agree" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_what_is_no_reward_model_is_refused_instead_of_given_a_random_head(outputs, tiny_llama, data, tmp_path, capsys):
+    other, words = tiny_llama, "names LlamaForCausalLM, where"
+    if outputs:
+        model = AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=outputs)
+        model.save_pretrained(other := tmp_path / "classifier")
+        byte_tokenizer().save_pretrained(other)
+        words = "names LlamaForSequenceClassification with 2 outputs, where"
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f"[score]\nscorer = 'reward_model:{other}'\n")
+    out = tmp_path / "out"
+    for command in (["reward", "eval", str(other), str(data)], ["run", str(recipe)]):
+        assert main([*command, "--out", str(out)]) == 2
+        said = capsys.readouterr().err
+        assert words in said and "bakeoff reward train" in said and said.splitlines()[-1].startswith("bakeoff: model")
+    assert not list(out.glob("*.parquet"))
+    with pytest.raises(UserError, match=words):
+        choose.scorer(Run(out), config.load(recipe))

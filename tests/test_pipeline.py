@@ -140,7 +140,7 @@ def test_a_reward_model_that_has_shown_nothing_stops_the_run_before_the_bake(rec
 def test_a_finished_reward_model_is_held_against_the_picks_before_it_is_used_again(
     recipe, tmp_path, tiny_llama, capsys
 ):
-    judge = reward_model.load(tiny_llama)
+    judge = reward_model.fresh(tiny_llama)
     torch.nn.init.normal_(judge.model.score.weight, generator=torch.Generator().manual_seed(0))
     models.save(judge.model, judge.tokenizer, tmp_path / "judge")
     texts = ["aa", "bb", "cc", "dd"]

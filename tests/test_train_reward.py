@@ -150,7 +150,7 @@ def test_a_training_that_only_gets_worse_stops_and_keeps_the_best(tiny_llama, tm
 
 
 def test_adapters_leave_a_plain_model_with_other_weights_in_the_trained_layers_alone(tiny, tmp_path):
-    scorer = reward_model.load(tiny)
+    scorer = reward_model.fresh(tiny)
     before = {name: p.clone() for name, p in scorer.model.state_dict().items()}
     picks = [Pick(USER, ["xx", "y"], 0, "f:1")] * 16
     training = reward_model.Training(scorer, picks, Reward(lora=4, learning_rate=1e-2, frozen=0.5), seed=0)
@@ -170,7 +170,7 @@ def test_adapters_leave_a_plain_model_with_other_weights_in_the_trained_layers_a
 def test_an_error_rate_is_estimated_where_picks_contradict_each_other(tiny_llama):
     def estimate(slips):
         """Five answers, each better than those before: were it closeness alone, the far ones were sure."""
-        scorer, rng = reward_model.load(tiny_llama, Recipe(dtype="float32")), random.Random(0)
+        scorer, rng = reward_model.fresh(tiny_llama, Recipe(dtype="float32")), random.Random(0)
         pairs = [sorted(rng.sample("abcde", 2)) for _ in range(640)]
         picks = [Pick([Message("user", str(i))], p, int(rng.random() >= slips), "f") for i, p in enumerate(pairs)]
         settings = Reward(error_rate=-1.0, learning_rate=1e-2, frozen=0.0)
@@ -181,7 +181,7 @@ def test_an_error_rate_is_estimated_where_picks_contradict_each_other(tiny_llama
 
 def test_rewards_are_pulled_to_the_centre(tiny_llama):
     def mean(centre):
-        scorer = reward_model.load(tiny_llama)
+        scorer = reward_model.fresh(tiny_llama)
         with torch.no_grad():
             scorer.model.model.norm.weight.mul_(3)
         picks = [Pick([Message("user", str(i))], ["xx", "y"], i % 2, "f") for i in range(32)]

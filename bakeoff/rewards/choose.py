@@ -153,5 +153,9 @@ def _check_one(name: str, settings: Scoring) -> None:
         raise UserError(f"score.scorer: unknown verifier {rest!r}; known: {', '.join(VERIFIERS)}")
     if which == "verifier" and not settings.answers:
         raise UserError(f"score.scorer: {name} compares with answers; give their file as score.answers")
+    if which == TRAINED and rest:
+        from bakeoff import models  # imported when used, for torch
+
+        models.check_reward_model(rest)
     if which == "FILE.py":
         sandbox.check(rest)

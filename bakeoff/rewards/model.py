@@ -88,7 +88,13 @@ class RewardModel:
 
 
 def load(name: str | Path, recipe: Recipe | None = None) -> RewardModel:
-    """The scorer in a sequence-classification folder, or a fresh one over any model's weights."""
+    """The scorer in a sequence-classification folder; raises UserError when it is another kind of model."""
+    models.check_reward_model(str(name))
+    return fresh(name, recipe)
+
+
+def fresh(name: str | Path, recipe: Recipe | None = None) -> RewardModel:
+    """A scorer to be trained, over any model's weights."""
     return RewardModel(*models.load_reward_model(str(name), recipe))
 
 
