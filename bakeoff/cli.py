@@ -160,7 +160,8 @@ def reward_train(parsed: argparse.Namespace) -> None:
         if isinstance(value, dict) and value.get("value") is not None:
             measured = Measured.of(value)
             print(f"{name}: {number(measured.value)} ({span(measured, number)}, n = {measured.n})")
-    print(f"picks: {figures['picks']['train']} trained on, {figures['picks']['heldout']} held out\n{parsed.out}")
+    aside = f"; {n} rows that say nothing passed over" if (n := figures["passed_over"]) else ""
+    print(f"picks: {figures['picks']['train']} trained on, {figures['picks']['heldout']} held out{aside}\n{parsed.out}")
 
 
 def reward_eval(parsed: argparse.Namespace) -> None:

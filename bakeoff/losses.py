@@ -41,6 +41,14 @@ def votes(reward_K: Tensor, vote_K: Tensor, error_rate: Tensor | float = 0.0) ->
     return (vote_K / vote_K.sum() * _or_slip(reward_K.log_softmax(-1), error_rate, len(reward_K))).sum()
 
 
+def outside(reward_K: Tensor) -> Tensor:
+    """[K + 1]: the rewards, then 0, that of choosing none: P(none) = 1 / (1 + sum exp r) by Luce's choice.
+
+    So where people may say that none is good, 0 is the bar: a completion is as likely to be chosen as none is.
+    """
+    return torch.cat([reward_K, reward_K.new_zeros(1)])
+
+
 def plackett_luce(reward_K: Tensor, place_K: Tensor, error_rate: Tensor | float = 0.0) -> Tensor:
     """-log of a ranking as successive choices among what is left: Luce (1959), Plackett (1975); scalar.
 

@@ -103,6 +103,13 @@ class Pick:
     values: list[float] = dataclasses.field(default_factory=list)
     """One per completion: how many people chose it (`votes`), its place from 0, ties allowed (`ranking`), or its
     rating, in units of the range of ratings in its file (`ratings`)."""
+    none: float | None = None
+    """How many people found none of them good; None where nobody was asked (only for `pick` and `votes`)."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether some completion is preferred to another."""
+        return len(set(self.worth)) > 1
 
     @property
     def worth(self) -> list[float]:

@@ -42,7 +42,8 @@ def over(engine: Engine, model: str, recipe: Recipe) -> Engine:
     """The engine itself, or one that draws by the recipe's strategies through it."""
     if not recipe.sample.strategies:
         return engine
-    pool = read_picks(recipe.reward.picks) if any(s.examples for s in recipe.sample.strategies) else []
+    told = read_picks(recipe.reward.picks) if any(s.examples for s in recipe.sample.strategies) else []
+    pool = [pick for pick in told if pick.decided]
     return StrategyEngine(engine, recipe.sample.strategies, models.load_tokenizer(model), pool)
 
 

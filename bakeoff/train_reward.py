@@ -97,7 +97,8 @@ def _train_and_measure(
     write_json(
         run.details(folder.name),
         measured(ensemble.load(folders, recipe), heldout, seed=recipe.seed)
-        | {"picks": {"train": len(training), "heldout": len(heldout)}, "trained_tokens": tokens},
+        | {"picks": {"train": len(training), "heldout": len(heldout)}, "trained_tokens": tokens}
+        | {"passed_over": people.passed_over(recipe.reward.picks)},
     )
 
 

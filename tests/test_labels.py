@@ -11,7 +11,7 @@ from conftest import write_jsonl
 from bakeoff.errors import UserError
 from bakeoff.records import Message
 from bakeoff.rewards.labels import pick_of
-from bakeoff.rewards.picks import read_picks
+from bakeoff.rewards.picks import passed_over, read_picks
 
 USER, BOT = {"role": "user", "content": "p"}, {"role": "assistant", "content": "hm"}
 P = [Message("user", "p")]
@@ -35,12 +35,33 @@ def test_groups(row, pick, shape, values):
     assert (found.pick, found.shape, found.values) == (pick, shape, values)
 
 
-@pytest.mark.parametrize("pick", [None, -1, "none", "cannot tell"])
-def test_who_prefers_nothing_is_passed_over(pick):
+@pytest.mark.parametrize("pick", [None, -1, "tie", "cannot tell"])
+def test_who_says_nothing_is_passed_over(pick):
     assert pick_of({**THREE, "pick": pick}, "f:1") is None
     assert pick_of({**THREE, "picks": [pick, pick]}, "f:1") is None
     assert pick_of({"prompt": "p", "chosen": "same", "rejected": "same"}, "f:1") is None
     assert pick_of({**THREE, "ratings": [3, 3, None]}, "f:1") is None
+
+
+def test_none_is_good_says_something_and_so_do_those_who_could_have_said_it(tmp_path):
+    rows = [
+        {**THREE, "pick": "none is good"},
+        {**THREE, "picks": [1, "none", 1, None]},
+        {**THREE, "pick": 2},
+        {**THREE, "ranking": [2, 0, 1]},
+        {**THREE, "pick": "cannot tell"},
+    ]
+    found = read_picks([str(asked := write_jsonl(tmp_path / "asked.jsonl", rows))])
+    assert [(p.shape, p.values, p.none, p.decided) for p in found] == [
+        ("votes", [0, 0, 0], 1, False),
+        ("votes", [0, 2, 0], 1, True),
+        ("pick", [], 0, True),
+        ("ranking", [1, 2, 0], None, True),
+    ]
+    (plain,) = read_picks([str(other := write_jsonl(tmp_path / "plain.jsonl", rows[2:3]))])
+    assert plain.none is None and passed_over([str(asked), str(other)]) == 1
+    with pytest.raises(UserError, match="in no row is one completion preferred"):
+        read_picks([str(write_jsonl(tmp_path / "none.jsonl", rows[:1]))])
 
 
 HH = "\n\nHuman: p\n\nAssistant: hm\n\nHuman: p\n\nAssistant: {}"

@@ -52,6 +52,19 @@ def test_votes_are_a_soft_target():
     assert one.item() == pytest.approx(losses.luce(torch.tensor([0.2, -1.0, 3.0]), 2, 0.1).item())
 
 
+def test_none_is_a_choice_too_worth_a_reward_of_0():
+    """With rewards log 2 and log 3, none, 1, is chosen in 1 of 1 + 2 + 3 cases."""
+    reward = torch.tensor([math.log(2.0), math.log(3.0)], requires_grad=True)
+    none = losses.votes(losses.outside(reward), torch.tensor([0.0, 0.0, 1.0]))
+    none.backward()
+    assert none.item() == pytest.approx(math.log(6)) and reward.grad.tolist() == pytest.approx([2 / 6, 3 / 6])
+    assert losses.luce(losses.outside(reward), 1).item() == pytest.approx(-math.log(3 / 6))
+    shares = losses.votes(losses.outside(reward), torch.tensor([2.0, 3.0, 1.0]))
+    reward.grad = None
+    shares.backward()  # least where the shares of the votes are those of Luce's choice, none included
+    assert reward.grad.tolist() == pytest.approx([0, 0], abs=1e-6)
+
+
 def test_a_ranking_is_picks_one_after_the_other():
     reward = torch.tensor([math.log(2.0), math.log(3.0), 0.0])
     ranking = losses.plackett_luce(reward, torch.tensor([1.0, 0.0, 2.0]))

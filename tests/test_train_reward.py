@@ -33,7 +33,7 @@ def rows(count):
             {**both, "ratings": ratings},
             {**both, "ranking": [0, 2, 1]},
             {**both, "votes": [4, 0, 1]},
-            {**both, "pick": None},
+            {**both, "pick": None},  # says nothing
         ]
         found.append(shapes[i % len(shapes)])
     return found
@@ -49,7 +49,7 @@ QUICK = ("dtype=float32", "epochs=2", "learning_rate=3e-3", "frozen=0.0")
 def test_the_command_learns_from_every_shape_and_is_read_by_transformers(tiny, tmp_path, capsys):
     data, out = write_jsonl(tmp_path / "mixed.jsonl", rows(120)), tmp_path / "scorer"
     assert train(data, *QUICK, "--base", tiny, "--out", out) == 0
-    assert "picks: 79 trained on, 21 held out" in capsys.readouterr().out
+    assert "picks: 79 trained on, 21 held out; 20 rows that say nothing passed over" in capsys.readouterr().out
     told = json.loads((out / "training.json").read_text())
     assert told["figures"]["pair_accuracy"]["value"] > 0.9 and told["settings"]["reward"]["epochs"] == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mixed.jsonl", "scorer"]
@@ -189,6 +189,16 @@ def test_rewards_are_pulled_to_the_centre(tiny_llama):
         return abs(sum(scorer.rewards([(p.messages, p.completions) for p in picks])[0]))
 
     assert mean(1.0) < 0.5 * mean(0.0)
+
+
+def test_what_nobody_found_good_is_rewarded_below_0_and_what_was_chosen_above(tiny_llama, tmp_path):
+    """Groups of "b" with a "c" are good, groups of "y" with a "z" never: a choice within groups could not tell."""
+    kinds = [(["bbb", "c"], 0), (["yyy", "z"], "none is good")]
+    rows = [{"prompt": f"Which, {i}?", "completions": kinds[i % 2][0], "pick": kinds[i % 2][1]} for i in range(96)]
+    data, out = write_jsonl(tmp_path / "picks.jsonl", rows), tmp_path / "scorer"
+    assert train(data, *QUICK, "error_rate=0", "--base", tiny_llama, "--out", out) == 0
+    found = reward_model.load(out).rewards([([Message("user", "Which, 7?")], ["bbb", "c", "yyy", "z"])])[0]
+    assert found[0] > 0.5 and found[0] > found[1] and max(found[2:]) < -0.5
 
 
 def test_what_was_said_of_one_prompt_is_read_once():

@@ -17,8 +17,8 @@ from typing import Any
 from bakeoff.errors import UserError
 from bakeoff.records import Message, Pick
 
-NO_CHOICE = (None, -1, "", "none", "none is good", "cannot tell", "tie")
-"""A `pick` that prefers nothing: the row is passed over."""
+NO_CHOICE, NONE_GOOD = (None, -1, "", "cannot tell", "tie"), ("none", "none is good")
+"""A `pick` that says nothing, and is passed over; one that says that all are too bad."""
 PROMPT = {"prompt", "messages", "instruction"}
 _TEXT, _SCORE = ("text", "content", "response"), ("score", "rating", "overall_score")
 _TURN = re.compile(r"\n\n(Human|Assistant):[ \t]?")
@@ -26,7 +26,7 @@ _ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
 def pick_of(row: Any, source: str) -> Pick | None:
-    """What a row says people prefer; None when it prefers nothing ("cannot tell", "none is good", equal texts).
+    """What a row says people prefer; None when it says nothing ("cannot tell", equal texts, equal ratings).
 
     Raises UserError naming the source, what was found there and what to do.
     """
@@ -46,11 +46,11 @@ def pick_of(row: Any, source: str) -> Pick | None:
     found = SHAPES[name](row[name], completions, source)
     if found is None:
         return None
-    shape, kept, values = found
+    shape, kept, values, *none = found
     sign = -1 if shape == "ranking" else 1
     best = max(range(len(kept)), key=lambda i: sign * values[i])
     texts = [completions[i] for i in kept]
-    return Pick(messages(row, source), texts, best, source, shape, [] if shape == "pick" else values)
+    return Pick(messages(row, source), texts, best, source, shape, [] if shape == "pick" else values, *none)
 
 
 def messages(row: dict, source: str) -> list[Message]:
@@ -80,23 +80,29 @@ def _completions(row: dict, source: str) -> tuple[list[str], dict]:
     return found, row
 
 
-Found = tuple[str, list[int], list[float]]
-"""(shape, the places of the completions that it speaks of, a value for each)."""
+Found = tuple[str, list[int], list[float]] | tuple[str, list[int], list[float], float]
+"""(shape, the places of the completions that it speaks of, a value for each, perhaps how many found none good)."""
 
 
 def _one(pick: Any, completions: Sequence[str], source: str) -> Found | None:
     if not isinstance(pick, list) and type(pick) is not bool and pick in NO_CHOICE:
         return None
+    if isinstance(pick, str) and pick in NONE_GOOD:
+        return _each([pick], completions, source)
     _check_index(pick, len(completions), source, "pick")
     return "pick", [*range(len(completions))], [float(i == pick) for i in range(len(completions))]
 
 
 def _each(picks: Any, completions: Sequence[str], source: str) -> Found | None:
     """A pick of each person; who could not tell has no vote."""
-    chosen = [p for p in _list(picks, source, "picks") if isinstance(p, list) or p not in NO_CHOICE]
+    said = [p for p in _list(picks, source, "picks") if isinstance(p, list) or p not in NO_CHOICE]
+    chosen = [p for p in said if isinstance(p, list) or p not in NONE_GOOD]
     for pick in chosen:
         _check_index(pick, len(completions), source, "picks")
-    return _votes([chosen.count(i) for i in range(len(completions))], completions, source) if chosen else None
+    votes = [float(chosen.count(i)) for i in range(len(completions))]
+    if len(chosen) < len(said):
+        return "votes", [*range(len(completions))], votes, float(len(said) - len(chosen))
+    return _votes(votes, completions, source) if chosen else None
 
 
 def _votes(votes: Any, completions: Sequence[str], source: str) -> Found | None:

@@ -146,6 +146,7 @@ class Training:
         """Add the gradient of the mean loss over the picks of some items."""
         packed = [self.scorer.tree(i, item[0].messages, texts(item)) for i, item in enumerate(items)]
         count, loss_sum, right = sum(map(len, items)), 0.0, 0
+        decided = sum(pick.decided for item in items for pick in item)
         for batch in trees.batches(packed, max(trees.TRAIN_TOKENS, *map(len, packed))):  # a group stays whole
             rewards = trees.rewards(self.scorer.model, trees.pack(batch, self.scorer.model), through_prompt=False)
             loss = torch.zeros((), device=rewards.device)
@@ -153,13 +154,20 @@ class Training:
                 places = {text: place for place, text in enumerate(texts(items[tree.key]))}
                 for pick in items[tree.key]:
                     reward_K = reward_U[[places[text] for text in pick.completions]]
-                    loss = loss + LOSSES[pick.shape](reward_K, pick, self.error_rate().to(rewards.device))
-                    loss = loss + self.settings.centre * losses.off_centre(reward_K)
-                    right += pick.completions[int(reward_K.argmax())] == pick.completions[pick.pick]
+                    loss = loss + self._loss(reward_K, pick)
+                    best = pick.completions[int(reward_K.argmax())]
+                    right += pick.decided and best == pick.completions[pick.pick]
             if learn:
                 (loss / count).backward()
             loss_sum += float(loss.detach())
-        return {"loss": loss_sum / count, "accuracy": right / count, "tokens": float(sum(map(len, packed)))}
+        return {"loss": loss_sum / count, "accuracy": right / max(1, decided), "tokens": float(sum(map(len, packed)))}
+
+    def _loss(self, reward_K: Tensor, pick: Pick) -> Tensor:
+        """-log of the likelihood of a pick, with a pull to the centre where no choice of none says where 0 is."""
+        error_rate = self.error_rate().to(reward_K.device)
+        if pick.none is not None:
+            return LOSSES[pick.shape](losses.outside(reward_K), pick, error_rate)
+        return LOSSES[pick.shape](reward_K, pick, error_rate) + self.settings.centre * losses.off_centre(reward_K)
 
 
 def by_prompt(picks: Sequence[Pick]) -> list[list[Pick]]:
@@ -179,7 +187,7 @@ def texts(item: Sequence[Pick]) -> list[str]:
 
 
 def _values(pick: Pick, like: Tensor) -> Tensor:
-    return torch.tensor(pick.values, device=like.device)
+    return torch.tensor([*pick.values, *([] if pick.none is None else [pick.none])], device=like.device)
 
 
 LOSSES: dict[str, Callable[[Tensor, Pick, Tensor], Tensor]] = {

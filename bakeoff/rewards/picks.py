@@ -25,10 +25,15 @@ from bakeoff.run import Run
 def read_picks(paths: Sequence[str]) -> list[Pick]:
     """What people prefer by JSONL, CSV and Parquet files of the shapes in `bakeoff.rewards.labels`.
 
-    Rows that prefer nothing are left out. Raises UserError naming file and line when a file is missing or a row is of
+    Rows that say nothing are left out. Raises UserError naming file and line when a file is missing or a row is of
     no such shape.
     """
-    return [pick for path in paths for pick in _read_file(Path(path))]
+    return [pick for path in paths for pick in _picks(Path(path))]
+
+
+def passed_over(paths: Sequence[str]) -> int:
+    """How many rows of the files say nothing."""
+    return sum(pick is None for path in paths for pick in _rows(Path(path)))
 
 
 def known(run: Run, settings: Reward) -> list[Pick]:
@@ -43,23 +48,35 @@ def read_logged(path: Path) -> list[Pick]:
     return [pick for pick in found if pick is not None]
 
 
-def _read_file(path: Path) -> list[Pick]:
+def _rows(path: Path) -> list[Pick | None]:
+    """What each row says; None for one that says nothing."""
     if path.suffix not in READERS:
         raise UserError(f"{path}: picks are read from {', '.join(READERS)} files; found {path.suffix or 'no ending'!r}")
     try:
-        found = [pick_of(row, f"{path}:{number}") for number, row in READERS[path.suffix](path)]
+        return [pick_of(row, f"{path}:{number}") for number, row in READERS[path.suffix](path)]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file of picks; check reward.picks") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error}); convert it") from None
     except (pa.ArrowException, csv.Error, IsADirectoryError) as error:
         raise UserError(f"{path}: cannot be read ({error}); give the file again") from None
-    picks = [pick for pick in found if pick is not None]
-    if not picks:
+
+
+def _picks(path: Path) -> list[Pick]:
+    picks = [pick for pick in _rows(path) if pick is not None]
+    if not any(pick.decided for pick in picks):
         raise UserError(
             f"{path}: holds no picks, in no row is one completion preferred to another; give prompt, completions, pick"
         )
-    return _in_units(picks)
+    return _asked(_in_units(picks))
+
+
+def _asked(picks: list[Pick]) -> list[Pick]:
+    """Where somebody in the file found none good, the others could have said so too, and did not."""
+    if all(p.none is None for p in picks):
+        return picks
+    could = ("pick", "votes")
+    return [dataclasses.replace(p, none=p.none or 0.0) if p.shape in could else p for p in picks]
 
 
 def _in_units(picks: list[Pick]) -> list[Pick]:
