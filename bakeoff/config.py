@@ -128,12 +128,13 @@ class Reward:
     lora: int = 0
     """Rank of low-rank adapters on the layers that are trained (a tenfold learning rate suits them); 0: no adapters."""
     patience: int = 0
-    """Stop after so many looks without a lower loss on a tenth of the training prompts, kept apart (five looks a pass),
-    and keep the weights of the lowest; 0 trains to the end."""
+    """Stop after so many looks (five a pass, on a tenth of the prompts) with no lower loss, keep the best; 0: never."""
     length_control: bool = False
     """Take out of the rewards what length explains within groups: for people who do not mean to reward length."""
     members: int = 1
     """Reward models in an ensemble: the first learns from all picks, each other one from prompts drawn at random."""
+    heads: int = 1
+    """Heads on each model's trunk, each learning from its own draw of the prompts: an ensemble at one model's price."""
     spread_penalty: float = 0.5
     """An ensemble's reward is its members' mean less this times their variance (arXiv:2310.02743)."""
     heldout: float = 0.2
@@ -159,8 +160,7 @@ class Scoring:
     judge_model: str = ""
     """Instruct model that judges; empty: the policy before training, or the only one that the endpoint serves."""
     judge_url: str = ""
-    """Base URL of the OpenAI-compatible endpoint that serves the judge (not for `yes`); empty: in this process. Its key
-    is that of `sample.engine`."""
+    """Base URL of the OpenAI-compatible endpoint that serves the judge (not `yes`), key as for `sample.engine`."""
     judge_tokens: int = 32
     """Longest reply of a judge, in tokens; more for one that thinks first."""
     rivals: int = 2

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from bakeoff import models, stats
+from bakeoff import stats
 from bakeoff.config import Recipe
 from bakeoff.errors import UserError
 from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Message, Pick, Prompt, content_id, prompt_id
-from bakeoff.rewards import curves, trust
+from bakeoff.rewards import curves, ensemble, trust
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards.answers import Graded
 from bakeoff.rewards.calibration import calibration
@@ -76,7 +76,7 @@ def rewards(run: Run, name: str, groups: Sequence[Texts]) -> list[list[float]]:
         prompts.append(Prompt(str(i), list(messages), "", 1, "heldout"))
         completions += [Completion(f"{i}.{k}", str(i), k, text, [], None, "stop") for k, text in enumerate(texts)]
     table = f"scores-{content_id(str(Path(name).resolve()), weights, prompts, completions)}"
-    scores = iter(score_table(run, table, prompts, completions, lambda: reward_model.load(name)))
+    scores = iter(score_table(run, table, prompts, completions, lambda: ensemble.load([Path(name)], Recipe())))
     found = [[s.reward for s in itertools.islice(scores, len(texts))] for _, texts in groups]
     assert all(reward is not None for row in found for reward in row), "a reward model rewards every text"
     return found  # type: ignore[return-value]
@@ -127,6 +127,6 @@ def _learnt(run: Run, training: Sequence[Pick], picks: Sequence[Pick], *, base: 
         scorer = reward_model.fresh(base, recipe)
         steps = reward_model.Training(scorer, training, recipe.reward, seed=recipe.seed)
         follow(own, "reward", steps.optimizer, steps.steps())
-        models.save(scorer.model, scorer.tokenizer, own.reward_model)
+        reward_model.save(scorer, own.reward_model)
     scored = rewards(own, str(own.reward_model), [(p.messages, p.completions) for p in picks])
     return trust.telling(trust.judged(picks, scored))

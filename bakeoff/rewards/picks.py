@@ -64,7 +64,7 @@ def _rows(path: Path) -> list[Pick | None]:
 
 def _picks(path: Path) -> list[Pick]:
     picks = [pick for pick in _rows(path) if pick is not None]
-    if not any(pick.decided for pick in picks):
+    if not picks:
         raise UserError(
             f"{path}: holds no picks, in no row is one completion preferred to another; give prompt, completions, pick"
         )
