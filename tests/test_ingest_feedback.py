@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 
 import pyarrow.parquet as pq
 import pytest
 
 from bakeoff.config import Prompts
 from bakeoff.ingest import clean_into, feedback, shapes
+from bakeoff.ingest.answers import ANSWER_KEYS, ONE
 from bakeoff.rewards.picks import read_logged, read_picks
 
 ASKED = "What is a bond?"
@@ -197,6 +200,42 @@ def said(record, **settings):
 def test_shapes_that_carry_what_users_said(name):
     record, expected = CASES[name]
     assert said(record) == expected
+
+
+def anything(rng, depth):
+    """A value of any shape under the names that are looked for."""
+    keys = sorted({*feedback.TELLING, *feedback.PICKED, *feedback.ENVELOPES, *feedback.GENERIC, *ANSWER_KEYS, *ONE})
+    kind = rng.randrange(9 if depth else 6)
+    if kind < 6:
+        return [
+            None,
+            rng.choice(["up", "true", "", "[", '{"choices": 3}', "\ud800"]),
+            rng.random(),
+            1e999,
+            True,
+            10**400,
+        ][kind]
+    if kind == 6:
+        return [anything(rng, depth - 1) for _ in range(rng.randrange(4))]
+    more = rng.choice([{}, {}, {"role": "assistant"}, {"role": "user", "content": "And then?"}, {"type": "text"}])
+    return more | {rng.choice(keys): anything(rng, depth - 1) for _ in range(rng.randrange(5))}
+
+
+def test_whatever_stands_there_nothing_crashes():
+    rng, found = random.Random(0), 0
+    for _ in range(4000):
+        record = anything(rng, 4)
+        shown = rng.choice(["A loan.", body("A loan.", "A rope."), [TOLD], {"content": "A loan."}])
+        told = {key: anything(rng, 2) for key in rng.sample(sorted(feedback.TELLING), 3)}
+        record = {"prompt": ASKED, "response": shown} | told | (record if isinstance(record, dict) else {})
+        turns = shapes.dialogue(record)
+        if isinstance(turns, str):
+            continue
+        for f in feedback.feedback(record, turns, Prompts(answer_field="a.b", rating_field="metadata")):
+            found += 1
+            assert len(f.answers) == len(f.values) > 0 and 0 < f.turns <= len(turns)
+            assert all(isinstance(a, str) for a in f.answers) and all(math.isfinite(v) for v in f.values)
+    assert found > 1000
 
 
 def test_fields_that_the_user_names():

@@ -70,6 +70,7 @@ def test_texts_are_cleaned_on_and_refusals_have_their_reason(tmp_path, step):
     assert asked(result) == ["Who wrote to [EMAIL_1]?"]
     assert result.dropped == {"clean: a ticket of [EMAIL_1]": 1, "clean": 1, "one word": 1, "empty": 1}
     assert result.redacted == {"email": 1}
+    assert not own._workers, "no process waits on"
 
 
 def test_only_the_prompts_that_it_fails_on_are_set_aside(tmp_path, step):

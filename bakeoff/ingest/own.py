@@ -25,7 +25,7 @@ BROKEN = 8
 REASON = 60
 """Characters of a reason that are kept."""
 
-_workers: dict[tuple[int, str, int], Worker] = {}
+_workers: dict[tuple[str, int], Worker] = {}
 
 
 def own(batch: list[Draft], settings: Prompts) -> list[Draft]:
@@ -63,7 +63,7 @@ def _told(drafts: Sequence[Draft], settings: Prompts) -> list[dict[str, Any]]:
 def _asked(drafts: Sequence[Draft], step: str) -> dict[str, Any]:
     """What the function makes of some drafts at once, in a process that is kept for the next ones."""
     file, _, function = step.rpartition(":")
-    worker = _workers.get(key := (os.getpid(), step, os.stat(file).st_mtime_ns))
+    worker = _workers.get(key := (step, os.stat(file).st_mtime_ns))
     if worker is None:
         worker = _workers[key] = Worker(Path(file), function, Limits(SECONDS), "step")
     messages = [[dataclasses.asdict(m) for m in d.messages] for d in drafts]
@@ -74,6 +74,12 @@ def _asked(drafts: Sequence[Draft], step: str) -> dict[str, Any]:
         worker.end()
         del _workers[key]
         return {"reason": str(why)}
+
+
+def end() -> None:
+    """End the processes in which functions wait for more."""
+    while _workers:
+        _workers.popitem()[1].end()
 
 
 def _changed(draft: Draft, told: dict[str, Any], settings: Prompts) -> Draft:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bakeoff.config import Prompts
-from bakeoff.ingest import avoid, readers, steps
+from bakeoff.ingest import avoid, own, readers, steps
 from bakeoff.ingest.draft import Draft
 from bakeoff.ingest.duplicates import tokens
 from bakeoff.ingest.marks import Marks, marks
@@ -192,7 +192,10 @@ def batches(files: Iterable[Path]) -> Iterator[list[Row]]:
 def processes(workers: int) -> Iterator[Callable[[Callable[..., T], Iterable[tuple[Any, ...]]], Iterator[T]]]:
     """A `starmap` over so many processes (1 is this one) that keeps order and takes arguments only as it needs them."""
     if workers <= 1:
-        yield itertools.starmap
+        try:
+            yield itertools.starmap
+        finally:
+            own.end()
         return
     with ProcessPoolExecutor(workers) as pool:
 

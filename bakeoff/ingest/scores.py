@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,6 +19,8 @@ FLAGS = {
 NAMED = ("scores", "assessments", "annotations", "feedback", "feedbacks")
 """Lists of judgements, each with its name, its value and who gave it."""
 MACHINES = {"EVAL", "LLM_JUDGE", "LLM", "CODE", "AI_JUDGE", "MODEL", "AUTO"}
+LARGEST = 1e6
+"""A larger number is an id or a time, and no rating."""
 _PREFERS = re.compile(
     "feedback|thumb|rating|star|helpful|quality|satisf|correct|like|useful|accept|csat|vote|prefer|user.?score", re.I
 )
@@ -58,7 +59,7 @@ def worth(value: Any) -> float | None:
             value = float(value)
         except ValueError:
             return None
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return float(value) if isinstance(value, int | float) and abs(value) <= LARGEST else None
 
 
 def given(fields: Mapping[str, Any]) -> list[tuple[str, float]]:
