@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
-from bakeoff import attention
+from bakeoff import attention, kernels, layers
 from bakeoff.attention import Block, Grid, Task
 
 TRAIN_TOKENS = 2048
@@ -124,7 +124,7 @@ def _in_blocks(model: Any, packed: Packed, apart: int) -> Tensor:
     own = _own_blocks([places for row in packed.branches for places in row])
     parts, past = [], None
     first = _prompt_blocks([places[:-1] for places in packed.prompts]) if apart else _prompt_blocks(packed.prompts)
-    with attention.in_blocks(model):
+    with attention.in_blocks(model), layers.fast(model):
         if apart:
             with torch.no_grad():
                 task = Task(first, keep={})
@@ -200,11 +200,14 @@ def last_states(model: Any, packed: Packed, *, through_prompt: bool = True) -> T
 def logits(model: Any, states_MH: Tensor, temperature: float = 1.0) -> Tensor:
     """The vocabulary projection [M, V] of hidden states, float32, with the scale or cap that some models put on it."""
     logits_MV = model.lm_head(states_MH).float()
-    scale = getattr(model.config, "logit_scale", 1.0) / getattr(model.config, "logits_scaling", 1.0)
-    cap = getattr(model.config, "final_logit_softcapping", None)
+    scale, cap = _scale(model), getattr(model.config, "final_logit_softcapping", None)
     logits_MV = logits_MV if scale == 1.0 else logits_MV * scale
     logits_MV = logits_MV if cap is None else cap * torch.tanh(logits_MV / cap)
     return logits_MV if temperature == 1.0 else logits_MV / temperature
+
+
+def _scale(model: Any) -> float:
+    return getattr(model.config, "logit_scale", 1.0) / getattr(model.config, "logits_scaling", 1.0)
 
 
 def branch_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
@@ -224,10 +227,9 @@ def token_logps(
     """(log-probability [M] of every branch token given what precedes it, number [M] of its branch), float32."""
     places, targets, branches = branch_tokens(packed)
     states_MH = hidden(model, packed, through_prompt=through_prompt)[places]
-    frozen_head = not any(p.requires_grad for p in model.lm_head.parameters())
-    if frozen_head and states_MH.requires_grad:
-        return _Logps.apply(states_MH, targets, model, temperature), branches
-    return torch.cat([*_logps(model, states_MH, targets, temperature)]), branches
+    if states_MH.requires_grad and any(p.requires_grad for p in model.lm_head.parameters()):
+        return torch.cat([*_logps(model, states_MH, targets, temperature)]), branches
+    return _Logps.apply(states_MH, targets, model, temperature), branches
 
 
 def _logps(model: Any, states_MH: Tensor, targets_M: Tensor, temperature: float) -> Iterator[Tensor]:
@@ -241,20 +243,39 @@ class _Logps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states_MH: Tensor, targets_M: Tensor, model: Any, temperature: float) -> Tensor:
-        found, slopes = [], []
-        with torch.enable_grad():
-            parts = [states.detach().requires_grad_() for states in states_MH.split(VOCABULARY_CHUNK)]
-            for states, target in zip(parts, targets_M.split(VOCABULARY_CHUNK), strict=True):
-                (logps,) = _logps(model, states, target, temperature)
-                slopes += torch.autograd.grad(logps.sum(), states)
-                found.append(logps.detach())
-        ctx.save_for_backward(torch.cat(slopes))
-        return torch.cat(found)
+        sloped = _sloped_by_kernel if _plain_head(model) else _sloped
+        chunks = zip(states_MH.split(VOCABULARY_CHUNK), targets_M.split(VOCABULARY_CHUNK), strict=True)
+        with torch.set_grad_enabled(ctx.needs_input_grad[0]):
+            found = [sloped(model, *chunk, temperature) for chunk in chunks]
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(torch.cat([slope for _, slope in found]))
+        return torch.cat([logp for logp, _ in found])
 
     @staticmethod
     def backward(ctx: Any, grad_M: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         (slope_MH,) = ctx.saved_tensors
         return (grad_M[:, None] * slope_MH).to(slope_MH.dtype), None, None, None
+
+
+def _sloped(model: Any, states: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """(log-probabilities, their slopes while gradients are enabled)."""
+    states = states.detach().requires_grad_(torch.is_grad_enabled())
+    (logp,) = _logps(model, states, target, temperature)
+    return logp.detach(), torch.autograd.grad(logp.sum(), states)[0] if torch.is_grad_enabled() else states
+
+
+def _sloped_by_kernel(model: Any, states: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    wanted = torch.is_grad_enabled()
+    with torch.no_grad():
+        logits_MV = model.lm_head(states)
+        logp = kernels.slopes(logits_MV, target, _scale(model) / temperature)
+        return logp, logits_MV @ model.lm_head.weight if wanted else states
+
+
+def _plain_head(model: Any) -> bool:
+    """Whether the logits are one product, scaled, that the kernels can take."""
+    capped = getattr(model.config, "final_logit_softcapping", None) is not None
+    return type(model.lm_head) is nn.Linear and not capped and kernels.usable(model.lm_head.weight)
 
 
 def next_token_logps(model: Any, packed: Packed, temperature: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:

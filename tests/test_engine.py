@@ -12,7 +12,8 @@ import torch
 from conftest import byte_tokenizer
 from transformers import AutoModelForCausalLM, CohereConfig, LlamaConfig, MistralConfig
 
-from bakeoff.engines import Sampling, kernels
+from bakeoff import kernels
+from bakeoff.engines import Sampling
 from bakeoff.engines.draw import draw, kept
 from bakeoff.engines.local import LocalEngine
 from bakeoff.engines.packed import FastAttention, _possible

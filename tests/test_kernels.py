@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from bakeoff.engines import Sampling, kernels
+from bakeoff import kernels
+from bakeoff.engines import Sampling
 from bakeoff.engines.cache import _by_row, _merge_own, _turn, attention
 from bakeoff.engines.draw import _inverse, kept
 from bakeoff.engines.local import LocalEngine, _plan
@@ -144,3 +145,32 @@ def test_without_a_compiler_there_are_none(monkeypatch: pytest.MonkeyPatch, tmp_
             assert kernels.library() is None
             assert not kernels.usable(torch.zeros(1))
     kernels.library.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_backward_passes_are_those_of_torch(dtype):
+    generator = torch.Generator().manual_seed(0)
+    x, other, grad = (torch.randn(37, 96, generator=generator).to(dtype) for _ in range(3))
+    weight = torch.randn(96, generator=generator).to(dtype)
+    leaves = [t.float().requires_grad_() for t in (x, other, weight)]
+    torch.nn.functional.rms_norm(leaves[0], (96,), leaves[2], 1e-5).backward(grad.float())
+    close = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    for ours, leaf in zip(kernels.norm_backward(x, weight, 1e-5, grad), (leaves[0], leaves[2]), strict=True):
+        torch.testing.assert_close(ours.float(), leaf.grad, **close)
+        leaf.grad = None
+    expected = torch.nn.functional.silu(leaves[0]) * leaves[1]
+    torch.testing.assert_close(kernels.gate(x, other).float(), expected.detach(), **close)
+    expected.backward(grad.float())
+    for ours, leaf in zip(kernels.gate_backward(x, other, grad), leaves[:2], strict=True):
+        torch.testing.assert_close(ours.float(), leaf.grad, **close)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_slopes_are_the_gradient_of_log_probabilities(dtype):
+    generator = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(13, 300, generator=generator)).to(dtype)
+    targets, leaf = torch.randint(300, (13,), generator=generator), logits.float().requires_grad_()
+    expected = (leaf / 0.7).log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    expected.sum().backward()
+    torch.testing.assert_close(kernels.slopes(logits, targets, 1 / 0.7), expected.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits.float(), leaf.grad, atol=1e-5, rtol=1e-5 if dtype == torch.float32 else 1e-2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
 
-from bakeoff import models, trees
+from bakeoff import attention, kernels, layers, models, trees
 from bakeoff.trees import Tree
 
 TREES = [
@@ -62,6 +62,45 @@ def test_a_prompt_without_gradient_is_one_read_before_training(model):
     for name, a, b in zip(weights, found, expected, strict=True):
         torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3, msg=name)
     assert any(not torch.allclose(a, b, atol=1e-2) for a, b in zip(found, through, strict=True))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_frozen_head_changes_no_other_gradient(model, monkeypatch, compiled):
+    if not compiled:
+        monkeypatch.setattr(kernels, "usable", lambda *_: False)
+    packed = trees.pack(TREES, model)
+    expected, _ = trees.token_logps(model, packed, temperature=0.7)
+    weights = [p for n, p in model.named_parameters() if "embed" not in n and "lm_head" not in n]
+    advantage = torch.arange(len(expected)) - 7.0
+    plain = torch.autograd.grad(expected @ advantage, weights)
+    models.freeze(model, 0.0)
+    model.lm_head.requires_grad_(requires_grad=False)
+    logps, _ = trees.token_logps(model, packed, temperature=0.7)
+    torch.testing.assert_close(logps, expected, atol=1e-5, rtol=0)
+    for a, b in zip(torch.autograd.grad(logps @ advantage, weights), plain, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=1e-3)
+
+
+def test_the_fast_ways_are_taken_where_they_are_right(model):
+    llamas = model.config.model_type in ("llama", "qwen2")
+    assert attention.possible(model) == llamas
+    fast = [m for m in model.modules() if layers.is_norm(m) or layers.is_gated(m)]
+    assert len(fast) == (7 if llamas and kernels.library() else 2 if llamas else 0)
+    before, ids = model.config._attn_implementation, torch.arange(12)[None]
+    plain = model(ids).logits
+    with layers.fast(model):
+        assert all("forward" in vars(m) for m in fast)
+        torch.testing.assert_close(model(ids).logits, plain, atol=1e-5, rtol=1e-5)
+    trees.hidden(model, trees.pack(TREES, model))
+    assert model.config._attn_implementation == before and not any("forward" in vars(m) for m in model.modules())
+
+
+def test_long_and_short_branches_under_one_prompt(model):
+    tree = Tree(0, [5, 6, 7], [[11] * 3, [12, 13] * 45, [14] * 20, [15, 16, 17]])
+    packed = trees.pack([tree, Tree(1, [8], [[9]])], model)
+    logps, _ = trees.token_logps(model, packed)
+    plain = [plain_logps(model, t, t.branches[number]) for _, t, number, _ in packed.starts()]
+    torch.testing.assert_close(logps, torch.cat(plain), atol=2e-5, rtol=0)
 
 
 def test_freezing_leaves_the_upper_layers_to_train(model):

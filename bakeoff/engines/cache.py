@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from bakeoff.engines import kernels
+from bakeoff import kernels
 
 NAME = "bakeoff_shared"
 STEP = 16

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bakeoff.engines import Sampling, kernels
+from bakeoff import kernels
+from bakeoff.engines import Sampling
 
 BLOCK = 128
 """Tokens whose probabilities are summed first; the inverse is looked up among block sums, then inside one block."""

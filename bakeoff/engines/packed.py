@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bakeoff import models
-from bakeoff.engines import kernels
+from bakeoff import kernels, models
 from bakeoff.engines.cache import Heads
+from bakeoff.layers import is_norm
 
 ROWS = 256
 """Rows of the products that the layout is made for; others are right too."""
@@ -84,7 +84,7 @@ class FastNorm(nn.Module):
 
 def pack(model: nn.Module) -> None:
     """Replace what is slow as it is on the CPU, where there is what it takes; else change nothing."""
-    _replace(model, _is_norm, FastNorm)
+    _replace(model, is_norm, FastNorm)
     if not _possible(model):
         return
     _replace(model, _is_attention, FastAttention)
@@ -119,17 +119,6 @@ def _is_attention(module: Any) -> bool:
     named = type(module).__name__.endswith("Attention") and set(parts) == {"q_proj", "k_proj", "v_proj", "o_proj"}
     known = all(hasattr(module, name) for name in ("head_dim", "scaling", "layer_idx"))
     return named and known and all(type(x) is nn.Linear for x in parts.values()) and kernels.library() is not None
-
-
-def _is_norm(module: Any) -> bool:
-    """Whether a module computes what `FastNorm` does: by its name and parts, and on an example."""
-    parts = hasattr(module, "weight") and hasattr(module, "variance_epsilon")
-    if not parts or not type(module).__name__.endswith("RMSNorm") or not kernels.usable(module.weight):
-        return False
-    example = torch.linspace(-3, 3, module.weight.numel(), dtype=module.weight.dtype)[None]
-    with torch.inference_mode():
-        ours = kernels.norm(example, module.weight, module.variance_epsilon)
-        return torch.allclose(module(example), ours, rtol=1e-2)
 
 
 def _possible(model: Any) -> bool:

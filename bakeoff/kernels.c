@@ -1,4 +1,4 @@
-/* The loops of decoding that many small tensor operations would spread over memory; rows are shared by threads.
+/* The loops of decoding and training that many small tensor operations would spread over memory; rows are shared by threads.
 
    Each takes bfloat16 or float32 (`half` says which), and is right for any sizes; head sizes that are common are
    compiled with the size known. Strides count elements, not bytes. kernels.py says what each computes. */
@@ -196,6 +196,104 @@ void norm(int threads, long rows, long size, int half, float epsilon, const void
         if (half) norm_row(size, 1, epsilon, at(x, r * size, 1), weight, to);
         else norm_row(size, 0, epsilon, at(x, r * size, 0), weight, to);
     }
+}
+
+INLINE void norm_backward_row(long size, int half, float epsilon, const void *restrict x, const void *restrict weight,
+                              const void *restrict grad, void *restrict dx, float *restrict dweight) {
+    float squares = 0, dot = 0;
+    for (long d = 0; d < size; d++) squares += get(x, d, half) * get(x, d, half);
+    const float scale = 1.0f / sqrtf(squares / size + epsilon);
+    for (long d = 0; d < size; d++) dot += get(grad, d, half) * get(weight, d, half) * get(x, d, half);
+    const float along = dot * scale * scale / size;
+    for (long d = 0; d < size; d++) {
+        const float value = get(x, d, half), change = get(grad, d, half);
+        dweight[d] += change * value * scale;
+        put(dx, d, scale * (change * get(weight, d, half) - value * along), half);
+    }
+}
+
+void norm_backward(int threads, long rows, long size, int half, float epsilon, const void *x, const void *weight,
+                   const void *grad, void *dx, float *dweight) {
+#pragma omp parallel for num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        for (long r = rows * t / threads; r < rows * (t + 1) / threads; r++) {
+            const void *in = at(x, r * size, half), *change = at(grad, r * size, half);
+            void *to = (void *)at(dx, r * size, half);
+            if (half) norm_backward_row(size, 1, epsilon, in, weight, change, to, dweight + t * size);
+            else norm_backward_row(size, 0, epsilon, in, weight, change, to, dweight + t * size);
+        }
+    }
+}
+
+INLINE float sigmoid(float x) {
+    const float e = power_of_e(x < 0 ? x : -x);
+    return (x < 0 ? e : 1.0f) / (1.0f + e);
+}
+
+INLINE void gate_span(long n, int half, const void *restrict x, const void *restrict other, void *restrict out) {
+    for (long i = 0; i < n; i++) {
+        const float value = get(x, i, half);
+        put(out, i, value * sigmoid(value) * get(other, i, half), half);
+    }
+}
+
+void gate(int threads, long n, int half, const void *x, const void *other, void *out) {
+#pragma omp parallel for num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        const long from = n * t / threads, count = n * (t + 1) / threads - from;
+        void *to = (void *)at(out, from, half);
+        if (half) gate_span(count, 1, at(x, from, 1), at(other, from, 1), to);
+        else gate_span(count, 0, at(x, from, 0), at(other, from, 0), to);
+    }
+}
+
+INLINE void gate_backward_span(long n, int half, const void *restrict x, const void *restrict other,
+                               const void *restrict grad, void *restrict dx, void *restrict dother) {
+    for (long i = 0; i < n; i++) {
+        const float value = get(x, i, half), change = get(grad, i, half), open = sigmoid(value);
+        put(dx, i, change * get(other, i, half) * open * (1.0f + value * (1.0f - open)), half);
+        put(dother, i, change * value * open, half);
+    }
+}
+
+void gate_backward(int threads, long n, int half, const void *x, const void *other, const void *grad, void *dx,
+                   void *dother) {
+#pragma omp parallel for num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        const long from = n * t / threads, count = n * (t + 1) / threads - from;
+        void *to = (void *)at(dx, from, half), *to_other = (void *)at(dother, from, half);
+        const void *in = at(x, from, half), *by = at(other, from, half), *change = at(grad, from, half);
+        if (half) gate_backward_span(count, 1, in, by, change, to, to_other);
+        else gate_backward_span(count, 0, in, by, change, to, to_other);
+    }
+}
+
+INLINE float slopes_row(long size, int half, float factor, void *restrict x, float *restrict weight, long target) {
+    float most = get(x, 0, half), total = 0;
+    for (long i = 0; i < size; i++) most = get(x, i, half) > most ? get(x, i, half) : most;
+    for (long i = 0; i < size; i++) {
+        weight[i] = power_of_e((get(x, i, half) - most) * factor);
+        total += weight[i];
+    }
+    const float logp = (get(x, target, half) - most) * factor - logf(total), each = factor / total;
+    for (long i = 0; i < size; i++) put(x, i, -weight[i] * each, half);
+    put(x, target, factor - weight[target] * each, half);
+    return logp;
+}
+
+int slopes(int threads, long rows, long size, int half, float factor, void *x, const int64_t *target, float *logp) {
+    float *scratch = malloc(sizeof(float) * size * threads);
+    if (!scratch) return 1;
+#pragma omp parallel for num_threads(threads)
+    for (int t = 0; t < threads; t++) {
+        for (long r = rows * t / threads; r < rows * (t + 1) / threads; r++) {
+            void *row = (void *)at(x, r * size, half);
+            if (half) logp[r] = slopes_row(size, 1, factor, row, scratch + t * size, target[r]);
+            else logp[r] = slopes_row(size, 0, factor, row, scratch + t * size, target[r]);
+        }
+    }
+    free(scratch);
+    return 0;
 }
 
 INLINE void draw_row(long size, int half, float inverse_temperature, const void *restrict x, double uniform,

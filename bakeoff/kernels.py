@@ -1,4 +1,4 @@
-"""Decoding's small loops in C, compiled on first use where there is a compiler; without one torch does the same.
+"""Small loops of decoding and training in C, compiled on first use where there is a compiler; else torch does the same.
 
 Torch runs them as a dozen operations each, which wait for memory and for Python. Set `BAKEOFF_KERNELS=0` to do without.
 Where torch's own OpenMP library is found they use its threads, as many as torch does; else one.
@@ -85,6 +85,10 @@ def _declare(lib: Any) -> Any:
     lib.spread.argtypes = [ctypes.c_int, _POINTER, ctypes.c_int, *[_POINTER] * 8]
     lib.attend.argtypes = [ctypes.c_int, _POINTER, ctypes.c_int, ctypes.c_float, *[_POINTER] * 8]
     lib.norm.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 3]
+    lib.norm_backward.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 5]
+    lib.gate.argtypes = [ctypes.c_int, _LONG, ctypes.c_int, *[_POINTER] * 3]
+    lib.gate_backward.argtypes = [ctypes.c_int, _LONG, ctypes.c_int, *[_POINTER] * 5]
+    lib.slopes.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 3]
     lib.draw.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 4]
     return lib
 
@@ -155,6 +159,43 @@ def norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     pointers = [t.data_ptr() for t in (x, weight, out)]
     library().norm(threads, x.numel() // size, size, DTYPES[x.dtype], epsilon, *pointers)
     return out
+
+
+def norm_backward(x: Tensor, weight: Tensor, epsilon: float, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of `norm` for its input and its weight."""
+    threads, size = torch.get_num_threads(), x.shape[-1]
+    x, grad = x.contiguous(), grad.contiguous()
+    dx, dweight = torch.empty_like(x), torch.zeros(threads, size)
+    pointers = [t.data_ptr() for t in (x, weight, grad, dx, dweight)]
+    library().norm_backward(threads, x.numel() // size, size, DTYPES[x.dtype], epsilon, *pointers)
+    return dx, dweight.sum(0).to(weight.dtype)
+
+
+def gate(x: Tensor, other: Tensor) -> Tensor:
+    """silu(x) * other, of one shape."""
+    x, other = x.contiguous(), other.contiguous()
+    out = torch.empty_like(x)
+    pointers = [t.data_ptr() for t in (x, other, out)]
+    library().gate(torch.get_num_threads(), x.numel(), DTYPES[x.dtype], *pointers)
+    return out
+
+
+def gate_backward(x: Tensor, other: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of `gate` for both."""
+    x, other, grad = x.contiguous(), other.contiguous(), grad.contiguous()
+    found = torch.empty_like(x), torch.empty_like(x)
+    pointers = [t.data_ptr() for t in (x, other, grad, *found)]
+    library().gate_backward(torch.get_num_threads(), x.numel(), DTYPES[x.dtype], *pointers)
+    return found
+
+
+def slopes(logits_MV: Tensor, targets_M: Tensor, factor: float) -> Tensor:
+    """The log-probabilities [M] of tokens, float32, under softmax(factor * logits); the logits become their slopes."""
+    logps_M = torch.empty(len(logits_MV))
+    pointers = [t.data_ptr() for t in (logits_MV, targets_M, logps_M)]
+    if library().slopes(torch.get_num_threads(), *logits_MV.shape, DTYPES[logits_MV.dtype], factor, *pointers):
+        raise MemoryError("no memory for one row of probabilities")
+    return logps_M
 
 
 def draw(logits_RV: Tensor, uniform_R: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
