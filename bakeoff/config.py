@@ -198,6 +198,9 @@ class Bake:
     """At most so many times: sample from the current policy, score, bake, validate; the best round is kept."""
     patience: int = 1
     """Rounds end after so many that did not raise the reward on held-out prompts."""
+    ask: int = 0
+    """Before each further round, stop and let testers pick among the current policy's completions of so many prompts:
+    `rounds/bake-NUMBER/ask.jsonl`, answered in `picks.jsonl` beside it; the reward model then learns from all picks."""
     kl_budget: float = 0.0
     """Nats per sequence from the reference; training ends when they are spent. 0 sets no limit."""
     control: bool = True

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from bakeoff import ingest, strategies
+from bakeoff import ingest, refresh, strategies
 from bakeoff.config import Recipe
 from bakeoff.engines import choose
 from bakeoff.errors import UserError
@@ -117,6 +117,7 @@ def check(recipe: Recipe) -> None:
     ingest.check(recipe.prompts)
     choose.kind(recipe.sample.engine)
     strategies.check(recipe)
+    refresh.check(recipe)
     if recipe.sample.group_size < 2:
         raise UserError(f"sample.group_size: the best of {recipe.sample.group_size} is no choice; give 2 or more")
     if recipe.bake.method not in METHODS:

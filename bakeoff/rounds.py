@@ -25,6 +25,7 @@ from bakeoff.engines import Sampling, choose, seed_of
 from bakeoff.engines.resume import complete_table
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Prompt, Score, read_table
+from bakeoff.refresh import refreshed
 from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.sample import draw
@@ -106,7 +107,11 @@ def _round(
     if number > 1:
         draw(current, recipe, start, prompts, Sampling.of(recipe.sample, seed))
     completions = read_table(tables.table("completions"), Completion)
-    scores = dealt(reward(tables, recipe, "scores", prompts, completions), number)
+    judged = recipe
+    if number > 1 and stage == "bake":
+        earlier = [run.round(stage, n) for n in range(2, number)]
+        judged = refreshed(current, recipe, prompts, completions, earlier)
+    scores = dealt(reward(tables, judged, "scores", prompts, completions), number)
     once.train(current, recipe, once.Lesson(start, prompts, completions, scores, seed), "bake", current.policy)
 
 

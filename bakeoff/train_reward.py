@@ -34,7 +34,7 @@ def train_reward(run: Run, recipe: Recipe) -> None:
     A finished reward model that the recipe names is only measured, on the same picks.
     """
     settings = recipe.reward
-    training, heldout = people.split(people.known(run, settings), settings.heldout)
+    training, heldout = people.split(people.known(run.whole(), settings), settings.heldout)
     if (name := scorers.finished(recipe.score)) and heldout:
         counts = {"picks": {"train": 0, "heldout": len(heldout)}, "trained_tokens": 0}
         found = measured(ensemble.load([Path(name)], recipe), heldout, seed=recipe.seed)

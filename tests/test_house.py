@@ -29,6 +29,7 @@ ORDER = (
     ("gold", "splits", "strategies"),
     ("alarms",),
     ("ingest", "sample", "train_reward", "eval_reward", "score", "bake", "evaluate", "summary"),
+    ("refresh",),
     ("rounds",),
     ("pipeline",),
     ("report",),

@@ -184,3 +184,33 @@ def test_rounds_need_prompts_to_choose_by(recipe, tmp_path, capsys):
         assert main([stage, *settings]) == 0
     assert main(["bake", *settings]) == 2
     assert "no prompt is held out to choose among rounds" in capsys.readouterr().err
+
+
+def test_testers_pick_among_the_current_policys_completions_and_the_reward_model_learns_from_them(
+    recipe, tmp_path, capsys
+):
+    run = Run(tmp_path / "run")
+    settings = [str(recipe), "bake.rounds=2", "bake.ask=3", "--out", str(run.folder)]
+    for stage in ("prompts", "sample", "reward", "score"):
+        assert main([stage, *settings]) == 0
+    second, first = run.round("bake", 2), json.loads(run.details("reward_model").read_text())
+    for _ in range(2):  # asking again changes nothing
+        assert main(["bake", *settings]) == 2
+        assert "testers, pick among the current policy's completions of these 3 prompts" in capsys.readouterr().err
+    asked = [json.loads(line) for line in second.ask.read_text().splitlines()]
+    drawn = {c.text for c in read_table(second.table("completions"), Completion)}
+    assert len(asked) == 3 and all(set(row["completions"]) <= drawn for row in asked)
+    write_jsonl(second.picks, [row | {"pick": 1} for row in asked])
+    assert main(["bake", *settings]) == 0
+    again = json.loads(second.details("reward_model").read_text())
+    assert sum(again["picks"].values()) == sum(first["picks"].values()) + 3
+    assert (second.reward_model / "model.safetensors").read_bytes() != (
+        run.reward_model / "model.safetensors"
+    ).read_bytes()
+    assert len(json.loads(run.details("bake").read_text())["rounds"]) == 3
+
+
+@pytest.mark.parametrize("setting", ["bake.rounds=1", 'score.scorer="majority"', "reward.members=2"])
+def test_picks_between_rounds_need_a_reward_model_and_rounds(recipe, tmp_path, capsys, setting):
+    assert main(["run", str(recipe), "bake.ask=3", setting, "--out", str(tmp_path / "run")]) == 2
+    assert "bake.ask" in capsys.readouterr().err

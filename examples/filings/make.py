@@ -29,7 +29,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
     parser.add_argument("--picks", action="store_true", help="also sample the demo model for picks.jsonl (minutes)")
+    parser.add_argument("--pick", type=Path, nargs=2, metavar=("ASK", "PICKS"), help="only pick in a file of groups")
     args = parser.parse_args()
+    if args.pick:
+        write_lines(args.pick[1], map(_json, picked(args.pick[0], args.seed)))
+        return
     write_lines(args.out / "log.jsonl", log(args.seed))
     write_lines(args.out / "gold.jsonl", map(_json, gold(args.seed)))
     if args.picks:
@@ -41,6 +45,29 @@ def log(seed: int) -> list[str]:
     names = split_companies(seed)["log"]
     rng = random.Random(f"log {seed}")
     return dirty_log(rng, cases(rng, names), names)
+
+
+def log_cases(seed: int) -> list[Case]:
+    """What the log asks, with its true answers, which the log does not hold."""
+    names, made, rng = split_companies(seed)["log"], list[Case](), random.Random(f"log {seed}")
+    dirty_log(rng, (made.append(case) or case for case in cases(rng, names)), names)
+    return made
+
+
+def answers_to(texts: Iterable[str], seed: int) -> list[Case | None]:
+    """The case that each cleaned prompt of the log came from; None where it cannot be told."""
+    known = {_words(case.prompt): case for case in log_cases(seed)}
+    asked = [_words(text) for text in texts]
+    return [known.get(t) or next((case for words, case in known.items() if words in t), None) for t in asked]
+
+
+def picked(path: Path, seed: int) -> Iterator[dict[str, object]]:
+    """The groups of `path` (`messages`, `completions`) that ask what the log asks, with the simulated tester's pick."""
+    groups = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rng = random.Random(f"tester {seed} {len(groups)}")
+    for group, case in zip(groups, answers_to((g["messages"][-1]["content"] for g in groups), seed), strict=True):
+        if case:
+            yield group | {"pick": pick(rng, group["completions"], case.answer, case.verifier)}
 
 
 def gold(seed: int) -> list[dict[str, object]]:
@@ -90,6 +117,10 @@ def cases_of(split: str, seed: int, n: int) -> list[Case]:
 def _prompt(case: Case) -> Prompt:
     messages = [Message("user", case.prompt)]
     return Prompt(prompt_id(messages), messages, "make.py", 1, "train")
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _json(row: dict[str, object]) -> str:
