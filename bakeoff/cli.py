@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -185,6 +186,19 @@ def reward_eval(parsed: argparse.Namespace) -> None:
     print(f"{text(figures)}\n\nReport: {page}")
 
 
+def study(parsed: argparse.Namespace) -> None:
+    """`bakeoff study NAME`: an experiment of `benchmarks/`, which only a checkout of the source has."""
+    folder = Path(__file__).resolve().parents[1] / "benchmarks"
+    known = sorted(path.stem.removeprefix("study_") for path in folder.glob("study_*.py"))
+    if not known:
+        raise UserError(f"study: {folder} holds no studies; run it from a checkout of the source")
+    if parsed.name not in known:
+        raise UserError(f"study: unknown study {parsed.name!r}; known: {', '.join(known)}")
+    sys.path.insert(0, str(folder))
+    chosen = importlib.import_module(f"study_{parsed.name}")
+    chosen.study(parsed.seeds, parsed.out or Path("runs") / "studies", parsed.overrides)
+
+
 def _conclude(summary: dict, report: Path, notes: Sequence[str]) -> None:
     from bakeoff.report.verdict import verdict
 
@@ -227,6 +241,14 @@ def _parser() -> argparse.ArgumentParser:
     learn.add_argument("--base", required=True, help="model whose weights it starts from: best the policy's own")
     learn.add_argument("--out", type=Path, required=True, help="folder of the reward model; nothing is there yet")
     _reward_eval_arguments(commands.add_parser("reward eval", help="how far a reward model can be trusted"))
+    experiment = commands.add_parser(
+        "study", help="an experiment of benchmarks/, with its table; goes on where it stopped"
+    )
+    experiment.set_defaults(command=study)
+    experiment.add_argument("name", help="which one: benchmarks/study_NAME.py")
+    experiment.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings of all its runs")
+    experiment.add_argument("--seeds", type=int, nargs="+", default=[0], help="a run of each (default: 0)")
+    experiment.add_argument("--out", type=Path, help="folder of the runs (default: runs/studies)")
     _prompts_arguments(commands.add_parser("prompts", help=STAGES["prompts"]))
     for name, what in STAGES.items():
         if name == "prompts":

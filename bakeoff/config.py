@@ -199,8 +199,7 @@ class Bake:
     patience: int = 1
     """Rounds end after so many that did not raise the reward on held-out prompts."""
     ask: int = 0
-    """Before each further round, stop and let testers pick among the current policy's completions of so many prompts:
-    `rounds/bake-NUMBER/ask.jsonl`, answered in `picks.jsonl` beside it; the reward model then learns from all picks."""
+    """Before each further round, testers pick among the policy's answers to so many prompts, for the reward model."""
     kl_budget: float = 0.0
     """Nats per sequence from the reference; training ends when they are spent. 0 sets no limit."""
     control: bool = True
@@ -241,10 +240,8 @@ class Recipe:
     evaluate: Evaluate = field(default_factory=Evaluate)
 
 
-PATHS = (
-    "prompts.sources", "prompts.avoid", "prompts.step", "reward.picks", "score.scorer", "score.answers", "score.rubric",
-    "evaluate.gold",
-)  # fmt: skip
+PATHS = ("prompts.sources", "prompts.avoid", "prompts.step", "reward.picks", "score.scorer", "score.answers",
+         "score.rubric", "evaluate.gold")  # fmt: skip
 """Settings that name files: relative ones are looked up from the recipe's folder. Of scorers, those that are a file."""
 
 

@@ -18,18 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import results
+import studies
 
 from bakeoff import bake, config, rounds, stats
 from bakeoff.config import Recipe
-from bakeoff.engines import Sampling, choose
-from bakeoff.engines.resume import complete_table
-from bakeoff.gold import read_gold
 from bakeoff.records import Completion, Prompt, Score, read_table
-from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, read_json, write_json
 
 TABLES = ("prompts", "completions", "scores")
-ANSWERS = 4
 
 
 def main() -> None:
@@ -86,7 +82,7 @@ def chosen(made: tuple[Run, Recipe], setting: str) -> list[dict]:
 
 def compared(sources: list[Path], out: Path, settings: list[str]) -> list[dict]:
     """Right first answers of each setting over all seeds, and the paired difference of the first from each other."""
-    right = {s: np.concatenate([correct(*trial(source, out, s)) for source in sources]) for s in settings}
+    right = {s: np.concatenate([correct(trial(source, out, s)) for source in sources]) for s in settings}
     seconds = {
         s: np.mean([read_json(trial(source, out, s)[0].folder / "seconds.json")["seconds"] for source in sources])
         for s in settings
@@ -107,14 +103,10 @@ def compared(sources: list[Path], out: Path, settings: list[str]) -> list[dict]:
     return rows
 
 
-def correct(run: Run, recipe: Recipe) -> np.ndarray:
+def correct(made: tuple[Run, Recipe]) -> np.ndarray:
     """The share of right first answers to each prompt with a true answer."""
-    answers = {a.prompt_id: a for a in read_gold(Path(recipe.evaluate.gold))}
-    prompts = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout") for a in answers.values()]
-    sampling = dataclasses.replace(Sampling.of(recipe.sample, recipe.seed + 1), group_size=ANSWERS)
-    drawn = complete_table(run, "tuned", prompts, sampling, lambda: choose.engine(str(run.policy), recipe))
-    truth = ((c.text, answers[c.prompt_id]) for c in drawn)
-    return np.array([VERIFIERS[a.verifier](text, a.answer) for text, a in truth], float).reshape(-1, ANSWERS).mean(1)
+    run, recipe = made
+    return studies.right(run, recipe, str(run.policy))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,187 @@
+"""What the studies share: one sampling and one reward model for many trainings, true answers, one way to measure.
+
+`bakeoff study NAME [--seeds 0 1 2] [--out DIR] [section.key=value ...]` runs benchmarks/study_NAME.py. Whatever is in
+`--out` already is read, not made again, so that a study is stopped and resumed at will, and takes in seeds one by one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import results
+
+from bakeoff import bake, config, models, pipeline, stats
+from bakeoff.config import Recipe
+from bakeoff.engines import Sampling, choose
+from bakeoff.engines.resume import complete_table
+from bakeoff.gold import read_gold, sealed
+from bakeoff.records import Completion, Prompt, Score, content_id, read_table
+from bakeoff.rewards.verifiers import VERIFIERS
+from bakeoff.run import Run, open_run
+
+RECIPE = results.ROOT / "recipes" / "filings.toml"
+FILINGS = RECIPE.parents[1] / "examples" / "filings"
+DATA_SEED = 1
+"""The seed that made the demo's files."""
+ANSWERS = 4
+"""First answers to each prompt with a true answer."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Base:
+    """A run of the demo up to its rewards, which every training of a study starts from."""
+
+    run: Run
+    recipe: Recipe
+
+    def arm(self, name: str) -> Run:
+        """The folder of one training of a study."""
+        run = Run(self.run.folder.with_name(f"{self.run.folder.name}-{name}"))
+        run.folder.mkdir(parents=True, exist_ok=True)
+        return run
+
+
+def base(out: Path, seed: int, overrides: Sequence[str], last: str = "score") -> Base:
+    """The demo of one seed, run up to the stage `last`: the studies under one folder share it."""
+    recipe = config.load(RECIPE, [f"seed={seed}", *overrides])
+    return Base(upto(out / f"base-{seed}", recipe, last), recipe)
+
+
+def upto(folder: Path, recipe: Recipe, last: str) -> Run:
+    """A run with all its stages up to `last`; what the gate thinks of the reward model stops no study."""
+    pipeline.check(recipe)
+    run = open_run(folder, recipe)
+    for stage in pipeline.STAGES:
+        if stage.wanted(recipe) and not stage.made(run).exists():
+            pipeline.run_stage(run, recipe, stage)
+        if stage.name == last:
+            break
+    return run
+
+
+def tables(run: Run) -> tuple[list[Prompt], list[Completion], list[Score]]:
+    """The prompts, completions and rewards of a run."""
+    return (
+        read_table(run.table("prompts"), Prompt),
+        read_table(run.table("completions"), Completion),
+        read_table(run.table("scores"), Score),
+    )
+
+
+def bake_arm(of: Base, name: str, made: Callable[[], tuple[Sequence[Completion], Sequence[Score]]]) -> Run:
+    """The arm with a policy baked from the completions and rewards that `made` gives, by the base's settings."""
+    run = of.arm(name)
+    if not run.details("bake").exists():
+        with sealed(of.recipe.evaluate.gold):
+            completions, scores = made()
+            prompts = read_table(of.run.table("prompts"), Prompt)
+            lesson = bake.Lesson(of.recipe.model, prompts, completions, scores, of.recipe.seed)
+            bake.train(run, of.recipe, lesson, "bake", run.policy)
+    return run
+
+
+def right(run: Run, recipe: Recipe, model: str) -> np.ndarray:
+    """[P]: the share of right first answers of a model to each prompt with a true answer; they stay in `run`."""
+    answers = {a.prompt_id: a for a in read_gold(Path(recipe.evaluate.gold))}
+    prompts = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout") for a in answers.values()]
+    sampling = dataclasses.replace(Sampling.of(recipe.sample, recipe.seed + 1), group_size=ANSWERS)
+    drawn = complete_table(run, "tuned", prompts, sampling, lambda: choose.engine(model, recipe))
+    truth = ((c.text, answers[c.prompt_id]) for c in drawn)
+    return np.array([VERIFIERS[a.verifier](text, a.answer) for text, a in truth], float).reshape(-1, ANSWERS).mean(1)
+
+
+def filings_answers(prompts: Sequence[Prompt], seed: int = DATA_SEED) -> dict[str, tuple[str, str]]:
+    """(true answer, verifier) by id of those prompts cleaned from the demo's log that its maker knows the answer to."""
+    sys.path.insert(0, str(FILINGS))
+    from make import answers_to
+
+    found = zip(prompts, answers_to((p.messages[-1].content for p in prompts), seed), strict=True)
+    return {prompt.id: (case.answer, case.verifier) for prompt, case in found if case}
+
+
+def words(text: str) -> str:
+    """A text with all white space alike: what cleaning may change."""
+    return " ".join(text.split())
+
+
+def log_prompts(seed: int, count: int) -> list[str]:
+    """Clean prompts of the demo's maker, of the companies of its log."""
+    sys.path.insert(0, str(FILINGS))
+    from companies import split_companies
+    from questions import cases
+
+    source = cases(random.Random(f"study {seed}"), split_companies(DATA_SEED)["log"])
+    return [case.prompt for case in itertools.islice(source, count)]
+
+
+def wrong_labels(truth: dict[str, tuple[str, str]], share: float, seed: int) -> dict[str, str]:
+    """A label for each prompt, exactly `share` of them wrong: another prompt's answer, of the same form if any is.
+
+    What is wrong at one share is wrong at every larger one, and with the same answer.
+    """
+    rng = random.Random(f"labels {seed}")
+    order = rng.sample(sorted(truth), len(truth))
+    labels = {key: answer for key, (answer, _) in truth.items()}
+    for place, key in enumerate(order):
+        answer, verifier = truth[key]
+        others = [a for a, v in truth.values() if v == verifier and not VERIFIERS[verifier](a, answer)]
+        alike = [a for a in others if _form(a) == _form(answer)]
+        chosen = rng.choice(sorted(alike or others))
+        if place < round(share * len(order)):
+            labels[key] = chosen
+    return labels
+
+
+def _form(answer: str) -> str:
+    """What kind of a value an answer is: `$# million`, `#%`, so many words."""
+    return re.sub(r"[\d.,]+", "#", answer) if re.search(r"\d", answer) else str(len(answer.split()))
+
+
+def labelled(of: Base, labels: dict[str, str]) -> tuple[list[Completion], list[Score]]:
+    """Groups of two from which a bake learns the labels by heart: the label, rewarded 1, and a try that is none, 0."""
+    tokenizer = models.load_tokenizer(of.recipe.model)
+    rows, scores = [], []
+    for draw in read_table(of.run.table("completions"), Completion):
+        tokens = models.answer_tokens(tokenizer, labels.get(draw.prompt_id, ""))
+        if draw.prompt_id not in labels or draw.tokens == tokens or (rows and rows[-1].prompt_id == draw.prompt_id):
+            continue
+        text = labels[draw.prompt_id]
+        label = Completion(content_id(draw.prompt_id, text), draw.prompt_id, 0, text, tokens, None, "stop")
+        rows += [label, dataclasses.replace(draw, index=1)]
+        scores += [
+            Score(row.id, row.prompt_id, "label", reward) for row, reward in zip(rows[-2:], (1.0, 0.0), strict=True)
+        ]
+    return rows, scores
+
+
+def measured(
+    study: str, found: dict[str, list[np.ndarray]], differences: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """The rows of a study: each arm's value per prompt, one array a seed, and paired differences between arms.
+
+    A prompt is one observation: its mean over the seeds.
+    """
+    mean = {name: np.mean(parts, axis=0) for name, parts in found.items()}
+    rows = [{"name": f"{study}.{name}"} | stats.bootstrap(values, seed=0).as_dict() for name, values in mean.items()]
+    for one, other in differences:
+        apart = stats.bootstrap(mean[one] - mean[other], seed=0).as_dict()
+        rows.append({"name": f"{study}.{one}_minus_{other}"} | apart)
+    return rows
+
+
+def record(study: str, rows: Sequence[dict[str, Any]], seeds: Sequence[int], overrides: Sequence[str]) -> None:
+    """Write the numbers to docs/results/studies.json, and the table to the terminal."""
+    command = shlex.join(["bakeoff", "study", study, "--seeds", *map(str, seeds), *overrides])
+    results.record("studies", [row | {"command": command} for row in rows])
+    results.main()
+    named = {row["name"] for row in rows}
+    print(results.table([row for row in results.read("studies") if row["name"] in named]))

@@ -1,0 +1,125 @@
+"""Questions over real filings (TAT-QA): the gap to best-of-N closed, without one labelled answer in the training.
+
+The folder named by BAKEOFF_TATQA holds `prompts.jsonl` (`id`, `prompt`) and `gold.jsonl` (`id`, `gold`). The contexts
+are dealt out into three parts by their hash: on the first a simulated tester, who knows the answers, picks among 8
+completions; the second gives prompts alone; the third is evaluated. `clean` learns the true answers of the second part,
+for comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import results
+import studies
+
+from bakeoff import config, stats
+from bakeoff.engines import Sampling, choose
+from bakeoff.engines.resume import complete_table
+from bakeoff.errors import UserError
+from bakeoff.records import Message, Prompt, content_id, prompt_id
+from bakeoff.rewards.resume import by_prompt
+from bakeoff.run import Run, read_json, write_text
+
+FOLDER = "BAKEOFF_TATQA"
+FILES = ("prompts.jsonl", "gold.jsonl")
+QUALITY = ("gap_closed", "reference_at_1", "tuned_at_1", "reference_best_of_n")
+OWN = ["prompts.languages=[]", 'prompts.skip=["near_duplicates"]', "prompts.heldout=0", "prompts.redact=[]"]
+OWN += ["sample.max_tokens=48", "evaluate.samples=4"]
+
+Row = dict[str, Any]
+
+
+def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
+    """Every seed, then the table: the headline of the gap is the worst of the seeds."""
+    parts = dealt(rows_of(os.environ.get(FOLDER, "")))
+    rows: list[Row] = []
+    for seed in seeds:
+        rows += [row | {"name": f"{row['name']}.seed{seed}"} for row in measured(parts, seed, out, overrides)]
+        print(*rows, sep="\n", flush=True)
+    worst = min((r for r in rows if ".gap_closed." in r["name"]), key=lambda r: r["value"])
+    studies.record("tatqa", [worst | {"name": "tatqa.gap_closed"}, *rows], seeds, overrides)
+
+
+def rows_of(folder: str) -> list[Row]:
+    """Each question with its true answer and the verifier that suits it."""
+    paths = [Path(folder) / name for name in FILES]
+    if not folder or not all(path.is_file() for path in paths):
+        raise UserError(f"study tatqa: set {FOLDER} to a folder with {' and '.join(FILES)}; found {folder!r}")
+    prompts, gold = ([json.loads(line) for line in path.read_text("utf-8").splitlines()] for path in paths)
+    answers = {row["id"]: row["gold"].strip() for row in gold}
+    kept = {row["prompt"]: answers[row["id"]] for row in prompts}
+    return [{"prompt": p, "answer": a, "verifier": verifier(a)} for p, a in kept.items()]
+
+
+def verifier(answer: str) -> str:
+    """Amounts are compared as numbers; words must be contained."""
+    return "number" if re.fullmatch(r"[($£€-]*\d[\d,.]*\)?\s*(%|thousand|million|billion)?", answer) else "contains"
+
+
+def dealt(rows: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:
+    """(picks, training, evaluation): no context stands in two parts."""
+    parts: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
+    for row in sorted(rows, key=lambda row: content_id(row["prompt"])):
+        context = row["prompt"].rpartition("Question:")[0]
+        parts[int(content_id("tatqa", context), 16) % 3].append(row)
+    return parts
+
+
+def measured(
+    parts: tuple[list[Row], list[Row], list[Row]], seed: int, out: Path, overrides: Sequence[str]
+) -> list[Row]:
+    """The figures of one seed."""
+    folder = out / f"tatqa-{seed}-data"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: folder / f"{name}.jsonl" for name in ("log", "picks", "gold")}
+    write(files["log"], [{"prompt": row["prompt"]} for row in parts[1]])
+    write(files["gold"], parts[2])
+    named = [f'prompts.sources=["{files["log"].resolve()}"]', f'reward.picks=["{files["picks"].resolve()}"]']
+    named.append(f'evaluate.gold="{files["gold"].resolve()}"')
+    recipe = config.load(studies.RECIPE, [f"seed={seed}", *OWN, *overrides, *named])
+    if not files["picks"].exists():
+        write(files["picks"], picks(Run(folder), recipe, parts[0]))
+    of = studies.Base(studies.upto(out / f"tatqa-{seed}", recipe, "evaluate"), recipe)
+    quality = read_json(of.run.details("evaluation"))["quality"]
+    answers = {studies.words(row["prompt"]): row["answer"] for row in parts[1]}
+    asked = {p.id: studies.words(p.messages[-1].content) for p in studies.tables(of.run)[0]}
+    truth = {key: answers[text] for key, text in asked.items() if text in answers}
+    clean = studies.bake_arm(of, "clean", lambda: studies.labelled(of, truth))
+    right = studies.right(clean, recipe, str(clean.policy))
+    rows = [{"name": f"tatqa.{name}"} | quality[name] for name in QUALITY]
+    return [*rows, {"name": "tatqa.clean"} | stats.bootstrap(right, seed=0).as_dict()]
+
+
+def picks(run: Run, recipe: config.Recipe, rows: Sequence[Row]) -> list[Row]:
+    """Groups of the untouched policy with the choice of the demo's simulated tester."""
+    sys.path.insert(0, str(results.ROOT / "examples" / "filings"))
+    from tester import pick
+
+    asked = {_prompt(row).id: row for row in rows}
+    sampling = Sampling(group_size=8, temperature=0.7, max_tokens=recipe.sample.max_tokens, seed=recipe.seed)
+    engine = lambda: choose.engine(recipe.model, recipe)  # noqa: E731
+    drawn = by_prompt(complete_table(run, "asked", [_prompt(row) for row in asked.values()], sampling, engine))
+    rng = random.Random(f"tatqa {recipe.seed}")
+    made = []
+    for key, group in drawn.items():
+        texts, row = [c.text for c in group], asked[key]
+        choice = pick(rng, texts, row["answer"], row["verifier"])
+        made.append({"prompt": row["prompt"], "completions": texts, "pick": choice})
+    return made
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _prompt(row: Row) -> Prompt:
+    messages = [Message("user", row["prompt"])]
+    return Prompt(prompt_id(messages), messages, FILES[0], 1, "train")

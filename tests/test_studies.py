@@ -1,0 +1,146 @@
+"""Studies: wrong labels are wrong, nested and as many as said; every arm of a study is baked and measured, once."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_jsonl
+
+from bakeoff.bake import teaching
+from bakeoff.cli import main
+from bakeoff.ingest.stage import prompts as clean
+from bakeoff.methods import best_weights
+from bakeoff.records import Prompt, read_table
+from bakeoff.rewards.verifiers import VERIFIERS
+from bakeoff.run import open_run
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import studies  # noqa: E402
+import study_dirt  # noqa: E402
+import study_labels  # noqa: E402
+import study_tatqa  # noqa: E402
+
+from bakeoff import config  # noqa: E402
+
+TRUTH = {f"{i:02d}": (f"${i + 1}.5 million", "number") for i in range(20)} | {
+    f"t{i:02d}": (f"{i + 3}%", "number") for i in range(20)
+}
+
+
+def test_as_many_labels_are_wrong_as_said_and_the_same_ones_at_every_larger_share():
+    labels = {share: studies.wrong_labels(TRUTH, share, seed=0) for share in (0.0, 0.1, 0.4, 1.0)}
+    wrong = {
+        share: {k for k, label in made.items() if not VERIFIERS[TRUTH[k][1]](label, TRUTH[k][0])}
+        for share, made in labels.items()
+    }
+    assert {share: len(keys) for share, keys in wrong.items()} == {0.0: 0, 0.1: 4, 0.4: 16, 1.0: 40}
+    assert wrong[0.1] < wrong[0.4] and all(labels[0.1][k] == labels[0.4][k] for k in wrong[0.1])
+    assert all(label.endswith("%") == TRUTH[k][0].endswith("%") for k, label in labels[1.0].items())
+
+
+def test_the_maker_of_the_log_knows_the_answers_to_its_cleaned_prompts(tmp_path):
+    recipe = config.load(studies.RECIPE)
+    run = open_run(tmp_path / "run", recipe)
+    clean(run, recipe)
+    prompts = read_table(run.table("prompts"), Prompt)
+    truth = studies.filings_answers(prompts)
+    assert len(truth) > 0.95 * len(prompts)
+    by_id = {p.id: p.messages[-1].content for p in prompts}
+    read_off = [answer.strip("-$").split()[0] in by_id[key] for key, (answer, _) in truth.items()]
+    assert all(read_off)
+
+
+@pytest.fixture
+def of(tmp_path, tiny_llama):
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text("".join((studies.FILINGS / "gold.jsonl").read_text().splitlines(keepends=True)[:3]))
+    settings = [f"model={tiny_llama}", "dtype=float32", "sample.prompts=6", "sample.group_size=4", "bake.batch_size=2"]
+    settings += [
+        "sample.max_tokens=8",
+        'sample.stop=["a", "e", "i", "o"]',
+        'score.scorer="majority"',
+        "reward.picks=[]",
+    ]
+    return studies.base(tmp_path / "out", 0, [*settings, f'evaluate.gold="{gold}"'])
+
+
+def test_every_arm_is_baked_and_measured_once(of, capsys):
+    found = study_labels.arms(of)
+    assert list(found) == ["reference", "tao", "control", "clean", "dirty10", "dirty20", "dirty40", "dirty60"]
+    assert all(values.shape == (3,) for values in found.values())
+    arms = [of.arm(f"labels-{name}") for name in found if name != "reference"]
+    before = [(arm.policy / "model.safetensors").stat().st_mtime_ns for arm in arms]
+    assert len({(arm.policy / "model.safetensors").read_bytes() for arm in arms}) >= 4
+    assert {k: v.tolist() for k, v in study_labels.arms(of).items()} == {k: v.tolist() for k, v in found.items()}
+    assert before == [(arm.policy / "model.safetensors").stat().st_mtime_ns for arm in arms]
+
+
+def test_a_labelled_group_teaches_the_label_and_nothing_else(of):
+    prompts, *_ = studies.tables(of.run)
+    truth = studies.filings_answers([p for p in prompts if p.split == "train"])
+    completions, scores = studies.labelled(of, {key: answer for key, (answer, _) in truth.items()})
+    groups, counts = teaching(completions, scores, of.recipe)
+    assert counts == {"trained": len(groups)} and 4 <= len(groups) <= 6
+    assert all(best_weights(group, 16).tolist() == [1.0, 0.0] for group in groups)
+    assert [completions[2 * i].text for i in range(len(groups))] == [truth[g.prompt_id][0] for g in groups]
+
+
+def test_differences_are_paired_by_prompt_over_seeds():
+    found = {"a": [np.array([1.0, 0.5]), np.array([0.5, 0.0])], "b": [np.array([0.5, 0.0]), np.array([0.0, -0.5])]}
+    rows = {row["name"]: row for row in studies.measured("s", found, [("a", "b")])}
+    assert rows["s.a"]["value"] == 0.5 and rows["s.a_minus_b"]["n"] == 2
+    assert [rows["s.a_minus_b"][key] for key in ("value", "low", "high")] == [0.5, 0.5, 0.5]
+
+
+def test_the_simulated_tester_picks_in_a_file_of_groups(tmp_path, monkeypatch):
+    sys.path.insert(0, str(studies.FILINGS))
+    from make import log_cases
+    from make import main as make
+
+    case = log_cases(studies.DATA_SEED)[0]
+    row = {"messages": [{"role": "user", "content": case.prompt}], "completions": ["I cannot tell.", case.answer]}
+    write_jsonl(tmp_path / "ask.jsonl", [row] * 200 + [row | {"messages": [{"role": "user", "content": "What?"}]}])
+    words = ["make.py", "--pick", str(tmp_path / "ask.jsonl"), str(tmp_path / "picks.jsonl")]
+    monkeypatch.setattr(sys, "argv", words)
+    make()
+    picks = [json.loads(line)["pick"] for line in (tmp_path / "picks.jsonl").read_text().splitlines()]
+    assert len(picks) == 200 and 160 < sum(picks) < 195  # one in ten is a slip
+
+
+def test_an_unknown_study_is_one_line(capsys):
+    assert main(["study", "nothing"]) == 2
+    error = capsys.readouterr().err
+    assert "unknown study 'nothing'" in error and "labels" in error and error.count("\n") == 1
+
+
+def test_contexts_stay_in_one_part_and_a_missing_folder_is_one_line(tmp_path, capsys, monkeypatch):
+    questions = [{"id": str(i), "prompt": f"Text {i // 2}.\n\nQuestion: {i}?"} for i in range(60)]
+    write_jsonl(tmp_path / "prompts.jsonl", questions)
+    write_jsonl(tmp_path / "gold.jsonl", [{"id": q["id"], "gold": "$(9.8) million"} for q in questions])
+    parts = study_tatqa.dealt(study_tatqa.rows_of(str(tmp_path)))
+    contexts = [{row["prompt"].split("\n")[0] for row in part} for part in parts]
+    assert sum(map(len, parts)) == 60 and sum(map(len, contexts)) == len(set().union(*contexts)) == 30
+    assert min(map(len, parts)) > 4
+    monkeypatch.setenv(study_tatqa.FOLDER, str(tmp_path / "nowhere"))
+    assert main(["study", "tatqa"]) == 2
+    assert "BAKEOFF_TATQA" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("answer", "verifier"),
+    [("5,687", "number"), ("$(9.8) million", "number"), ("2019", "number"), ("Ghana", "contains")],
+)
+def test_amounts_are_compared_as_numbers(answer, verifier):
+    assert study_tatqa.verifier(answer) == verifier and VERIFIERS[verifier](f"It was {answer}.", answer)
+
+
+def test_a_dirty_log_spoils_as_many_lines_as_said_and_leaves_the_others(tmp_path):
+    clean, dirty = (study_dirt.lines(0, share) for share in (0.0, study_dirt.DIRTY))
+    assert len(clean) == len(set(clean)) == len(dirty) == study_dirt.LINES
+    changed = [place for place, (a, b) in enumerate(zip(clean, dirty, strict=True)) if a != b]
+    assert 0.27 < len(changed) / len(clean) <= 0.30  # a typo may find no word to spoil
+    gold = (studies.FILINGS / "gold.jsonl").read_text()
+    assert not [line for line in clean if line[12:-2] in gold]
