@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import pytest
+from test_report import SUMMARY
 
 from bakeoff.cli import main
 from bakeoff.report.advice import advice
 from bakeoff.report.data import describe, text, topics
+from bakeoff.report.page import Curve, render
 from bakeoff.run import Run
 
 KEY = "sk-abcdefghijklmnopqrstuvwx123"
@@ -52,6 +54,13 @@ def test_the_page_shows_examples_and_no_secret(cleaned):
         assert secret not in page and secret not in printed
     assert "<b>" not in page.split("</header>")[1].replace("</b>", "")
     assert page.count("Revoke the keys") == 1 == printed.count("Revoke the keys")
+
+
+def test_the_report_of_a_run_holds_it_in_place_of_the_funnel(cleaned):
+    run, _ = cleaned
+    page = render(SUMMARY, Curve.of(SUMMARY["quality"]), data=describe(run))
+    assert "Topics, by key terms" in page and "broken [KEY_1]" in page and page.count(">Not kept, by reason<") == 1
+    assert "exact duplicate" not in page and "exact duplicate" in render(SUMMARY, Curve.of(SUMMARY["quality"]))
 
 
 def test_topics_claim_each_text_once():

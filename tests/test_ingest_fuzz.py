@@ -6,8 +6,12 @@ import copy
 import gzip
 import json
 import random
+import subprocess
+import sys
 import tracemalloc
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ingested import clean, lengths
 from test_ingest_documented import CASES as DOCUMENTED
@@ -112,6 +116,20 @@ def test_two_encodings_in_one_line(tmp_path):
     path.write_bytes('{"prompt": "Is the café in '.encode() + "Zürich – or in Genève?".encode("cp1252") + b'"}\n')
     (prompt,) = clean([path], Prompts(), count_tokens=lengths).prompts
     assert prompt.messages[0].content == "Is the café in Zürich – or in Genève?"
+
+
+def test_a_long_text_that_parquet_stores_once_is_not_unpacked_a_hundredfold(tmp_path):
+    path = tmp_path / "log.parquet"
+    texts = pa.DictionaryArray.from_arrays([0] * 100 + [1], ["x" * (ROW_BYTES + 1), "What is a bond worth?"])
+    pq.write_table(pa.table({"prompt": texts}), path)
+    command = (
+        "import sys, pyarrow as pa; from pathlib import Path; from bakeoff.ingest.readers import rows\n"
+        "reasons = [r.reason for r in rows(Path(sys.argv[1]))]\n"
+        "print(reasons.count('row too long'), pa.default_memory_pool().max_memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", command, path], capture_output=True, text=True, check=True)
+    long, memory = map(int, done.stdout.split())
+    assert long == 100 and memory < 300 << 20
 
 
 def test_a_line_without_end_is_read_in_pieces(tmp_path):

@@ -25,7 +25,7 @@ from bakeoff.run import Run, read_json
 SAMPLE = 10_000
 """About so many prompts whose texts are looked at, for lengths, languages and topics."""
 EXAMPLES, EXCERPT = 3, 160
-TOPICS, TERMS = 10, 5
+TOPICS, TERMS, USUAL = 10, 5, 20
 LENGTHS = ((10, "up to 10"), (30, "11 to 30"), (100, "31 to 100"), (300, "101 to 300"), (1000, "301 to 1,000"))
 MANY = "more than 1,000"
 _TERM = re.compile(r"[^\W\d_]{3,}")
@@ -162,11 +162,11 @@ def _languages(texts: Sequence[str]) -> list[tuple[str, int]]:
 def topics(texts: Sequence[str]) -> list[tuple[str, int]]:
     """Key terms that occur together, and how many texts have the first: each text counts for one topic.
 
-    A term in more than three of five texts is how they ask, not what about.
+    A term in more than a third of many texts is how they ask, not what about.
     """
     bags = [set(map(_singular, _TERM.findall(_PLACEHOLDER.sub(" ", text).casefold()))) - STOPWORDS for text in texts]
     frequency = Counter(term for bag in bags for term in bag)
-    usual = {term for term, n in frequency.items() if n > max(2, 0.6 * len(texts))}
+    usual = {term for term, n in frequency.items() if n > max(USUAL, len(texts) / 3)}
     bags = [bag - usual for bag in bags]
     found: list[tuple[str, int]] = []
     while len(found) < TOPICS:
@@ -188,4 +188,4 @@ def _typical(beside: Counter[str], frequency: Counter[str], n: int) -> Iterator[
 
 
 def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith("ss") else word
+    return word[:-1] if len(word) > 4 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
