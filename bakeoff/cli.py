@@ -262,7 +262,10 @@ def _parser() -> argparse.ArgumentParser:
 def _prompts_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=prompts, overrides=[])
     parser.add_argument(
-        "sources", nargs="+", metavar="RECIPE|SOURCE|key=value", help="a recipe, or files, folders and globs of logs"
+        "sources",
+        nargs="+",
+        metavar="RECIPE|SOURCE|key=value",
+        help="a recipe, or logs: files, folders, globs, duckdb:FILE?TABLE, hf:OWNER/NAME",
     )
     parser.add_argument("--out", type=Path, help="the folder to write to")
     parser.add_argument(

@@ -13,7 +13,7 @@ import pytest
 from ingested import clean
 
 from bakeoff.cli import main
-from bakeoff.config import Prompts
+from bakeoff.config import Prompts, load
 from bakeoff.errors import UserError
 from bakeoff.ingest import readers
 
@@ -76,6 +76,12 @@ def test_a_missing_library_is_named(source, library, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(UserError, match=rf"needs the library {library}; pip install 'bakeoff\[{extra}\]'"):
         list(readers.rows(Path(source)))
+
+
+def test_a_recipes_database_is_looked_up_from_its_folder(database):
+    recipe = database.parent / "recipe.toml"
+    recipe.write_text('[prompts]\nsources = ["duckdb:logs.duckdb?asked", "duckdb:?SELECT 1 AS a", "hf:owner/name"]\n')
+    assert load(recipe).prompts.sources == [f"duckdb:{database}?asked", "duckdb:?SELECT 1 AS a", "hf:owner/name"]
 
 
 def test_without_a_hub_one_line_says_so(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,6 @@ def hub_rows(source: Path) -> Iterator[Item]:
 
 def _library(name: str, source: Path, *, extra: str) -> Any:
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     except ImportError as error:
         raise UserError(f"{source}: needs the library {name}; pip install 'bakeoff[{extra}]'") from error
