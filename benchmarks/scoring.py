@@ -6,9 +6,11 @@ python benchmarks/scoring.py [--record]
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import results
 import torch
 import work
@@ -41,16 +43,33 @@ def measure(task: str, repeats: int) -> list[dict[str, Any]]:
     scorer = reward_model.fresh(work.MODEL)
     torch.manual_seed(0)
     torch.nn.init.normal_(scorer.model.score.weight, std=0.05)
-    packed, padded = scorer.rewards(groups), padded_rewards(scorer, groups)
-    worst = max(abs(a - b) for x, y in zip(packed, padded, strict=True) for a, b in zip(x, y, strict=True))
+    rounding = differences(scorer, groups[:2])
     ours, theirs = work.seconds(lambda: scorer.rewards(groups), lambda: padded_rewards(scorer, groups), repeats=repeats)
     count = sum(len(texts) for _, texts in groups)
     work.table(
-        f"Scoring {len(groups)} {task} prompts x {count // len(groups)} completions (rewards differ by {worst:.3f})",
+        f"Scoring {len(groups)} {task} prompts x {count // len(groups)} completions",
         ["rows", "completions/s", "bakeoff is"],
         [["packed", count / ours, ""], ["padded", count / theirs, f"{theirs / ours:.2f}x"]],
     )
-    return [{"name": f"score_{task}_vs_padded", "value": theirs / ours, "n": repeats}]
+    work.table(
+        "Rewards of two groups against padded rows in float32: root mean square difference over their spread",
+        ["rows", "difference"],
+        [[name, f"{value:.1e}"] for name, value in rounding.items()],
+    )
+    rows = [{"name": f"score_{task}_vs_padded", "value": theirs / ours, "n": repeats}]
+    return rows + [{"name": f"score_{task}_error_{name}", "value": value} for name, value in rounding.items()]
+
+
+def differences(scorer: reward_model.RewardModel, groups: Groups) -> dict[str, float]:
+    """How far the rewards are from those of padded rows in float32, beside how far those rows are in bfloat16."""
+    exact = reward_model.RewardModel(copy.deepcopy(scorer.model).float(), scorer.tokenizer)
+    found = {
+        "packed_float32": exact.rewards(groups),
+        "packed_bfloat16": scorer.rewards(groups),
+        "padded_bfloat16": padded_rewards(scorer, groups),
+    }
+    truth = np.array(padded_rewards(exact, groups))
+    return {name: float(np.sqrt(((np.array(r) - truth) ** 2).mean()) / truth.std()) for name, r in found.items()}
 
 
 def sampled(task: str) -> Groups:
