@@ -37,13 +37,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for peer in PEERS:
         parser.add_argument(f"--{peer}", type=Path, help=f"Python interpreter of an environment with {peer}")
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--tasks", nargs="+", default=["n", *TASKS], choices=["n", *TASKS], help="n: the cost of N")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--record", action="store_true", help="write docs/results/bench.json")
     args = parser.parse_args()
     peers = {peer: getattr(args, peer) for peer in PEERS if getattr(args, peer)}
-    rows = cost_of_n() if "doc" in args.tasks else []  # first: it tells the memory that this process took until then
-    rows += [row for task in args.tasks for row in measure(task, peers, args.repeats)]
+    rows = cost_of_n() if "n" in args.tasks else []  # first: it tells the memory that this process took until then
+    rows += [row for task in args.tasks if task != "n" for row in measure(task, peers, args.repeats)]
     if args.record:
         results.record("bench", rows)
 
