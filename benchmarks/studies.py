@@ -56,6 +56,17 @@ def base(out: Path, seed: int, overrides: Sequence[str], last: str = "score") ->
     return Base(upto(out / f"base-{seed}", recipe, last), recipe)
 
 
+def each_seed(
+    arms: Callable[[Base], dict[str, Any]], seeds: Sequence[int], out: Path, overrides: Sequence[str]
+) -> dict:
+    """What `arms` found on the base of every seed, by arm."""
+    found: dict[str, list] = {}
+    for seed in seeds:
+        for name, values in arms(base(out, seed, overrides)).items():
+            found.setdefault(name, []).append(values)
+    return found
+
+
 def upto(folder: Path, recipe: Recipe, last: str) -> Run:
     """A run with all its stages up to `last`; what the gate thinks of the reward model stops no study."""
     pipeline.check(recipe)

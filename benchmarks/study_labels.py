@@ -20,10 +20,7 @@ DIRTY = (10, 20, 40, 60)
 
 def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     """Every arm on every seed, then the table."""
-    found: dict[str, list] = {}
-    for seed in seeds:
-        for name, values in arms(studies.base(out, seed, overrides)).items():
-            found.setdefault(name, []).append(values)
+    found = studies.each_seed(arms, seeds, out, overrides)
     against = [("tao", name) for name in found if name != "tao"]
     studies.record("labels", studies.measured("labels", found, against), seeds, overrides)
 

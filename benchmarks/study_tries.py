@@ -13,10 +13,7 @@ TRIES = (2, 4, 8, 16)
 
 def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     """Every number of tries on every seed, then the table."""
-    found: dict[str, list] = {}
-    for seed in seeds:
-        for name, values in arms(studies.base(out, seed, overrides)).items():
-            found.setdefault(name, []).append(values)
+    found = studies.each_seed(arms, seeds, out, overrides)
     names = list(found)
     studies.record("tries", studies.measured("tries", found, [(names[-1], n) for n in names[:-1]]), seeds, overrides)
 
