@@ -5,8 +5,8 @@ python benchmarks/people.py --data FOLDER --out FOLDER [--record]    # or BAKEOF
 FOLDER/alpaca_eval/groups.jsonl.gz holds prompts with 15 answers and the chance that a judge prefers each to a fixed
 one; FOLDER/pandalm/human_pairs.jsonl pairs with people's votes. Of each group the shorter answers are taken. Trained on
 seven eighths of the prompts: all pairs of a group, the judge's odds as soft votes. Fitted on the groups held out: how
-much of the reward and of simple features (length, an end that is cut, repetition) tells the better answer. Tested on
-people's pairs, ties left out. A stopped training goes on where it was.
+much of the reward, of the length and of the untouched model's likelihood tells the better answer. Tested on people's
+pairs, ties left out. A stopped training goes on where it was.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from typing import Any
 
 import numpy as np
 import results
+import torch
+import tqdm
 
-from bakeoff import config, stats
+from bakeoff import config, models, stats, trees
 from bakeoff.errors import UserError
 from bakeoff.records import Message, Pick, atomic, prompt_id
 from bakeoff.rewards import model as reward_model
@@ -54,14 +56,14 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     rows = write_pairs(training, args.out / "pairs.jsonl")
     scorers = [trained(args, rows, seed) for seed in args.seeds]
-    judged, tested = (features(scorers, groups) for groups in (heldout, pairs))
+    judged, tested = (features(scorers, args.model, groups) for groups in (heldout, pairs))
     weights = {name: fit(judged, heldout, names) for name, names in BLENDS.items()}
     for name, weight in weights.items():
         print(f"{name}: weights {np.round(weight, 2)}, held-out groups {accuracy(judged, heldout, name, weight)}")
     found = {name: accuracy(tested, pairs, name, weight) for name, weight in weights.items()}
     print("\n".join(f"people, {name}: {value}" for name, value in found.items()))
     if args.record:
-        results.record("reward_model", [{"name": f"people.{NAMES[k]}"} | v.as_dict() for k, v in found.items()])
+        results.record("reward_model", [{"name": f"people.{k}"} | v.as_dict() for k, v in found.items()])
 
 
 def read(folder: Path) -> tuple[list[Group], list[Group], list[Group]]:
@@ -114,32 +116,42 @@ def trained(args: argparse.Namespace, rows: Path, seed: int) -> reward_model.Rew
     return reward_model.load(out)
 
 
-def features(scorers: Sequence[reward_model.RewardModel], groups: Sequence[Group]) -> list[np.ndarray]:
-    """[K, 4] of each group: the mean reward, log of words, whether the end is cut, share of repeated word triples."""
+def features(scorers: Sequence[reward_model.RewardModel], model: str, groups: Sequence[Group]) -> list[np.ndarray]:
+    """[K, 3] of each group: the mean reward, log of words, log-likelihood per token under the untouched model."""
     read = [(_turn(g), [shortened(text) for text in g["responses"]]) for g in groups]
     rewards = zip(*[scorer.rewards(read) for scorer in scorers], strict=True)
+    words = [[np.log(len(text.split()) + 1) for text in g["responses"]] for g in groups]
     return [
-        np.column_stack([np.mean(each, axis=0), *zip(*map(_plain, g["responses"]), strict=True)])
-        for each, g in zip(rewards, groups, strict=True)
+        np.column_stack([np.mean(each, axis=0), length, likely])
+        for each, length, likely in zip(rewards, words, likelihood(model, read), strict=True)
     ]
 
 
-def _plain(text: str) -> tuple[float, float, float]:
-    words = text.split()
-    triples = list(zip(words, words[1:], words[2:], strict=False))
-    cut = bool(words) and words[-1][-1].isalnum() and len(words) > 8
-    return float(np.log(len(words) + 1)), float(cut), 1 - len(set(triples)) / max(1, len(triples))
+@torch.inference_mode()
+def likelihood(name: str, groups: Sequence[tuple[list[Message], list[str]]]) -> list[np.ndarray]:
+    """[K] of each group: the mean log-probability of an answer's tokens under the model, given the prompt."""
+    model, tokenizer = models.load_policy(name)
+    read = [
+        trees.Tree(i, models.render(tokenizer, turn), [models.answer_tokens(tokenizer, text) for text in texts])
+        for i, (turn, texts) in enumerate(groups)
+    ]
+    found = [np.zeros(len(texts)) for _, texts in groups]
+    for batch in tqdm.tqdm(trees.batches(read, trees.TRAIN_TOKENS), desc="likelihood", unit="batch"):
+        packed = trees.pack(batch, model)
+        logps, owner = trees.token_logps(model, packed)
+        for number, (_, tree, branch, _) in enumerate(packed.starts()):
+            found[tree.key][tree.first + branch] = float(logps[owner == number].mean())
+    return found
 
 
-BLENDS = {"reward": [0], "longest": [1], "reward and length": [0, 1], "features": [1, 2, 3], "all": [0, 1, 2, 3]}
-"""What the choice goes by: columns of `features`."""
-NAMES = {
-    "reward": "reward_alone",
-    "longest": "longest_wins",
-    "reward and length": "with_length",
-    "features": "without_reward",
-    "all": "pair_accuracy",
+BLENDS = {
+    "reward_alone": [0],
+    "longest_wins": [1],
+    "with_length": [0, 1],
+    "without_reward": [1, 2],
+    "pair_accuracy": [0, 1, 2],
 }
+"""What the choice goes by: columns of `features`. The last is the figure, named before the people were asked."""
 
 
 def differences(table: np.ndarray, group: Group) -> np.ndarray:
