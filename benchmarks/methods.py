@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=results.ROOT / "runs" / "methods")
     parser.add_argument("--choose", nargs="*", default=[])
     parser.add_argument("--compare", nargs="*", default=[])
+    parser.add_argument("--name", default="methods", help="how the rows begin: runs of another task need another")
     args = parser.parse_args()
     rows = []
     for setting in args.choose:
@@ -43,7 +44,7 @@ def main() -> None:
     if args.compare:
         rows += compared(args.runs, args.out, args.compare)
         print("\n".join(map(str, rows)))
-    results.record("methods", rows)
+    results.record("methods", [row | {"name": f"{args.name}.{row['name']}"} for row in rows])
     results.main()
 
 
@@ -75,9 +76,9 @@ def chosen(made: tuple[Run, Recipe], setting: str) -> list[dict]:
     run, recipe = made
     prompts = read_table(run.reward_model.resolve().parent / "prompts.parquet", Prompt)
     figures = rounds.validated(run, recipe, str(run.policy), [p for p in prompts if p.split == "heldout"])
-    rows = [{"name": f"methods.choose.{setting}.{key}"} | figures[key] for key in ("reward", "kl")]
+    rows = [{"name": f"choose.{setting}.{key}"} | figures[key] for key in ("reward", "kl")]
     seconds = round(read_json(run.folder / "seconds.json")["seconds"], 1)
-    return [*rows, {"name": f"methods.choose.{setting}.seconds", "value": seconds}]
+    return [*rows, {"name": f"choose.{setting}.seconds", "value": seconds}]
 
 
 def compared(sources: list[Path], out: Path, settings: list[str]) -> list[dict]:
@@ -91,15 +92,15 @@ def compared(sources: list[Path], out: Path, settings: list[str]) -> list[dict]:
     rows = []
     for s in settings:
         method = s.split(":")[0]
-        rows.append({"name": f"methods.{method}.right"} | stats.bootstrap(per_prompt[s], seed=0).as_dict())
-        rows.append({"name": f"methods.{method}.seconds", "value": round(float(seconds[s]), 1)})
+        rows.append({"name": f"{method}.right"} | stats.bootstrap(per_prompt[s], seed=0).as_dict())
+        rows.append({"name": f"{method}.seconds", "value": round(float(seconds[s]), 1)})
         rows += [
-            {"name": f"methods.{method}.right.{source.name}", "value": float(part.mean())}
+            {"name": f"{method}.right.{source.name}", "value": float(part.mean())}
             for source, part in zip(sources, right[s].reshape(len(sources), -1), strict=True)
         ]
         if s != settings[0]:
             apart = stats.bootstrap(per_prompt[s] - per_prompt[settings[0]], seed=0).as_dict()
-            rows.append({"name": f"methods.{method}_minus_{settings[0].split(':')[0]}"} | apart)
+            rows.append({"name": f"{method}_minus_{settings[0].split(':')[0]}"} | apart)
     return rows
 
 
