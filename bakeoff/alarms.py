@@ -30,6 +30,7 @@ def alarms(summary: Figures, reward: Figures | None, baked: Figures) -> list[str
     return [
         *(doubts(reward) if reward else ()),
         *_gamed(summary),
+        *_tasks(summary),
         *_control(summary),
         *_drift(summary),
         *_lost(summary),
@@ -57,6 +58,17 @@ def _gamed(summary: Figures) -> Iterator[str]:
             f"pairs as {judge} do before, {-change.value:.0%} fewer now): it no longer knows what it judges; add picks "
             "of the tuned model's answers before another round."
         )
+
+
+def _tasks(summary: Figures) -> Iterator[str]:
+    """One task may lose what another gains."""
+    for name, figures in (summary.get("tasks") or {}).items():
+        gain = Measured.of((figures["quality"] or figures["reward"])["gain"])
+        if gain.high < 0:
+            yield (
+                f"The task {name} got worse ({gain.value:.3g}), whatever the others gained: give it more weight, mend "
+                "its scorer, or bake it apart."
+            )
 
 
 def _control(summary: Figures) -> Iterator[str]:

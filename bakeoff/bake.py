@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from bakeoff import divergence, models, trees
-from bakeoff.config import Recipe
 from bakeoff.engines import Sampling, seed_of
 from bakeoff.engines.local import LocalEngine
 from bakeoff.errors import UserError
@@ -23,6 +22,7 @@ from bakeoff.methods import METHODS, Group
 from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, write_json
+from bakeoff.settings import Recipe
 from bakeoff.training import Training, size
 
 KL_CHECKS = 8

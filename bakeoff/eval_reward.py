@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from bakeoff import stats
-from bakeoff.config import Recipe
 from bakeoff.errors import UserError
 from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Message, Pick, Prompt, content_id, prompt_id
@@ -22,6 +21,7 @@ from bakeoff.rewards.length import length_bias
 from bakeoff.rewards.resume import score_table
 from bakeoff.rewards.slices import features, slices
 from bakeoff.run import Run, write_json
+from bakeoff.settings import Recipe
 
 FRACTIONS = (8, 4, 2, 1)
 """The learning curve: an eighth of the picks, a quarter, half, all."""

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bakeoff import bestofn, divergence, measures, models, splits, stats, trees
-from bakeoff.config import Recipe
+from bakeoff import bestofn, divergence, gold, measures, models, splits, stats, tasks, trees
 from bakeoff.engines import Sampling, choose
 from bakeoff.engines.resume import complete_table, failures
 from bakeoff.errors import UserError
-from bakeoff.gold import read_gold
 from bakeoff.records import Answer, Completion, Message, Prompt, prompt_id, read_table
 from bakeoff.rewards import Scorer
 from bakeoff.rewards import choose as scorers
@@ -25,6 +23,7 @@ from bakeoff.rewards.picks import known
 from bakeoff.rewards.resume import by_prompt, missing_rewards, score_table
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, write_json
+from bakeoff.settings import Recipe
 
 UNRELATED = Path(__file__).with_name("unrelated.txt")
 """Everyday prompts, one a line, on which forgetting is measured."""
@@ -57,9 +56,34 @@ def evaluate(run: Run, recipe: Recipe) -> None:
     failed = Counter({f.prompt_id: f.reason for name in drawn for f in failures(run, name)}.values())
     prompts, drawn = answered_by_all(prompts, drawn)
     moved = movement(run, recipe, prompts, drawn["tuned"])
-    made = figures(recipe, answers, prompts, drawn, moved)
+    made = figures(recipe, answers, prompts, on_one_scale(recipe, prompts, drawn), moved)
+    each = {
+        name: figures(one, answers, *_of_task(name, prompts, drawn, moved))
+        for name, one in tasks.each(recipe).items()
+        if recipe.tasks and any(p.task == name for p in prompts)
+    }
     missing = missing_rewards(run, [f"{name}_scores" for name in drawn])
-    write_json(run.details("evaluation"), made | {"leaked": leaked, "failed": failed, "missing": missing})
+    counts = {"leaked": leaked, "failed": failed, "missing": missing}
+    write_json(run.details("evaluation"), made | {"tasks": each} | counts)
+
+
+def on_one_scale(recipe: Recipe, prompts: Sequence[Prompt], drawn: dict[str, Draws]) -> dict[str, Draws]:
+    """The draws with rewards that can be averaged over tasks: in standard deviations of the reference's, by task."""
+    if not tasks.differ(recipe):
+        return drawn
+    rewards = {name: draws.reward_PM for name, draws in drawn.items()}
+    scaled = tasks.standardised(rewards, [p.task for p in prompts], rewards["reference"])
+    return {name: dataclasses.replace(draws, reward_PM=scaled[name]) for name, draws in drawn.items()}
+
+
+def _of_task(
+    name: str, prompts: Sequence[Prompt], drawn: dict[str, Draws], moved: tuple[np.ndarray, np.ndarray]
+) -> tuple[list[Prompt], dict[str, Draws], tuple[np.ndarray, np.ndarray]]:
+    """What `figures` needs of one task."""
+    mine = np.array([p.task == name for p in prompts])
+    own = list(itertools.compress(prompts, mine))
+    ids = {p.id for p in own}
+    return own, {policy: draws.of(ids) for policy, draws in drawn.items()}, (moved[0][mine], moved[1])
 
 
 def _policies(run: Run, recipe: Recipe) -> Iterator[tuple[str, tuple[str, Sampling]]]:
@@ -90,9 +114,9 @@ def answered_by_all(prompts: Sequence[Prompt], drawn: dict[str, Draws]) -> tuple
 
 def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:
     """(true answers by prompt id, how many were left out because their prompt was trained on)."""
-    if not recipe.evaluate.gold:
+    answers = {a.prompt_id: a for a in gold.answers(recipe)}
+    if not answers:
         return {}, 0
-    answers = {a.prompt_id: a for a in read_gold(Path(recipe.evaluate.gold))}
     seen = {p.id for p in read_table(run.table("prompts"), Prompt) if p.split == "train"}
     seen |= {prompt_id(pick.messages) for pick in known(run.whole(), recipe.reward)}
     kept = {key: answer for key, answer in answers.items() if key not in seen}
@@ -101,9 +125,9 @@ def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:
 
 def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> list[Prompt]:
     """The prompts with true answers, then those held out of the log, up to `evaluate.prompts`."""
-    gold = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout") for a in answers.values()]
+    with_gold = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout", a.task) for a in answers.values()]
     held_out = splits.evaluation(read_table(run.table("prompts"), Prompt), recipe)
-    return gold + [p for p in held_out if p.id not in answers][: recipe.evaluate.prompts]
+    return with_gold + tasks.limited([p for p in held_out if p.id not in answers], recipe.evaluate.prompts)
 
 
 def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> dict[str, Draws]:
@@ -114,7 +138,7 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> dict[str, Draws]:
         for name, (model, sampling) in policies.items()
     }
     peers = by_prompt(tables["reference"])
-    scorer = functools.cache(lambda: scorers.scorer(run, recipe, peers))
+    scorer = functools.cache(lambda: scorers.scorer(run, recipe, prompts, peers))
     referee = functools.cache(lambda: reward_model.load(run.referee, recipe))
 
     def rewards(table: str, name: str, scorer: Callable[[], Scorer]) -> np.ndarray:
@@ -176,7 +200,7 @@ def figures(
     if not (with_gold.any() or rewarded.any()):
         raise UserError("nothing to evaluate: no held-out prompt has a reward or a true answer; see *_scores.parquet")
     referee = {name: draws.referee_PM for name, draws in drawn.items() if draws.referee_PM is not None}
-    picker = scorers.words(recipe.score)
+    picker = scorers.words(recipe)
     quality, reward, wins, outside = None, None, None, None
     if with_gold.any():
         correct = {name: _correct(answers, draws)[with_gold] for name, draws in drawn.items()}

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from bakeoff import tasks
 from bakeoff.errors import UserError
 from bakeoff.records import Answer, Message
 from bakeoff.rewards.answers import read_answers
 from bakeoff.rewards.sandbox import SEALED
+from bakeoff.settings import Recipe
 
 _sealed: set[str] = set()
+
+
+def answers(recipe: Recipe) -> list[Answer]:
+    """The held-out prompts and true answers of all tasks; of a prompt that several have, the first one's."""
+    rows = [
+        dataclasses.replace(answer, task=name)
+        for name, path in tasks.gold_files(recipe).items()
+        for answer in read_gold(Path(path))
+    ]
+    return list({answer.prompt_id: answer for answer in reversed(rows)}.values())[::-1]
 
 
 def read_gold(path: Path) -> list[Answer]:
@@ -39,22 +52,22 @@ def questions(path: str) -> list[list[Message]]:
 
 
 @contextlib.contextmanager
-def sealed(path: str) -> Iterator[None]:
-    """While the block runs, opening the file from Python, by any path that leads to it, raises UserError.
+def sealed(paths: Collection[str]) -> Iterator[None]:
+    """While the block runs, opening the files from Python, by any path that leads to them, raises UserError.
 
-    The processes that run a user's functions refuse it too.
+    The processes that run a user's functions refuse them too.
     """
-    if not path:
+    if not paths:
         yield
         return
     _watch_opens()
-    real = os.path.realpath(path)
-    _sealed.add(real)
-    os.environ[SEALED] = real
+    real = {os.path.realpath(path) for path in paths}
+    _sealed.update(real)
+    os.environ[SEALED] = os.pathsep.join(sorted(real))
     try:
         yield
     finally:
-        _sealed.discard(real)
+        _sealed.difference_update(real)
         os.environ.pop(SEALED, None)
 
 

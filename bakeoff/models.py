@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from bakeoff.config import Recipe
 from bakeoff.errors import Missing, UserError
 from bakeoff.records import Message
+from bakeoff.settings import Recipe
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from bakeoff import ingest, refresh, strategies
-from bakeoff.config import Recipe
+from bakeoff import ingest, refresh, strategies, tasks
 from bakeoff.engines import choose
 from bakeoff.errors import UserError
 from bakeoff.evaluate import evaluate
@@ -21,6 +20,7 @@ from bakeoff.rounds import bake, control
 from bakeoff.run import Run, read_json
 from bakeoff.sample import sample
 from bakeoff.score import score
+from bakeoff.settings import Recipe
 from bakeoff.summary import summarize
 from bakeoff.train_reward import referee, train_reward
 
@@ -43,13 +43,13 @@ NO_PICKS = (
 
 def has_referee(recipe: Recipe) -> bool:
     """Whether the result is judged by a second reward model: true answers are the better judge where there are any."""
-    picks = bool(recipe.reward.picks) or (recipe.reward.feedback and scorers.trains(recipe.score))
-    return recipe.evaluate.referee and picks and not recipe.evaluate.gold
+    picks = bool(recipe.reward.picks) or (recipe.reward.feedback and scorers.trains(recipe))
+    return recipe.evaluate.referee and picks and not tasks.gold_files(recipe)
 
 
 def has_reward_model(recipe: Recipe) -> bool:
     """Whether there is a reward model to train on picks, or a finished one that picks can be held against."""
-    return scorers.trains(recipe.score) or bool(scorers.finished(recipe.score) and recipe.reward.picks)
+    return scorers.trains(recipe) or bool(scorers.finished(recipe.score) and recipe.reward.picks)
 
 
 STAGES = (
@@ -74,7 +74,7 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
     for stage in STAGES:
         if stage.wanted(recipe) and not stage.made(run).exists():
             run_stage(run, recipe, stage)
-        if stage.name == "prompts" and scorers.trains(recipe.score) and not known(run, recipe.reward):
+        if stage.name == "prompts" and scorers.trains(recipe) and not known(run, recipe.reward):
             raise UserError(f"{NO_PICKS} and the logs hold none")
         if stage.name == "reward" and stage.wanted(recipe) and not anyway:
             gate(run)
@@ -97,24 +97,27 @@ def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
             raise UserError(
                 f"{run.folder}: {stage.name} needs {earlier.made(run).name}; first run: bakeoff {earlier.name}"
             )
-    with run.timed(stage.name), sealed("" if stage.opens_gold else recipe.evaluate.gold):
+    with run.timed(stage.name), sealed(() if stage.opens_gold else tasks.gold_files(recipe).values()):
         stage.work(run, recipe)
 
 
 def check(recipe: Recipe) -> None:
     """Raise UserError for what a late stage would stumble over, before any long work."""
-    for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), ("evaluate.gold", recipe.evaluate.gold)]:
-        if path and not Path(path).is_file():
+    tasks.check(recipe)
+    gold = [("evaluate.gold", path) for path in tasks.gold_files(recipe).values()]
+    for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), *gold]:
+        if not Path(path).is_file():
             raise UserError(f"{setting}: {path}: no such file; correct the setting")
-    if scorers.trains(recipe.score) and not recipe.reward.picks and not recipe.reward.feedback:
+    if scorers.trains(recipe) and not recipe.reward.picks and not recipe.reward.feedback:
         raise UserError(NO_PICKS)
     read_picks(recipe.reward.picks)
-    scorers.check(recipe.score)
+    for alone in tasks.each(recipe).values():
+        scorers.check(alone.score)
+        ingest.check(alone.prompts)
     if recipe.reward.members < 1:
         raise UserError(f"reward.members: {recipe.reward.members} reward models cannot reward; give 1 or more")
     if recipe.reward.heads < 1:
         raise UserError(f"reward.heads: {recipe.reward.heads} heads cannot reward; give 1 or more")
-    ingest.check(recipe.prompts)
     choose.kind(recipe.sample.engine)
     strategies.check(recipe)
     refresh.check(recipe)

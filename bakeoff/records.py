@@ -37,6 +37,8 @@ class Prompt:
     """How many source rows it stands for (exact and near duplicates included)."""
     split: str
     """`train` or `heldout`."""
+    task: str = ""
+    """Which of the recipe's tasks it belongs to; empty where there is but one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -152,6 +154,8 @@ class Answer:
     verifier: str
     """Which program compares a completion with the answer; a name from `bakeoff.rewards.verifiers.VERIFIERS`."""
     source: str
+    task: str = ""
+    """As of its prompt."""
 
 
 def content_id(*parts: object) -> str:

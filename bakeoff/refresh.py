@@ -10,12 +10,12 @@ import itertools
 import json
 from collections.abc import Sequence
 
-from bakeoff.config import Recipe
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Prompt
 from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.picks import read_picks
 from bakeoff.run import Run, write_text
+from bakeoff.settings import Recipe
 from bakeoff.train_reward import train_reward
 
 
@@ -57,10 +57,10 @@ def ask(prompts: Sequence[Prompt], completions: Sequence[Completion], count: int
 
 def check(recipe: Recipe) -> None:
     """Raise UserError where there is no reward model of the recipe's own to teach, or no round to ask between."""
-    if recipe.bake.ask and not (recipe.score.scorer == scorers.TRAINED and recipe.bake.rounds > 1):
+    if recipe.bake.ask and (recipe.tasks or recipe.score.scorer != scorers.TRAINED or recipe.bake.rounds == 1):
         raise UserError(
             f"bake.ask: {recipe.bake.ask} prompts are for a reward model that learns between rounds: "
-            "score.scorer must be reward_model, and bake.rounds more than 1"
+            "score.scorer must be reward_model, bake.rounds more than 1, and there must be no tasks"
         )
     if recipe.bake.ask and recipe.reward.members > 1:
         raise UserError("bake.ask: a reward model that learns between rounds is one; set reward.members to 1")

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from bakeoff import bake as once
-from bakeoff import bestofn, divergence, models, splits, stats, trees
-from bakeoff.config import Recipe
+from bakeoff import bestofn, divergence, models, splits, stats, tasks, trees
 from bakeoff.engines import Sampling, choose, seed_of
 from bakeoff.engines.resume import complete_table
 from bakeoff.errors import UserError
@@ -30,6 +29,7 @@ from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.sample import draw
 from bakeoff.score import reward
+from bakeoff.settings import Recipe
 
 SAMPLES = 4
 """First answers to each validation prompt."""
@@ -123,15 +123,30 @@ def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt
         sampling = Sampling.of(recipe.sample, seed_of(recipe.seed, "validation"))
         sampling = dataclasses.replace(sampling, group_size=SAMPLES)
         drawn = complete_table(current, "validation", list(prompts), sampling, lambda: choose.engine(model, recipe))
-        first = current.whole().round("bake", 0).table("validation")
-        peers = by_prompt(read_table(first, Completion)) if first.exists() and model != recipe.model else None
+        first = current.whole().round("bake", 0)
+        drawn_first = first.table("validation")
+        peers = (
+            by_prompt(read_table(drawn_first, Completion)) if drawn_first.exists() and model != recipe.model else None
+        )
         rewards = [s.reward for s in reward(current, recipe, "validation_scores", prompts, drawn, peers)]
+        if tasks.differ(recipe):
+            before = read_table(first.table("validation_scores"), Score)
+            rewards = _on_one_scale(rewards, [s.reward for s in before], prompts)
         known, rewarded = bestofn.known_rewards({"": np.array(rewards, float).reshape(-1, SAMPLES)})
         mean_P = known[""][rewarded].mean(1)
         kl_P = _kl(recipe, model, prompts, drawn)
         measured = {"reward": stats.bootstrap(mean_P, seed=recipe.seed), "kl": stats.bootstrap(kl_P, seed=recipe.seed)}
         write_json(made, {name: value.as_dict() for name, value in measured.items()})
     return read_json(made)
+
+
+def _on_one_scale(
+    rewards: Sequence[float | None], reference: Sequence[float | None], prompts: Sequence[Prompt]
+) -> list[float | None]:
+    """The rewards of first answers to the prompts, in standard deviations of the reference's on the same task."""
+    task_P = [p.task for p in prompts]
+    shaped, scale = (np.array(r, float).reshape(-1, SAMPLES) for r in (rewards, reference))
+    return tasks.standardised({"": shaped}, task_P, scale)[""].ravel().tolist()
 
 
 def _kl(recipe: Recipe, model: str, prompts: Sequence[Prompt], drawn: Sequence[Completion]) -> np.ndarray:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from bakeoff import config
 from bakeoff.errors import UserError
 from bakeoff.records import atomic, read_table, write_table
+from bakeoff.settings import Recipe
 
 G = TypeVar("G")
 R = TypeVar("R")
@@ -49,6 +50,10 @@ class Run:
     def round(self, stage: str, number: int) -> Run:
         """The folder of one round of a bake; 0 is the reference."""
         return Run(self.folder / "rounds" / f"{stage}-{number}")
+
+    def task(self, name: str) -> Run:
+        """The folder in which the prompts of one of several tasks are cleaned."""
+        return Run(self.folder / "tasks" / name)
 
     def whole(self) -> Run:
         """The run that a round belongs to; itself when it is none."""
@@ -104,7 +109,7 @@ class Run:
             self.log(stage, seconds=round(time.perf_counter() - start, 2), peak_memory_mb=peak_memory_mb())
 
 
-def open_run(folder: Path, recipe: config.Recipe) -> Run:
+def open_run(folder: Path, recipe: Recipe) -> Run:
     """Make the folder, or go on with it if its settings are the same; else UserError lists the differences.
 
     What a killed process was writing is removed: one process works on a run at a time.

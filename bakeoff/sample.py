@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bakeoff import splits, strategies
-from bakeoff.config import Recipe
 from bakeoff.engines import Engine, Sampling, choose
 from bakeoff.engines.resume import complete_table, failures
 from bakeoff.errors import UserError
 from bakeoff.records import Prompt, read_table
 from bakeoff.run import Run, write_json
+from bakeoff.settings import Recipe
 
 
 def sample(run: Run, recipe: Recipe) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bakeoff.config import Recipe
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.rewards import choose
 from bakeoff.rewards.resume import score_table
 from bakeoff.run import Run
+from bakeoff.settings import Recipe
 
 
 def score(run: Run, recipe: Recipe) -> None:
@@ -27,4 +27,4 @@ def reward(
     peers: choose.Peers | None = None,
 ) -> list[Score]:
     """The rewards of completions by the recipe's scorer, in the run's table `name`."""
-    return score_table(run, name, prompts, completions, lambda: choose.scorer(run.whole(), recipe, peers))
+    return score_table(run, name, prompts, completions, lambda: choose.scorer(run.whole(), recipe, prompts, peers))

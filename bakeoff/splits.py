@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bakeoff.config import Recipe
+from bakeoff import tasks
 from bakeoff.records import Prompt
+from bakeoff.settings import Recipe
 
 MOST = 100
 """Prompts that choose among rounds, at most: the others held out are for the evaluation."""
 
 
 def training(prompts: Sequence[Prompt], recipe: Recipe, number: int = 1) -> list[Prompt]:
-    """The `sample.prompts` of a round, in the order of their ids: each round takes the next ones, and begins again."""
-    pool = sorted((p for p in prompts if p.split == "train"), key=lambda p: p.id)
-    size = min(recipe.sample.prompts, len(pool))
-    return [pool[(i + (number - 1) * size) % len(pool)] for i in range(size)]
+    """The `sample.prompts` of a round, in the order of their ids: each round takes the next ones, and begins again.
+
+    Several tasks are mixed by their weights.
+    """
+    return tasks.mixed([p for p in prompts if p.split == "train"], recipe, number)
 
 
 def validation(prompts: Sequence[Prompt], recipe: Recipe) -> list[Prompt]:

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bakeoff import models
-from bakeoff.config import Recipe, Strategy
 from bakeoff.engines import Engine, Failed, Sampling, refuse
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_id
 from bakeoff.rewards.picks import read_picks
+from bakeoff.settings import Recipe, Strategy
 
 Drawn = dict[str, list[Completion] | Failure]
 """By prompt, its completions, or why there are none."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from bakeoff.alarms import alarms
-from bakeoff.config import Recipe
 from bakeoff.records import Completion, read_table
 from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.resume import JUDGED, missing_rewards
 from bakeoff.run import Run, read_json, write_json
+from bakeoff.settings import Recipe
 
-EVALUATION = ("quality", "reward", "wins", "kl", "forgotten", "length", "truncated", "style", "leaked")
+EVALUATION = ("quality", "reward", "wins", "kl", "forgotten", "length", "truncated", "style", "leaked", "tasks")
 """What the summary takes over from the evaluation as it is."""
 
 
@@ -28,7 +28,7 @@ def summarize(run: Run, recipe: Recipe) -> None:
         "failed": {"sample": read_json(run.details("sample"))["failed"], "evaluate": evaluation["failed"]},
         "reward_model": {name: reward[name] for name in names} if reward else None,
         "scorer": {
-            "name": scorers.words(recipe.score),
+            "name": scorers.words(recipe),
             "used": judging(run),
             "missing": {"score": missing_rewards(run, ["scores"]), "evaluate": evaluation["missing"]},
         },

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from bakeoff import config, models
-from bakeoff.config import Recipe
 from bakeoff.engines import seed_of
 from bakeoff.errors import UserError
 from bakeoff.optimizer import follow
@@ -21,6 +20,7 @@ from bakeoff.rewards import model as reward_model
 from bakeoff.rewards import picks as people
 from bakeoff.rewards.length import length_slope
 from bakeoff.run import Run, open_run, read_json, write_json
+from bakeoff.settings import Recipe
 
 SLOPE_PICKS = 100
 """So many groups of the training are enough for the one number of the length control."""

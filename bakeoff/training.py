@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bakeoff import trees
-from bakeoff.config import Bake, Recipe
 from bakeoff.methods import METHODS, Group
 from bakeoff.optimizer import MasterAdamW, shuffled_batches
+from bakeoff.settings import Bake, Recipe
 
 
 def size(recipe: Recipe) -> tuple[float, int]:

@@ -26,17 +26,17 @@ import ingest_log
 import results
 import work
 
-from bakeoff.config import Prompts
 from bakeoff.ingest import clean_into
 from bakeoff.ingest.redact import redact
 from bakeoff.ingest.stage import Tokens
 from bakeoff.records import Prompt, read_table
+from bakeoff.settings import Prompts
 from bakeoff.stats import proportion
 
 CLEAN = """
 import sys
 from pathlib import Path
-from bakeoff.config import Prompts
+from bakeoff.settings import Prompts
 from bakeoff.ingest import clean_into
 from bakeoff.ingest.stage import Tokens
 if __name__ == "__main__":

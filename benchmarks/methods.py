@@ -21,9 +21,9 @@ import results
 import studies
 
 from bakeoff import bake, config, rounds, stats
-from bakeoff.config import Recipe
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, read_json, write_json
+from bakeoff.settings import Recipe
 
 TABLES = ("prompts", "completions", "scores")
 

@@ -31,6 +31,7 @@ from bakeoff.rewards import picks as people
 from bakeoff.rewards import trust
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run
+from bakeoff.settings import Recipe
 
 FILINGS = results.ROOT / "examples" / "filings"
 RECIPE = results.ROOT / "recipes" / "filings.toml"
@@ -78,7 +79,7 @@ def fresh_picks(out: Path) -> list[Pick]:
     return people.read_picks([str(path)])
 
 
-def gold_groups(run: Run, recipe: config.Recipe) -> tuple[Groups, np.ndarray]:
+def gold_groups(run: Run, recipe: Recipe) -> tuple[Groups, np.ndarray]:
     """16 answers of the demo's model to each prompt with a true answer, and whether each is right [P, 16]."""
     answers = read_gold(Path(recipe.evaluate.gold))
     prompts = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout") for a in answers]
@@ -94,7 +95,7 @@ def _right(answer: Answer, text: str) -> bool:
     return VERIFIERS[answer.verifier](text, answer.answer)
 
 
-def trained(folder: Path, recipe: config.Recipe, picks: list[Pick], seed: int) -> Run:
+def trained(folder: Path, recipe: Recipe, picks: list[Pick], seed: int) -> Run:
     """A folder with a reward model trained on the picks as the recipe says."""
     run = Run(folder)
     folder.mkdir(exist_ok=True)

@@ -23,9 +23,9 @@ import work
 from scoring import sampled
 
 from bakeoff import models, trees
-from bakeoff.config import Reward
 from bakeoff.records import Message, Pick
 from bakeoff.rewards import model as reward_model
+from bakeoff.settings import Reward
 
 MICRO_BATCH = {"short": 8, "doc": 4}
 """Pairs that TRL reads at once: the fastest of 2, 4 and 8 here."""

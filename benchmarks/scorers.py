@@ -24,6 +24,7 @@ from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.resume import score_table
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, open_run
+from bakeoff.settings import Recipe
 
 RECIPE = results.ROOT / "recipes" / "filings.toml"
 SEED = 0
@@ -52,9 +53,7 @@ def main() -> None:
         results.main()
 
 
-def rewarded(
-    run: Run, recipe: config.Recipe, name: str, table: tuple[Sequence[Prompt], Sequence[Completion]]
-) -> np.ndarray:
+def rewarded(run: Run, recipe: Recipe, name: str, table: tuple[Sequence[Prompt], Sequence[Completion]]) -> np.ndarray:
     """The rewards by one scorer; what is missing is never picked."""
     given = config.load(RECIPE, [f"seed={SEED}", f"score.scorer={name}"])
     scores = score_table(run, f"gold_{name.partition(':')[0]}", *table, lambda: scorers.scorer(run, given))

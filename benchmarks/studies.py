@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import results
 
-from bakeoff import bake, config, models, pipeline, stats
-from bakeoff.config import Recipe
+from bakeoff import bake, config, models, pipeline, stats, tasks
 from bakeoff.engines import Sampling, choose
 from bakeoff.engines.resume import complete_table
 from bakeoff.gold import read_gold, sealed
 from bakeoff.records import Completion, Prompt, Score, content_id, read_table
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, open_run
+from bakeoff.settings import Recipe
 
 RECIPE = results.ROOT / "recipes" / "filings.toml"
 FILINGS = RECIPE.parents[1] / "examples" / "filings"
@@ -92,7 +92,7 @@ def bake_arm(of: Base, name: str, made: Callable[[], tuple[Sequence[Completion],
     """The arm with a policy baked from the completions and rewards that `made` gives, by the base's settings."""
     run = of.arm(name)
     if not run.details("bake").exists():
-        with sealed(of.recipe.evaluate.gold):
+        with sealed(tasks.gold_files(of.recipe).values()):
             completions, scores = made()
             prompts = read_table(of.run.table("prompts"), Prompt)
             lesson = bake.Lesson(of.recipe.model, prompts, completions, scores, of.recipe.seed)

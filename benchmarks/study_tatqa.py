@@ -27,6 +27,7 @@ from bakeoff.errors import UserError
 from bakeoff.records import Message, Prompt, content_id, prompt_id
 from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, read_json, write_text
+from bakeoff.settings import Recipe
 
 FOLDER = "BAKEOFF_TATQA"
 FILES = ("prompts.jsonl", "gold.jsonl")
@@ -98,7 +99,7 @@ def measured(
     return [*rows, {"name": "tatqa.clean"} | stats.bootstrap(right, seed=0).as_dict()]
 
 
-def picks(run: Run, recipe: config.Recipe, rows: Sequence[Row]) -> list[Row]:
+def picks(run: Run, recipe: Recipe, rows: Sequence[Row]) -> list[Row]:
     """Groups of the untouched policy with the choice of the demo's simulated tester."""
     sys.path.insert(0, str(results.ROOT / "examples" / "filings"))
     from tester import pick

@@ -6,9 +6,9 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
-from bakeoff.config import Prompts
 from bakeoff.ingest import clean_into
 from bakeoff.records import Prompt, SetAside, read_table
+from bakeoff.settings import Prompts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

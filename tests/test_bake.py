@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM
 
 from bakeoff import bake, models, optimizer, trees
 from bakeoff.bake import group_of, teaching
-from bakeoff.config import Bake, Recipe, Sample
 from bakeoff.methods import METHODS, Group
 from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Message, Prompt, Score
 from bakeoff.run import open_run
+from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training import Training
 
 PROMPTS = [[5, 6, 7 + i] for i in range(6)]

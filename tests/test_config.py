@@ -4,6 +4,7 @@ import pytest
 
 from bakeoff import config
 from bakeoff.errors import UserError
+from bakeoff.settings import Recipe, Sample
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_missing_and_broken_recipes(tmp_path):
 
 
 def test_differences_name_each_setting():
-    old = tomllib.loads(config.dump(config.Recipe()))
-    new = tomllib.loads(config.dump(config.Recipe(seed=3, sample=config.Sample(group_size=4))))
+    old = tomllib.loads(config.dump(Recipe()))
+    new = tomllib.loads(config.dump(Recipe(seed=3, sample=Sample(group_size=4))))
     assert config.differences(old, new) == ["sample.group_size: 16 -> 4", "seed: 0 -> 3"]
     assert config.differences(old, old) == []

@@ -10,7 +10,6 @@ from collections import Counter
 import pytest
 from conftest import byte_tokenizer
 
-from bakeoff.config import Recipe, Sample
 from bakeoff.engines import Sampling, choose
 from bakeoff.engines.endpoint import GIVE_UP, EndpointEngine
 from bakeoff.engines.local import LocalEngine
@@ -19,6 +18,7 @@ from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Prompt, content_id, read_table, write_table
 from bakeoff.run import open_run, read_json
 from bakeoff.sample import sample
+from bakeoff.settings import Recipe, Sample
 
 END = 259
 QUICK = Patience(timeout=10, tries=3, pause=0.01, threads=8)

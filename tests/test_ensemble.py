@@ -9,11 +9,11 @@ from conftest import write_jsonl
 from transformers import AutoModelForSequenceClassification
 
 from bakeoff import cli
-from bakeoff.config import Recipe, Reward, Scoring
 from bakeoff.records import Completion, Message, Pick, prompt_id
 from bakeoff.rewards import choose, ensemble
 from bakeoff.rewards import model as reward_model
 from bakeoff.run import open_run, read_json
+from bakeoff.settings import Recipe, Reward, Scoring
 from bakeoff.train_reward import train_reward
 
 
@@ -58,7 +58,7 @@ def test_the_stage_trains_members_that_load_alone_and_the_scorer_is_all_of_them(
     r_KN = np.array(each)
     (scores,) = choose.scorer(run, recipe).score([group])
     assert [s.reward for s in scores] == pytest.approx(ensemble.combined(r_KN, r_KN.mean(1), 3.0).tolist(), abs=1e-6)
-    (against,) = choose.scorer(run, recipe, {"p": group[1][:2]}).score([group])  # on the scale of its peers
+    (against,) = choose.scorer(run, recipe, (), {"p": group[1][:2]}).score([group])  # on the scale of its peers
     assert [s.reward for s in against] == pytest.approx(
         ensemble.combined(r_KN, r_KN[:, :2].mean(1), 3.0).tolist(), abs=1e-6
     )

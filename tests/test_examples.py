@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 FILINGS = Path(__file__).parents[1] / "examples" / "filings"
+MESSAGES = FILINGS.with_name("messages")
 sys.path.insert(0, str(FILINGS))
 from companies import split_companies  # noqa: E402
 from tester import pick, utility  # noqa: E402
+
+from bakeoff.rewards.verifiers import VERIFIERS  # noqa: E402
 
 FILES = ("log", "picks", "gold")
 SEED = 1
@@ -64,3 +67,38 @@ def test_the_simulated_tester_errs_in_a_tenth_of_cases_and_is_fair_among_equals(
     counts = Counter(pick(rng, group, "$45.2 million", "number") for _ in range(4000))
     assert counts[1] + counts[2] == pytest.approx(0.9 * 4000 + 0.1 * 4000 / 3, abs=120)
     assert counts[1] == pytest.approx(counts[2], abs=200)
+
+
+def grounded():
+    """The program that rewards the messages."""
+    sys.path.insert(0, str(MESSAGES))
+    from grounded import grounded
+
+    return grounded
+
+
+def test_the_script_makes_the_committed_messages(tmp_path):
+    subprocess.run([sys.executable, MESSAGES / "make.py", "--out", tmp_path], check=True)
+    for name in ("log", "gold"):
+        assert (tmp_path / f"{name}.jsonl").read_text("utf-8") == (MESSAGES / f"{name}.jsonl").read_text("utf-8")
+
+
+def test_the_program_rewards_what_is_true_of_a_message_without_knowing_it():
+    rows = [json.loads(line) for line in (MESSAGES / "gold.jsonl").read_text("utf-8").splitlines()]
+    for row in rows:
+        values = json.loads(row["answer"])["properties"]
+        said = {"order": values["order"]["const"]} | {k: values[k]["enum"][0] for k in ("product", "quantity")}
+        message = row["messages"][-1]["content"]
+        assert VERIFIERS[row["verifier"]](json.dumps(said), row["answer"])
+        assert grounded()(message, json.dumps(said)) == 1.0
+        for wrong in ({"order": "XX-0000"}, {"product": "tin cups"}, {"quantity": 99}, {"more": 1}):
+            text = json.dumps(said | wrong)
+            assert not VERIFIERS[row["verifier"]](text, row["answer"]) and grounded()(message, text) < 1
+        assert grounded()(message, json.dumps(said) + " There.") < 1
+        assert grounded()(message, "I cannot tell.") == grounded()(message, "{order: 1}") == 0.0
+
+
+def test_no_product_of_the_gold_messages_is_in_their_log():
+    log = (MESSAGES / "log.jsonl").read_text("utf-8")
+    rows = [json.loads(line) for line in (MESSAGES / "gold.jsonl").read_text("utf-8").splitlines()]
+    assert not {p for row in rows for p in json.loads(row["answer"])["properties"]["product"]["enum"] if p in log}

@@ -45,7 +45,7 @@ def test_a_sealed_file_cannot_be_opened_by_any_path(tmp_path, monkeypatch):
         lambda: os.open(link, os.O_RDONLY),
         lambda: read_gold(Path("./gold.jsonl")),
     )
-    with sealed(str(path)):
+    with sealed([str(path)]):
         for way in ways:
             with pytest.raises(UserError, match="sealed"):
                 way()
@@ -55,7 +55,7 @@ def test_a_sealed_file_cannot_be_opened_by_any_path(tmp_path, monkeypatch):
 
 def test_what_is_asked_may_be_known_while_the_answers_are_sealed(tmp_path):
     path = write_jsonl(tmp_path / "gold.jsonl", [ROW])
-    with sealed(str(path)):
+    with sealed([str(path)]):
         assert [[m.content for m in messages] for messages in questions(str(path))] == [["What is 1 + 1?"]]
         with pytest.raises(UserError, match="sealed"):
             path.read_text()

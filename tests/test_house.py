@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from bakeoff import config
+from bakeoff.settings import Recipe
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bakeoff"
 ORDER = (
     ("errors",),
     ("records", "typed"),
-    ("config",),
+    ("settings",),
+    ("config", "tasks"),
     ("run",),
     ("losses", "bestofn", "stats", "optimizer"),
     ("methods", "measures"),
@@ -86,7 +87,7 @@ def test_the_package_is_small_and_well_named():
     }
 
 
-def sections(section=config.Recipe, name="Recipe"):
+def sections(section=Recipe, name="Recipe"):
     yield name, section
     for field, hint in typing.get_type_hints(section).items():
         if dataclasses.is_dataclass(hint):
@@ -101,10 +102,10 @@ SETTINGS = [(name, f.name) for name, s in sections() for f in dataclasses.fields
 @pytest.mark.parametrize("section, setting", SETTINGS)
 def test_every_setting_is_documented_and_read(section, setting):
     cls = dict(sections())[section]
-    source = (PACKAGE / "config.py").read_text()
+    source = (PACKAGE / "settings.py").read_text()
     body = source[source.index(f"class {cls.__name__}:") :].split("\n@dataclass")[0]
     documented = re.search(rf'^    {setting}: .*\n    """', body, re.MULTILINE)
     assert documented, f"{section}.{setting} has no docstring"
-    others = "".join(p.read_text() for p in FILES if p.name != "config.py")
+    others = "".join(p.read_text() for p in FILES if p.name != "settings.py")
     readers = rf"(?:settings|recipe|sampling|{section})\.{setting}\b"
     assert re.search(readers, others), f"{section}.{setting} is read by nothing"

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from ingested import Ingested, clean
 
-from bakeoff.config import Prompts
 from bakeoff.errors import UserError
+from bakeoff.settings import Prompts
 
 EXCERPT = (
     "Harbor Grove Foods reported net revenue of $12,345,678 for the fiscal year 2021-2022, up from 11,222,333 in the"

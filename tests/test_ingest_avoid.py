@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from ingested import clean, lengths
 
-from bakeoff.config import Prompts, load
+from bakeoff.config import load
 from bakeoff.errors import UserError
 from bakeoff.ingest import clean_into
 from bakeoff.ingest.stage import prompts
 from bakeoff.records import Message, Prompt, read_table
 from bakeoff.run import Run
+from bakeoff.settings import Prompts
 
 WORDS = [f"{a}{b}" for a in ("ba", "co", "di", "fu", "ge", "ha") for b in ("lin", "mer", "nok", "rus")]
 LONG = " ".join(WORDS)

@@ -13,9 +13,10 @@ import pytest
 from ingested import clean
 
 from bakeoff.cli import main
-from bakeoff.config import Prompts, load
+from bakeoff.config import load
 from bakeoff.errors import UserError
 from bakeoff.ingest import readers
+from bakeoff.settings import Prompts
 
 
 @pytest.fixture

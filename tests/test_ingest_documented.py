@@ -10,9 +10,9 @@ import json
 
 import pytest
 
-from bakeoff.config import Prompts
 from bakeoff.ingest import steps
 from bakeoff.ingest.readers import Row
+from bakeoff.settings import Prompts
 
 ASKED = "What is in the attached data?"
 ALONE = [("user", ASKED)]

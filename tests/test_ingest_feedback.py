@@ -9,10 +9,10 @@ import random
 import pyarrow.parquet as pq
 import pytest
 
-from bakeoff.config import Prompts
 from bakeoff.ingest import clean_into, feedback, shapes
 from bakeoff.ingest.answers import ANSWER_KEYS, ONE
 from bakeoff.rewards.picks import read_logged, read_picks
+from bakeoff.settings import Prompts
 
 ASKED = "What is a bond?"
 CHAT = [{"role": "user", "content": ASKED}]

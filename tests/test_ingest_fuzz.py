@@ -17,9 +17,9 @@ from ingested import clean, lengths
 from test_ingest_documented import CASES as DOCUMENTED
 from test_ingest_shapes import CASES
 
-from bakeoff.config import Prompts
 from bakeoff.ingest import repair, shapes, steps
 from bakeoff.ingest.readers import ROW_BYTES, Row, rows
+from bakeoff.settings import Prompts
 
 ODD = (
     None,

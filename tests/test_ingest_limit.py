@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from ingested import clean, lengths
 
-from bakeoff.config import Prompts
 from bakeoff.errors import UserError
 from bakeoff.ingest import clean_into
 from bakeoff.ingest.marks import hashed
 from bakeoff.ingest.spread import farthest_first, shared, spread, vectors
+from bakeoff.settings import Prompts
 
 TOPICS = {
     "river": "Which river flows through the valley of {}?",

@@ -9,10 +9,10 @@ import pytest
 from ingested import clean, lengths
 
 from bakeoff.cli import main
-from bakeoff.config import Prompts
 from bakeoff.errors import UserError
 from bakeoff.ingest import clean_into, own
 from bakeoff.records import Prompt, read_table
+from bakeoff.settings import Prompts
 
 STEP = """
 import os, time

@@ -19,15 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 from ingested import clean, lengths
 
-from bakeoff.config import Prompts
 from bakeoff.errors import UserError
 from bakeoff.ingest import clean_into
 from bakeoff.ingest.readers import ROW_BYTES, rows
+from bakeoff.settings import Prompts
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from bakeoff.config import Prompts
+from bakeoff.settings import Prompts
 from bakeoff.ingest import clean_into
 
 def lengths(texts):

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from bakeoff.config import Prompts
 from bakeoff.ingest import readers, shapes, steps
 from bakeoff.ingest.preview import preview
+from bakeoff.settings import Prompts
 
 ASKED = "What is a bond?"
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ASKED}]

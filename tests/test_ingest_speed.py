@@ -11,8 +11,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from bakeoff.config import PERSONAL
 from bakeoff.ingest import redact, stage
+from bakeoff.settings import PERSONAL
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import ingest_labels

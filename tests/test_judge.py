@@ -11,13 +11,13 @@ from test_scorers import QUESTIONS, RECIPE
 
 from bakeoff import models
 from bakeoff.cli import main
-from bakeoff.config import Recipe
 from bakeoff.engines.endpoint import EndpointEngine
 from bakeoff.engines.local import LocalEngine
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Score, read_table
 from bakeoff.rewards import judge
 from bakeoff.run import Run
+from bakeoff.settings import Recipe
 
 serve = test_endpoint.serve
 USAGE = {"prompt_tokens": 100, "completion_tokens": 3}

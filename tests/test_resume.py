@@ -2,12 +2,12 @@
 
 import pytest
 
-from bakeoff.config import Recipe
 from bakeoff.engines import Sampling
 from bakeoff.engines.resume import complete_table, failures
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Failure, Message, Prompt
 from bakeoff.run import GROUPS_PER_PART, open_run
+from bakeoff.settings import Recipe
 
 PROMPTS = [Prompt(f"p{i:03d}", [Message("user", str(i))], "log:1", 1, "train") for i in range(GROUPS_PER_PART + 6)]
 TWO = Sampling(group_size=2)

@@ -14,10 +14,10 @@ from test_pipeline import bakeoff
 from bakeoff import rounds, splits
 from bakeoff.bake import within
 from bakeoff.cli import main
-from bakeoff.config import Bake, Recipe, Sample
 from bakeoff.evaluate import UNRELATED
 from bakeoff.records import Completion, Message, Prompt, Score, read_table
 from bakeoff.run import Run
+from bakeoff.settings import Bake, Recipe, Sample
 
 RECIPE = """
 model = "{model}"

@@ -1,9 +1,9 @@
 import pytest
 
-from bakeoff.config import Recipe, Sample
 from bakeoff.errors import UserError
 from bakeoff.records import Score, atomic
 from bakeoff.run import GROUPS_PER_PART, open_run, peak_memory_mb, table_in_parts
+from bakeoff.settings import Recipe, Sample
 
 
 def test_the_same_settings_go_on_and_others_are_listed(tmp_path):

@@ -145,7 +145,7 @@ def test_answers_by_prompt_and_for_all(file, tmp_path):
 def test_true_answers_are_sealed_for_functions_too(file, tmp_path):
     gold = tmp_path / "gold.jsonl"
     gold.write_text("{}")
-    with sealed(str(gold)):
+    with sealed([str(gold)]):
         ((reward, reason),) = outcomes(FunctionScorer(file, "opens"), group(str(gold)))[0]
     assert reward is None and "sealed" in reason
     assert outcomes(FunctionScorer(file, "opens"), group(str(gold))) == [[(2.0, "")]]

@@ -4,12 +4,12 @@ import pytest
 from conftest import byte_tokenizer
 
 from bakeoff import config, models
-from bakeoff.config import Recipe, Reward, Sample, Strategy
 from bakeoff.engines import Sampling
 from bakeoff.engines.local import LocalEngine
 from bakeoff.errors import UserError
 from bakeoff.measures import earned
 from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_id, prompt_id
+from bakeoff.settings import Recipe, Reward, Sample, Strategy
 from bakeoff.strategies import StrategyEngine, check, shares
 
 QUESTION = [Message("user", "How much?")]

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import studies  # noqa: E402
 import study_dirt  # noqa: E402
 import study_labels  # noqa: E402
+import study_multitask  # noqa: E402
 import study_tatqa  # noqa: E402
 
 from bakeoff import config  # noqa: E402
@@ -144,3 +145,28 @@ def test_a_dirty_log_spoils_as_many_lines_as_said_and_leaves_the_others(tmp_path
     assert 0.27 < len(changed) / len(clean) <= 0.30  # a typo may find no word to spoil
     gold = (studies.FILINGS / "gold.jsonl").read_text()
     assert not [line for line in clean if line[12:-2] in gold]
+
+
+def test_two_tasks_are_baked_together_and_alone(tmp_path, tiny_llama, capsys, monkeypatch):
+    few = {}
+    for name in ("filings", "messages"):
+        source = studies.FILINGS.with_name(name)
+        few[name] = tmp_path / f"{name}.jsonl"
+        few[name].write_text("".join((source / "gold.jsonl").read_text().splitlines(keepends=True)[:3]))
+    recipe = study_multitask.RECIPE.read_text().replace("../examples/filings/gold.jsonl", str(few["filings"]))
+    recipe = recipe.replace("../examples/messages/gold.jsonl", str(few["messages"]))
+    recipe = recipe.replace("../examples/messages/grounded.py:grounded", "majority")  # no tiny model writes JSON
+    path = tmp_path / "tasks.toml"
+    path.write_text(recipe.replace("../examples", str(studies.FILINGS.parent)))
+    monkeypatch.setattr(study_multitask, "RECIPE", path)
+    settings = [f"model={tiny_llama}", "dtype=float32", "sample.prompts=7", "sample.group_size=4", "bake.batch_size=2"]
+    settings += ["sample.max_tokens=8", 'sample.stop=["a", "e", "i", "o"]', 'score.scorer="majority"']
+    found = study_multitask.arms(study_multitask.both(tmp_path / "out", 0, [*settings, "reward.picks=[]"]))
+    names = ["reference", "alone", "together"]
+    assert sorted(found) == sorted(f"{task}_{arm}" for task in ("filings", "messages") for arm in names)
+    assert all(values.shape == (3,) for values in found.values())
+
+
+def test_the_task_that_loses_most_is_told():
+    row = study_multitask.worst({"a": {"value": -0.1, "low": -0.2}, "b": {"value": -0.02, "low": -0.5}})
+    assert (row["task"], row["value"], row["name"]) == ("a", -0.1, "multitask.worst_task_minus_alone")

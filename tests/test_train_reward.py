@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from bakeoff import cli, models
-from bakeoff.config import Recipe, Reward
 from bakeoff.errors import UserError
 from bakeoff.optimizer import MasterAdamW
 from bakeoff.records import Message, Pick
 from bakeoff.rewards import model as reward_model
+from bakeoff.settings import Recipe, Reward
 
 USER = [Message("user", "Which letter?")]
 

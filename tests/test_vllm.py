@@ -10,10 +10,10 @@ from test_engine import plain_logps, prompts
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from bakeoff import models
-from bakeoff.config import Recipe, Sample
 from bakeoff.engines import Sampling, choose
 from bakeoff.engines.local import LocalEngine
 from bakeoff.errors import Missing
+from bakeoff.settings import Recipe, Sample
 
 INSTALLED = importlib.util.find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed")

@@ -4,10 +4,10 @@ import pytest
 import torch
 from conftest import save_tiny
 
-from bakeoff.config import Recipe
 from bakeoff.records import Completion, Message
 from bakeoff.rewards import yes
 from bakeoff.rewards.rubric import RUBRIC, yes_or_no
+from bakeoff.settings import Recipe
 
 RECIPE = Recipe(dtype="float32")
 GROUPS = [

@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from bakeoff.config import Sample
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Failure, Prompt
+from bakeoff.settings import Sample
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import urllib.parse
 
 from bakeoff import models
-from bakeoff.config import Recipe
 from bakeoff.engines import Engine
 from bakeoff.engines.endpoint import EndpointEngine
 from bakeoff.engines.local import LocalEngine
 from bakeoff.engines.post import KEY
 from bakeoff.errors import UserError
+from bakeoff.settings import Recipe
 
 
 def local(model: str, recipe: Recipe) -> Engine:

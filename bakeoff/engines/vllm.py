@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from bakeoff import models
-from bakeoff.config import Recipe
 from bakeoff.engines import Failed, Sampling, refuse, seed_of
 from bakeoff.engines.fit import readable
 from bakeoff.errors import Missing
 from bakeoff.records import Completion, Failure, Prompt, content_id
+from bakeoff.settings import Recipe
 
 RANKS = (64, 128, 256, 512)
 """Largest adapter ranks that vLLM can make room for."""

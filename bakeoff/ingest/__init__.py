@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bakeoff.config import PERSONAL, Prompts
 from bakeoff.errors import UserError, hint
 from bakeoff.ingest import avoid, limit, merge, sources, split
 from bakeoff.ingest.language import LANGUAGES
@@ -21,6 +20,7 @@ from bakeoff.ingest.picks import write_picks
 from bakeoff.ingest.steps import SKIPPABLE, CountTokens
 from bakeoff.records import Message, SetAside, atomic, content_id, read_table
 from bakeoff.rewards import sandbox
+from bakeoff.settings import PERSONAL, Prompts
 
 __all__ = ["Counts", "check", "clean_into"]
 

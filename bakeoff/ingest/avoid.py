@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bakeoff.config import Prompts
 from bakeoff.errors import UserError
 from bakeoff.ingest import readers, repair, sources, steps
 from bakeoff.ingest.duplicates import tokens
 from bakeoff.ingest.marks import hashed, runs
 from bakeoff.ingest.redact import redact
 from bakeoff.records import Message, content_id
+from bakeoff.settings import Prompts
 
 Ints = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]

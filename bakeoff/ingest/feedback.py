@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bakeoff.config import Prompts
 from bakeoff.ingest.answers import ANSWER_KEYS, Found, alternatives, answers
 from bakeoff.ingest.scores import FLAGS, NAMED, RATINGS, better, given, graded, judgements, worth
 from bakeoff.ingest.shapes import Said, asked, field, parsed
 from bakeoff.records import Message
+from bakeoff.settings import Prompts
 
 NAMEABLE = ("answer_field", "rating_field", "edit_field", "choice_field")
 """What the user names goes before what is recognised."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bakeoff.config import Prompts
 from bakeoff.ingest import merge
 from bakeoff.ingest.marks import summed
 from bakeoff.ingest.parts import Part
 from bakeoff.ingest.spread import spread, vectors
+from bakeoff.settings import Prompts
 
 
 def limited(parts: Sequence[Part], fate: merge.Fate, settings: Prompts, seed: int) -> merge.Fate:

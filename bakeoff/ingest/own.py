@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bakeoff.config import PERSONAL, Prompts
 from bakeoff.errors import UserError
 from bakeoff.ingest.draft import Draft
 from bakeoff.ingest.redact import redact
 from bakeoff.ingest.repair import tidy
 from bakeoff.records import Message
 from bakeoff.rewards.sandbox import Ended, Limits, Worker
+from bakeoff.settings import PERSONAL, Prompts
 
 BATCH = 64
 """Prompts that the function is given at once."""

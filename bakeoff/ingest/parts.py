@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bakeoff.config import Prompts
 from bakeoff.ingest import avoid, own, readers, steps
 from bakeoff.ingest.draft import Draft
 from bakeoff.ingest.duplicates import tokens
@@ -29,6 +28,7 @@ from bakeoff.ingest.marks import Marks, marks
 from bakeoff.ingest.readers import Row
 from bakeoff.ingest.steps import CountTokens
 from bakeoff.records import Message, Prompt, SetAside, content_id, prompt_id, schema
+from bakeoff.settings import Prompts
 
 T = TypeVar("T")
 A = TypeVar("A")

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bakeoff.config import PERSONAL, Prompts
 from bakeoff.ingest import readers, shapes, sources, traces
 from bakeoff.ingest.feedback import feedback
 from bakeoff.ingest.redact import redact
 from bakeoff.ingest.repair import tidy
 from bakeoff.ingest.steps import value_of
+from bakeoff.settings import PERSONAL, Prompts
 
 LOOKED_AT, FILES, EXCERPT = 50, 12, 70
 

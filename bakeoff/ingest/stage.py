@@ -7,19 +7,43 @@ import functools
 import json
 import os
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from bakeoff import gold, ingest
-from bakeoff.config import Recipe
+from bakeoff import gold, ingest, tasks
 from bakeoff.ingest.preview import preview
-from bakeoff.run import Run
+from bakeoff.ingest.steps import EXCERPT
+from bakeoff.records import LoggedPick, Message, Prompt, SetAside, read_table, write_table
+from bakeoff.run import Run, read_json, write_json
+from bakeoff.settings import Recipe
+
+OF_ANOTHER = "of another task"
+"""Why a prompt is set aside that an earlier task of the recipe has, too."""
 
 
 def prompts(run: Run, recipe: Recipe) -> None:
-    """Clean the logs of `prompts.sources` into the tables `prompts` and `set_aside`; every row is in one of them."""
+    """Clean the logs of `prompts.sources` into the tables `prompts` and `set_aside`; every row is in one of them.
+
+    Those of several tasks are cleaned apart, each in its folder under `tasks/`, and then put together.
+    """
+    asked = [question for path in tasks.gold_files(recipe).values() for question in gold.questions(path)]
+    if not recipe.tasks:
+        return _clean(run, recipe, asked)
+    alone = tasks.each(recipe)
+    made = {name: run.task(name) for name in alone}
+    for name, one in made.items():
+        if not one.details("prompts").exists():
+            one.folder.mkdir(parents=True, exist_ok=True)
+            _clean(one, alone[name], asked)
+    together(run, made)
+
+
+def _clean(run: Run, recipe: Recipe, asked: Sequence[Sequence[Message]]) -> None:
+    """Clean the logs of one task; what any task's true answers are of is set aside."""
     sources = [Path(p) for p in recipe.prompts.sources]
     print("\n".join(preview(sources, recipe.prompts)))
     with tqdm(desc="prompts", unit="row") as bar:
@@ -28,11 +52,50 @@ def prompts(run: Run, recipe: Recipe) -> None:
             sources,
             recipe.prompts,
             count_tokens=Tokens(recipe.model),
-            gold=gold.questions(recipe.evaluate.gold),
+            gold=asked,
             seed=recipe.seed,
             workers=cores(),
             progress=bar.update,
         )
+
+
+def together(run: Run, made: Mapping[str, Run]) -> None:
+    """One set of tables from those of each task; a prompt that several tasks ask belongs to the first of them."""
+    rows: dict[str, Prompt] = {}
+    aside, logged, counts = list[SetAside](), list[LoggedPick](), list[dict[str, Any]]()
+    for name, one in made.items():
+        again = []
+        for prompt in read_table(one.table("prompts"), Prompt):
+            if rows.setdefault(prompt.id, dataclasses.replace(prompt, task=name)).task != name:
+                again.append(prompt)
+        aside += read_table(one.table("set_aside"), SetAside)
+        aside += [SetAside(OF_ANOTHER, p.source, p.messages[-1].content[:EXCERPT]) for p in again]
+        logged += read_table(one.table("picks"), LoggedPick) if one.table("picks").exists() else []
+        counts.append(_without(read_json(one.details("prompts")), again))
+    write_table(run.table("set_aside"), SetAside, aside)
+    if logged:
+        write_table(run.table("picks"), LoggedPick, logged)
+    write_table(run.table("prompts"), Prompt, rows.values())
+    by_task = dict(zip(made, counts, strict=True))
+    write_json(run.details("prompts"), functools.reduce(_added, counts) | {"tasks": by_task})
+
+
+def _without(counts: dict[str, Any], prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """The counts of a task without the prompts that belong to another."""
+    lost = Counter(p.split for p in prompts)
+    less = {"kept": lost.total(), "train": lost["train"], "heldout": lost["heldout"]}
+    dropped = counts["dropped"] | ({OF_ANOTHER: sum(p.count for p in prompts)} if prompts else {})
+    return counts | {name: counts[name] - n for name, n in less.items()} | {"dropped": dropped}
+
+
+def _added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two tasks' counts as one."""
+    return {
+        name: dict((Counter(value) + Counter(other[name])).most_common())
+        if isinstance(value, dict)
+        else value + other[name]
+        for name, value in one.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

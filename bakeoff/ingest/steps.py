@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bakeoff.config import PERSONAL, Prompts
 from bakeoff.ingest import filters, repair, shapes, traces
 from bakeoff.ingest.draft import Draft
 from bakeoff.ingest.feedback import feedback, standing
@@ -17,6 +16,7 @@ from bakeoff.ingest.readers import Row, parse
 from bakeoff.ingest.redact import redact
 from bakeoff.ingest.repair import decode
 from bakeoff.records import SetAside
+from bakeoff.settings import PERSONAL, Prompts
 
 SKIPPABLE = ("template_tokens", "noise", "health_checks", "near_duplicates")
 """What `prompts.skip` may name."""

@@ -31,6 +31,8 @@ COMPARISON = {
     "equivalent_n": "Worth this many reference tries",
     "k_eff": "Worth by wins",
 }
+OF_TASK = ("reference_at_1", "reference_best_of_n", "tuned_at_1", "gain", "control_at_1")
+"""What is shown of each task, of `COMPARISON`."""
 JUDGED = {
     "win_rate": "A tuned answer beats a reference answer",
     "k_eff": "Worth by wins",
@@ -143,6 +145,8 @@ def _tables(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         "quality": {"title": _title(quality["metric"])} if quality else None,
         "comparison": [_row(summary, key, name) for key, name in COMPARISON.items()],
+        "by_task": [_task(name, figures) for name, figures in (summary.get("tasks") or {}).items()],
+        "task_columns": [COMPARISON[key] for key in OF_TASK],
         "drift": [
             ("KL to the reference, nats per answer", _measured(summary["kl"]["tuned"])),
             ("KL of a perfect best-of-N, at most", _measured(summary["kl"]["best_of_n"])),
@@ -169,6 +173,20 @@ def _tables(summary: dict[str, Any]) -> dict[str, Any]:
             *((f"judge's {kind.replace('_', ' ')}", f"{n:,}") for kind, n in summary["scorer"]["used"].items()),
             ("peak memory", f"{summary['peak_memory_mb']:,.0f} MB"),
         ],
+    }
+
+
+def _task(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """One task's line: by true answers where it has any, else by its scorer."""
+    measure = figures["quality"] or figures["reward"]
+    form = wording.number if measure["metric"] == "reward" else wording.percent
+    cells = [_measured(measure.get(key)) for key in OF_TASK]
+    return {
+        "name": name,
+        "n": measure["reference_at_1"]["n"],
+        "measure": measure["measure"],
+        "form": form,
+        "cells": cells,
     }
 
 

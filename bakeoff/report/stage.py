@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
-from bakeoff.config import Recipe
-from bakeoff.gold import read_gold
+from bakeoff import gold
 from bakeoff.records import Answer, Completion, Score, read_table
 from bakeoff.report.data import Data, describe, render_data
 from bakeoff.report.page import Curve, Example, Shown, render
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, read_json, write_text
+from bakeoff.settings import Recipe
 
 EXAMPLES = 10
 
@@ -40,7 +39,7 @@ def data_report(run: Run) -> Data:
 
 def examples(run: Run, recipe: Recipe) -> list[Example]:
     """Held-out prompts with true answers, where there are any, side by side: the first by id, so not chosen by eye."""
-    answers = {a.prompt_id: a for a in read_gold(Path(recipe.evaluate.gold))} if recipe.evaluate.gold else {}
+    answers = {a.prompt_id: a for a in gold.answers(recipe)}
     reference, tuned = _shown(run, "reference", answers), _shown(run, "tuned", answers)
     shown = sorted(answers.keys() & reference.keys())[:EXAMPLES]
     return [

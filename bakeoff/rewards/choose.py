@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bakeoff.config import Recipe, Scoring
+from bakeoff import tasks
 from bakeoff.engines import choose as engines
 from bakeoff.engines.post import KEY
 from bakeoff.errors import UserError
-from bakeoff.records import Completion
+from bakeoff.records import Completion, Prompt
 from bakeoff.rewards import Scorer, sandbox
 from bakeoff.rewards.answers import answers_of
 from bakeoff.rewards.blend import Blend
+from bakeoff.rewards.by_task import ByTask
 from bakeoff.rewards.majority import Majority, pattern
 from bakeoff.rewards.rubric import rubric
 from bakeoff.rewards.sandbox import FunctionScorer, Limits
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run
+from bakeoff.settings import Recipe, Scoring
 
 Peers = Mapping[str, Sequence[Completion]]
 """By prompt id, the completions that a scorer which compares compares with; empty where it is the group itself."""
@@ -105,22 +108,40 @@ def names(settings: Scoring) -> list[str]:
     return settings.scorer if isinstance(settings.scorer, list) else [settings.scorer]
 
 
-def scorer(run: Run, recipe: Recipe, peers: Peers | None = None) -> Scorer:
-    """The scorer that the recipe names, a blend of several; made now, which may take a while."""
+def scorer(run: Run, recipe: Recipe, prompts: Iterable[Prompt] = (), peers: Peers | None = None) -> Scorer:
+    """The scorer that the recipe names, a blend of several, or that of each prompt's task; made now, which may take a
+    while.
+    """
+    if not recipe.tasks:
+        return _alone(run, recipe, peers)
+    made: list[tuple[Scoring, Scorer]] = []
+    for settings in tasks.scorings(recipe):
+        if settings not in [known for known, _ in made]:
+            made.append((settings, _alone(run, dataclasses.replace(recipe, score=settings, tasks=[]), peers)))
+    of = {name: next(s for known, s in made if known == one.score) for name, one in tasks.each(recipe).items()}
+    return ByTask(of, prompts)
+
+
+def _alone(run: Run, recipe: Recipe, peers: Peers | None) -> Scorer:
     kinds = [kind(name) for name in names(recipe.score)]
     made = [SCORERS[which](rest, run, recipe, peers or {}) for which, rest in kinds]
     return made[0] if len(made) == 1 else Blend(made, recipe.score.weights, peers)
 
 
-def words(settings: Scoring) -> str:
+def words(recipe: Recipe) -> str:
     """The scorer as a sentence names it, after "the"."""
+    found = {_words(settings) for settings in tasks.scorings(recipe)}
+    return found.pop() if len(found) == 1 else "scorer of each task"
+
+
+def _words(settings: Scoring) -> str:
     which = [kind(name)[0] for name in names(settings)]
     return WORDS.get(which[0], which[0]) if len(which) == 1 else "blend"
 
 
-def trains(settings: Scoring) -> bool:
+def trains(recipe: Recipe) -> bool:
     """Whether a reward model must be trained on picks first."""
-    return TRAINED in names(settings)
+    return any(TRAINED in names(settings) for settings in tasks.scorings(recipe))
 
 
 def finished(settings: Scoring) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bakeoff.config import Recipe
 from bakeoff.records import Completion, Message, Pick, Score, prompt_id
 from bakeoff.rewards import model as reward_model
+from bakeoff.settings import Recipe
 
 GROUPS_AT_ONCE = 32
 

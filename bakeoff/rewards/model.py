@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bakeoff import losses, models, trees
-from bakeoff.config import Recipe, Reward
 from bakeoff.errors import UserError
 from bakeoff.optimizer import MasterAdamW, shuffled_batches
 from bakeoff.records import Completion, Message, Pick, Score, prompt_id
+from bakeoff.settings import Recipe, Reward
 
 SCORE_TOKENS = 4096
 GROUPS_AT_ONCE = 32

@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bakeoff.config import Reward
 from bakeoff.errors import UserError
 from bakeoff.records import Pick, content_id
 from bakeoff.rewards.alike import clusters
 from bakeoff.rewards.labels import messages as messages
 from bakeoff.rewards.labels import pick_of
 from bakeoff.run import Run
+from bakeoff.settings import Reward
 
 
 def read_picks(paths: Sequence[str]) -> list[Pick]:

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bakeoff import models, trees
-from bakeoff.config import Recipe
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Score
 from bakeoff.rewards.rubric import RUBRIC, yes_or_no
+from bakeoff.settings import Recipe
 
 GROUPS_AT_ONCE = 32
 TOKENS = 4096
