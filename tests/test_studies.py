@@ -147,20 +147,27 @@ def test_a_dirty_log_spoils_as_many_lines_as_said_and_leaves_the_others(tmp_path
     assert not [line for line in clean if line[12:-2] in gold]
 
 
-def test_two_tasks_are_baked_together_and_alone(tmp_path, tiny_llama, capsys, monkeypatch):
-    few = {}
-    for name in ("filings", "messages"):
-        source = studies.FILINGS.with_name(name)
-        few[name] = tmp_path / f"{name}.jsonl"
-        few[name].write_text("".join((source / "gold.jsonl").read_text().splitlines(keepends=True)[:3]))
-    recipe = study_multitask.RECIPE.read_text().replace("../examples/filings/gold.jsonl", str(few["filings"]))
-    recipe = recipe.replace("../examples/messages/gold.jsonl", str(few["messages"]))
-    recipe = recipe.replace("../examples/messages/grounded.py:grounded", "majority")  # no tiny model writes JSON
+def test_two_tasks_are_baked_together_and_alone(tmp_path, tiny_llama, monkeypatch):
+    recipe = study_multitask.RECIPE.read_text().replace("messages/grounded.py:grounded", "short.py:short")
+    (tmp_path / "short.py").write_text("def short(completion):\n    return -len(completion)\n")
+    for name in ("filings", "messages"):  # the last turns of a few rows, as much as a tiny model can read
+        (tmp_path / name).mkdir()
+        for file, size in (("gold", 3), ("log", 40)):
+            rows = (studies.FILINGS.with_name(name) / f"{file}.jsonl").read_text("utf-8").splitlines()[:size]
+            turns = [
+                json.loads(row) for row in rows if row.endswith("}") and ("messages" in row) == (name == "messages")
+            ]
+            last = [t | {"messages": t["messages"][-1:]} if "messages" in t else t for t in turns]
+            write_jsonl(tmp_path / name / f"{file}.jsonl", last)
     path = tmp_path / "tasks.toml"
-    path.write_text(recipe.replace("../examples", str(studies.FILINGS.parent)))
+    path.write_text(recipe.replace("../examples/", ""))
     monkeypatch.setattr(study_multitask, "RECIPE", path)
     settings = [f"model={tiny_llama}", "dtype=float32", "sample.prompts=7", "sample.group_size=4", "bake.batch_size=2"]
-    settings += ["sample.max_tokens=8", 'sample.stop=["a", "e", "i", "o"]', 'score.scorer="majority"']
+    settings += [
+        "sample.max_tokens=24",
+        'sample.stop=["a", "e", "0", "T"]',
+        f'score.scorer="{tmp_path / "short.py"}:short"',
+    ]
     found = study_multitask.arms(study_multitask.both(tmp_path / "out", 0, [*settings, "reward.picks=[]"]))
     names = ["reference", "alone", "together"]
     assert sorted(found) == sorted(f"{task}_{arm}" for task in ("filings", "messages") for arm in names)
