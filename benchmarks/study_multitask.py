@@ -41,7 +41,7 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
 def worst(apart: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The row of the task that loses most, or gains least."""
     name = min(apart, key=lambda task: apart[task]["value"])
-    return apart[name] | {"name": "multitask.worst_task_minus_alone", "task": name}
+    return apart[name] | {"name": "multitask.worst_task_minus_alone"}
 
 
 def both(out: Path, seed: int, overrides: Sequence[str]) -> studies.Base:
