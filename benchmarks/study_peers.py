@@ -30,9 +30,9 @@ from bakeoff.rewards.resume import by_prompt, score_table
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, open_run
 
-ARMS = "grpo:5e-5 rloo:5e-5"
-MOST, EVERY = 10, 0.5
-"""A trainer of TRL has so many times our seconds, and leaves a checkpoint every half of them."""
+ARMS = "grpo:1e-4 rloo:1e-4"
+MOST, EVERY = 8, 1.0
+"""A trainer of TRL has so many times our seconds, and leaves a checkpoint after each of them."""
 PROMPTS_PER_STEP = 4
 TIMED = ("sample", "score", "bake")
 
