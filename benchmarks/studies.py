@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import random
 import re
 import shlex
+import shutil
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +101,29 @@ def bake_arm(of: Base, name: str, made: Callable[[], tuple[Sequence[Completion],
             lesson = bake.Lesson(of.recipe.model, prompts, completions, scores, of.recipe.seed)
             bake.train(run, of.recipe, lesson, "bake", run.policy)
     return run
+
+
+def again(
+    of: Base, name: str, overrides: Sequence[str], last: str = "bake", tables: Sequence[str] = ("prompts",)
+) -> Run:
+    """An arm that goes its own way from the base's tables on, by other settings, up to the stage `last`.
+
+    Its reward model is the base's, unless the settings name picks.
+    """
+    run = of.arm(name)
+    own = any(setting.startswith("reward.picks") for setting in overrides)
+    given = ["bake.control=false", *([] if own else ["reward.picks=[]", judged(of)]), *overrides]
+    recipe = config.overridden(tomllib.loads(config.dump(of.recipe)), given, name)
+    for file in (file for table in tables for file in of.run.folder.glob(f"{table}.*")):
+        if not (run.folder / file.name).exists():
+            shutil.copy(file, run.folder / file.name)
+    return upto(run.folder, recipe, last)
+
+
+def judged(of: Base) -> str:
+    """The setting that scores by the base's reward model, or as the base does."""
+    name = of.recipe.score.scorer
+    return f"score.scorer={json.dumps(f'{name}:{of.run.reward_model.resolve()}' if name == 'reward_model' else name)}"
 
 
 def right(run: Run, recipe: Recipe, model: str) -> np.ndarray:

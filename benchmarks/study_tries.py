@@ -1,14 +1,19 @@
-"""More test-time compute: the first 2, 4, 8 and all 16 of the same tries, with one reward model, baked and measured."""
+"""More test-time compute: the first 2, 4, ... 64 of the same tries, with one reward model, baked and measured."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import studies
 
-TRIES = (2, 4, 8, 16)
+from bakeoff.records import Completion, Score
+from bakeoff.run import Run
+
+TRIES = (2, 4, 8, 16, 32, 64)
 
 
 def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
@@ -18,17 +23,28 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     studies.record("tries", studies.measured("tries", found, [(names[-1], n) for n in names[:-1]]), seeds, overrides)
 
 
-def arms(of: studies.Base) -> dict[str, np.ndarray]:
-    """The share of right first answers to each gold prompt, by the number of tries that were baked."""
-    _, completions, scores = studies.tables(of.run)
-    size = of.recipe.sample.group_size
+def arms(of: studies.Base, tries: Sequence[int] = TRIES) -> dict[str, np.ndarray]:
+    """The share of right first answers to each gold prompt, by the number of tries that were baked.
+
+    Each number takes the first of the same tries; more than the base has are drawn once more, as many as the most.
+    """
     found = {"reference": studies.right(of.arm("reference"), of.recipe, of.recipe.model)}
-    for count in sorted({min(n, size) for n in TRIES}):
-        rows = [c for c in completions if c.index < count]
-        kept = {c.id for c in rows}
-        run = studies.bake_arm(
-            of, f"tries-{count}", lambda rows=rows, kept=kept: (rows, [s for s in scores if s.completion_id in kept])
-        )
+    size, most = of.recipe.sample.group_size, max(tries)
+    for count in tries:
+        drawn = of.run
+        if count > size:
+            drawn = studies.again(of, f"tries-of-{most}", [f"sample.group_size={most}"], "score")
+        bake = dataclasses.replace(of.recipe.bake, n=count if count > size else of.recipe.bake.n)
+        base = studies.Base(of.run, dataclasses.replace(of.recipe, bake=bake))
+        run = studies.bake_arm(base, f"tries-{count}", functools.partial(first, drawn, count))
         found[f"n{count}"] = studies.right(run, of.recipe, str(run.policy))
         print(f"seed {of.recipe.seed}: {count} tries: {found[f'n{count}'].mean():.3f} right", flush=True)
     return found
+
+
+def first(run: Run, count: int) -> tuple[list[Completion], list[Score]]:
+    """The first so many completions of every group, and their rewards."""
+    _, completions, scores = studies.tables(run)
+    rows = [c for c in completions if c.index < count]
+    kept = {c.id for c in rows}
+    return rows, [s for s in scores if s.completion_id in kept]

@@ -1,5 +1,6 @@
 """Studies: wrong labels are wrong, nested and as many as said; every arm of a study is baked and measured, once."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -22,7 +23,11 @@ import studies  # noqa: E402
 import study_dirt  # noqa: E402
 import study_labels  # noqa: E402
 import study_multitask  # noqa: E402
+import study_picks  # noqa: E402
+import study_prompts  # noqa: E402
+import study_rounds  # noqa: E402
 import study_tatqa  # noqa: E402
+import study_tries  # noqa: E402
 
 from bakeoff import config  # noqa: E402
 
@@ -177,3 +182,43 @@ def test_two_tasks_are_baked_together_and_alone(tmp_path, tiny_llama, monkeypatc
 def test_the_task_that_loses_most_is_told():
     row = study_multitask.worst({"a": {"value": -0.1, "low": -0.2}, "b": {"value": -0.02, "low": -0.5}})
     assert (row["value"], row["name"]) == (-0.1, "multitask.worst_task_minus_alone")
+
+
+def test_more_tries_than_the_base_has_are_drawn_once_and_shared(of):
+    found = study_tries.arms(of, (2, 4, 6, 8))
+    assert list(found) == ["reference", "n2", "n4", "n6", "n8"] and all(v.shape == (3,) for v in found.values())
+    drawn = of.arm("tries-of-8")
+    assert {c.index for c in studies.tables(drawn)[1]} == set(range(8)) and not drawn.details("bake").exists()
+    rows, scores = study_tries.first(drawn, 6)
+    assert {c.index for c in rows} == set(range(6)) and [s.completion_id for s in scores] == [c.id for c in rows]
+
+
+def test_few_prompts_are_baked_for_as_many_steps_as_many(of):
+    found = study_prompts.arms(of, (3, 6))
+    assert list(found) == ["reference", "p3", "p6"]
+    steps = [len(of.arm(f"prompts-{n}").steps("bake")) for n in (3, 6)]
+    assert len({c.prompt_id for c in study_prompts.some(of.run, 3)[0]}) == 3 and max(steps) <= 2 * min(steps)
+
+
+def test_tries_in_two_rounds_or_shared_by_strategies(of, monkeypatch):
+    plain = '[{name="plain"}, {name="steps", instruction="Think."}]'
+    rounds = ["bake.rounds=2", "sample.prompts=3"]
+    ways = {"one_round": [], "two_rounds": rounds, "steps": [f"sample.strategies={plain}"]}
+    monkeypatch.setattr(study_rounds, "ARMS", ways)
+    found = study_rounds.arms(of)
+    assert list(found) == ["reference", *ways] and all(v.shape == (3,) for v in found.values())
+    assert {c.strategy for c in studies.tables(of.arm("rounds-steps"))[1]} == {"plain", "steps"}
+    assert of.arm("rounds-two_rounds").round("bake", 1).details("validation").exists()
+
+
+def test_reward_models_of_fewer_picks_judge_the_same_completions(of, tmp_path):
+    picks = [json.loads(line) for line in (studies.FILINGS / "picks.jsonl").read_text("utf-8").splitlines()[:30]]
+    file = write_jsonl(tmp_path / "picks.jsonl", picks)
+    recipe = dataclasses.replace(of.recipe, reward=dataclasses.replace(of.recipe.reward, picks=[str(file)]))
+    recipe = dataclasses.replace(recipe, score=dataclasses.replace(recipe.score, scorer="reward_model"))
+    base = studies.Base(of.run, recipe)
+    found = study_picks.arms(base, (20,))
+    assert list(found) == ["reference", "k20", "k30"]
+    few, all_of_them = (studies.tables(of.arm(f"picks-{n}")) for n in (20, 30))
+    assert few[1] == all_of_them[1] == studies.tables(of.run)[1]
+    assert [s.reward for s in few[2]] != [s.reward for s in all_of_them[2]]

@@ -1,0 +1,37 @@
+"""More picks: reward models taught by 50 to all of the demo's picks, on the same completions, baked and measured."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import studies
+
+from bakeoff.run import write_text
+
+PICKS = (50, 100, 200)
+
+
+def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
+    """Every number of picks on every seed, then the table."""
+    found = studies.each_seed(arms, seeds, out, overrides)
+    names = [name for name in found if name.startswith("k")]
+    against = [(names[-1], name) for name in names[:-1]]
+    studies.record("picks", studies.measured("picks", found, against), seeds, overrides)
+
+
+def arms(of: studies.Base, sizes: Sequence[int] = PICKS) -> dict[str, np.ndarray]:
+    """The share of right first answers to each gold prompt, by the number of picks; a fifth of them is held out."""
+    rows = [line for path in of.recipe.reward.picks for line in Path(path).read_text("utf-8").splitlines()]
+    rows = random.Random(f"picks {of.recipe.seed}").sample(rows, len(rows))
+    found = {"reference": studies.right(of.arm("reference"), of.recipe, of.recipe.model)}
+    for size in (*sizes, len(rows)):
+        file = of.arm(f"picks-{size}").folder / "some.jsonl"
+        write_text(file, "".join(f"{row}\n" for row in rows[:size]))
+        tables = ("prompts", "completions", "sample")
+        run = studies.again(of, f"picks-{size}", [f'reward.picks=["{file.resolve()}"]'], tables=tables)
+        found[f"k{size}"] = studies.right(run, of.recipe, str(run.policy))
+        print(f"seed {of.recipe.seed}: {size} picks: {found[f'k{size}'].mean():.3f} right", flush=True)
+    return found
