@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pictures
 import results
 
 from bakeoff import bake, config, models, pipeline, stats, tasks
@@ -216,9 +217,10 @@ def measured(
 
 
 def record(study: str, rows: Sequence[dict[str, Any]], seeds: Sequence[int], overrides: Sequence[str]) -> None:
-    """Write the numbers to docs/results/studies.json, and the table to the terminal."""
+    """Write the numbers to docs/results/studies.json, with their pictures, and the table to the terminal."""
     command = shlex.join(["bakeoff", "study", study, "--seeds", *map(str, seeds), *overrides])
     results.record("studies", [row | {"command": command} for row in rows])
     results.main()
+    pictures.main()
     named = {row["name"] for row in rows}
     print(results.table([row for row in results.read("studies") if row["name"] in named]))

@@ -19,6 +19,8 @@ from bakeoff.run import open_run
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import pictures  # noqa: E402
+import results  # noqa: E402
 import studies  # noqa: E402
 import study_dirt  # noqa: E402
 import study_labels  # noqa: E402
@@ -222,3 +224,20 @@ def test_reward_models_of_fewer_picks_judge_the_same_completions(of, tmp_path):
     few, all_of_them = (studies.tables(of.arm(f"picks-{n}")) for n in (20, 30))
     assert few[1] == all_of_them[1] == studies.tables(of.run)[1]
     assert [s.reward for s in few[2]] != [s.reward for s in all_of_them[2]]
+
+
+def test_the_pictures_in_the_docs_are_those_of_the_results():
+    made = pictures.pictures(results.read("studies"))
+    shown = {path.stem.removeprefix("study_"): path.read_text("utf-8") for path in results.RESULTS.glob("study_*.svg")}
+    assert shown == made, "make them again: python benchmarks/pictures.py"
+    text = (ROOT / "docs" / "studies.md").read_text("utf-8")
+    assert all(f"results/study_{name}.svg" in text for name in made)
+
+
+def test_a_study_over_numbers_is_a_line_and_one_over_ways_dots():
+    rows = [{"name": f"tries.n{n}", "value": n / 100, "low": 0.0, "high": 0.5, "n": 9} for n in (2, 16, 4)]
+    rows += [{"name": "tries.n16_minus_n2", "value": 0.14, "low": 0.0, "high": 0.2, "n": 9}]
+    rows += [{"name": "dirt.clean", "value": 0.6, "low": 0.5, "high": 0.7, "n": 9}]
+    made = pictures.pictures(rows)
+    assert list(made) == ["tries", "dirt"] and ">16</text>" in made["tries"] and ">clean</text>" in made["dirt"]
+    assert all(text.startswith("<svg") and "minus" not in text for text in made.values())
