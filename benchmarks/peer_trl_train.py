@@ -1,12 +1,12 @@
 """TRL's GRPOTrainer or RLOOTrainer as a peer of `study_peers.py`: trains until a time is over, with checkpoints.
 
 Reads a job from standard input. `FOLDER/checkpoints.jsonl` gets a line {"step", "seconds", "reward"} for each policy
-saved as `FOLDER/step-STEP`; the seconds are those of training, from before the models are loaded, without the saving.
+saved as `FOLDER/step-STEP`; the seconds are those of training, from before the models are loaded, without the saving. A
+training that was killed goes on from the last of them.
 """
 
 import json
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -14,22 +14,25 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+ROWS = 8
+"""Completions in one forward and backward pass; more do not fit beside another training."""
 TRAINERS = {"grpo": (GRPOTrainer, GRPOConfig), "rloo": (RLOOTrainer, RLOOConfig)}
 
 
 class Checkpoints(TrainerCallback):
-    """Saves the policy every so many seconds of training, and stops the training when its time is over."""
+    """Saves policy and trainer every so many seconds of training, and stops the training when its time is over."""
 
-    def __init__(self, start, job, tokenizer):
-        self.start, self.job, self.tokenizer = start, job, tokenizer
-        self.saving, self.last, self.reward = 0.0, 0.0, None
+    def __init__(self, start, job, tokenizer, told):
+        self.job, self.tokenizer, self.told = job, tokenizer, told
+        self.last = told[-1]["seconds"] if told else 0.0
+        self.start, self.saving, self.reward, self.since = start - self.last, 0.0, None, 0.0
 
     def on_log(self, args, state, control, logs=None, **_):
         self.reward = (logs or {}).get("reward", self.reward)
 
     def on_step_end(self, args, state, control, model=None, **_):
-        now = time.perf_counter()
-        seconds = now - self.start - self.saving
+        self.since = time.perf_counter()
+        seconds = self.since - self.start - self.saving
         control.should_log = True
         if seconds - self.last < self.job["every"] and seconds < self.job["most"]:
             return
@@ -37,23 +40,30 @@ class Checkpoints(TrainerCallback):
         folder = Path(self.job["folder"])
         model.save_pretrained(folder / f"step-{state.global_step}")
         self.tokenizer.save_pretrained(folder / f"step-{state.global_step}")
-        with (folder / "checkpoints.jsonl").open("a") as file:
-            line = {"step": state.global_step, "seconds": round(seconds, 1), "reward": self.reward}
-            file.write(json.dumps(line) + "\n")
+        self.told.append({"step": state.global_step, "seconds": round(seconds, 1), "reward": self.reward})
+        control.should_save = True
         control.should_training_stop = seconds >= self.job["most"]
-        self.saving += time.perf_counter() - now
+
+    def on_save(self, args, state, control, **_):
+        lines = "".join(json.dumps(row) + "\n" for row in self.told)
+        (Path(self.job["folder"]) / "checkpoints.jsonl").write_text(lines)
+        self.saving += time.perf_counter() - self.since
 
 
 def main() -> None:
     job = json.load(sys.stdin)
     start = time.perf_counter()
+    folder = Path(job["folder"])
+    told = []
+    if (folder / "checkpoints.jsonl").exists():
+        told = [json.loads(line) for line in (folder / "checkpoints.jsonl").read_text().splitlines()]
     trainer, settings = TRAINERS[job["trainer"]]
     config = settings(
-        output_dir=tempfile.mkdtemp(),
+        output_dir=str(folder / "trainer"),
         use_cpu=True,
         bf16=True,
-        per_device_train_batch_size=job["group_size"],
-        gradient_accumulation_steps=job["prompts_per_step"],
+        per_device_train_batch_size=ROWS,
+        gradient_accumulation_steps=job["prompts_per_step"] * job["group_size"] // ROWS,
         num_generations=job["group_size"],
         max_completion_length=job["max_tokens"],
         temperature=job["temperature"],
@@ -65,6 +75,7 @@ def main() -> None:
         logging_steps=1,
         report_to=[],
         save_strategy="no",
+        save_total_limit=1,
         seed=job["seed"],
         model_init_kwargs={"dtype": job["dtype"]},
     )
@@ -75,8 +86,8 @@ def main() -> None:
         reward_processing_classes=AutoTokenizer.from_pretrained(job["scorer"]),
         args=config,
         train_dataset=Dataset.from_list([{"prompt": messages} for messages in job["prompts"]]),
-        callbacks=[Checkpoints(start, job, tokenizer)],
-    ).train()
+        callbacks=[Checkpoints(start, job, tokenizer, told)],
+    ).train(resume_from_checkpoint=bool(told))
 
 
 if __name__ == "__main__":

@@ -110,7 +110,6 @@ def theirs(
     folder = of.arm(f"peers-{arm.replace(':', '-')}").folder
     told = folder / "checkpoints.jsonl"
     if not (folder / "done").exists():
-        told.unlink(missing_ok=True)
         job = _job(of, arm, seconds) | {"folder": str(folder.resolve())}
         script = Path(__file__).with_name("peer_trl_train.py")
         subprocess.run([python, script], input=json.dumps(job), text=True, check=True, env=_without_path())
