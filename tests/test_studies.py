@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
+from bakeoff import optimizer
 from bakeoff.bake import teaching
 from bakeoff.cli import main
 from bakeoff.ingest.stage import prompts as clean
 from bakeoff.methods import best_weights
 from bakeoff.records import Prompt, read_table
 from bakeoff.rewards.verifiers import VERIFIERS
-from bakeoff.run import open_run
+from bakeoff.run import Run, open_run
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -28,6 +29,7 @@ import study_multitask  # noqa: E402
 import study_picks  # noqa: E402
 import study_prompts  # noqa: E402
 import study_rounds  # noqa: E402
+import study_sizes  # noqa: E402
 import study_tatqa  # noqa: E402
 import study_tries  # noqa: E402
 
@@ -241,3 +243,38 @@ def test_a_study_over_numbers_is_a_line_and_one_over_ways_dots():
     made = pictures.pictures(rows)
     assert list(made) == ["tries", "dirt"] and ">16</text>" in made["tries"] and ">clean</text>" in made["dirt"]
     assert all(text.startswith("<svg") and "minus" not in text for text in made.values())
+
+
+def test_a_model_of_the_ladder_learns_its_cases_and_goes_on_after_a_kill(of, tmp_path, monkeypatch):
+    monkeypatch.setattr(study_sizes, "LADDER", {"tiny": (32, 2, 2)})
+    monkeypatch.setattr(study_sizes, "BATCH", 4)
+    whole = study_sizes.trained(tmp_path / "whole", "tiny", 0, steps=12)
+    losses = [line["loss"] for line in Run(tmp_path / "whole").steps("train")]
+    assert len(losses) == 12 and losses[-1] < losses[0] - 0.2
+
+    real, seen = study_sizes.lessons, []
+
+    def killed(key, count):
+        seen.append(key)
+        if key == "0 6":
+            raise KeyboardInterrupt
+        return real(key, count)
+
+    monkeypatch.setattr(study_sizes, "lessons", killed)
+    monkeypatch.setattr(optimizer, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        study_sizes.trained(tmp_path / "halves", "tiny", 0, steps=12)
+    monkeypatch.setattr(study_sizes, "lessons", real)
+    halves = study_sizes.trained(tmp_path / "halves", "tiny", 0, steps=12)
+    assert (halves / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+    settings = ["prompts.min_words=3", "sample.max_tokens=24"]
+    found = {row["name"]: row for row in study_sizes.measured(of, "tiny", str(whole), 0, settings)}
+    assert found["sizes.tiny.parameters.seed0"]["value"] < 200_000
+    assert {name.split(".")[2] for name in found} == {"parameters", *study_sizes.FIGURES}
+
+
+def test_the_cases_of_the_ladder_follow_from_their_key():
+    made = study_sizes.lessons("x", 300)
+    known = {case.prompt: case for case in made}
+    assert len(known) > 250 and study_sizes.lessons("x", 3) == made[:3] and study_sizes.lessons("y", 3) != made[:3]
