@@ -15,7 +15,7 @@ import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import results
 from bakeoff import bake, config, models, pipeline, stats, tasks
 from bakeoff.engines import Sampling, choose
 from bakeoff.engines.resume import complete_table
-from bakeoff.gold import read_gold, sealed
+from bakeoff.gold import answers, sealed
 from bakeoff.records import Completion, Prompt, Score, content_id, read_table
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, open_run
@@ -109,11 +109,13 @@ def again(
 ) -> Run:
     """An arm that goes its own way from the base's tables on, by other settings, up to the stage `last`.
 
-    Its reward model is the base's, unless the settings name picks.
+    Where the settings say nothing else, the base's reward model scores, and there is no control.
     """
     run = of.arm(name)
-    own = any(setting.startswith("reward.picks") for setting in overrides)
-    given = ["bake.control=false", *([] if own else ["reward.picks=[]", judged(of)]), *overrides]
+    scorer = of.recipe.score.scorer
+    if scorer == "reward_model":
+        scorer = f"reward_model:{of.run.reward_model.resolve()}"
+    given = ["bake.control=false", "reward.picks=[]", f"score.scorer={json.dumps(scorer)}", *overrides]
     recipe = config.overridden(tomllib.loads(config.dump(of.recipe)), given, name)
     for file in (file for table in tables for file in of.run.folder.glob(f"{table}.*")):
         if not (run.folder / file.name).exists():
@@ -121,20 +123,33 @@ def again(
     return upto(run.folder, recipe, last)
 
 
-def judged(of: Base) -> str:
-    """The setting that scores by the base's reward model, or as the base does."""
-    name = of.recipe.score.scorer
-    return f"score.scorer={json.dumps(f'{name}:{of.run.reward_model.resolve()}' if name == 'reward_model' else name)}"
+def grown(study: str, found: dict[str, list[np.ndarray]], seeds: Sequence[int], overrides: Sequence[str]) -> None:
+    """Record a study over growing numbers: its arms, and by how much the last one is better than each other."""
+    *fewer, most = found
+    record(study, measured(study, found, [(most, name) for name in fewer]), seeds, overrides)
 
 
 def right(run: Run, recipe: Recipe, model: str) -> np.ndarray:
     """[P]: the share of right first answers of a model to each prompt with a true answer; they stay in `run`."""
-    answers = {a.prompt_id: a for a in read_gold(Path(recipe.evaluate.gold))}
-    prompts = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout") for a in answers.values()]
-    sampling = dataclasses.replace(Sampling.of(recipe.sample, recipe.seed + 1), group_size=ANSWERS)
-    drawn = complete_table(run, "tuned", prompts, sampling, lambda: choose.engine(model, recipe))
-    truth = ((c.text, answers[c.prompt_id]) for c in drawn)
-    return np.array([VERIFIERS[a.verifier](text, a.answer) for text, a in truth], float).reshape(-1, ANSWERS).mean(1)
+    return verified(recipe, drawn(run, "tuned", recipe, model, ANSWERS)).reshape(-1, ANSWERS).mean(1)
+
+
+def drawn(run: Run, name: str, recipe: Recipe, model: str, size: int) -> list[Completion]:
+    """So many answers of a model to each prompt with a true answer, in the run's table `name`."""
+    sampling = dataclasses.replace(Sampling.of(recipe.sample, recipe.seed + 1), group_size=size)
+    return complete_table(run, name, gold_prompts(recipe), sampling, lambda: choose.engine(model, recipe))
+
+
+def gold_prompts(recipe: Recipe) -> list[Prompt]:
+    """The prompts with a true answer."""
+    return [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout") for a in answers(recipe)]
+
+
+def verified(recipe: Recipe, completions: Iterable[Completion]) -> np.ndarray:
+    """[M]: whether each completion is right by the true answer to its prompt."""
+    truth = {a.prompt_id: a for a in answers(recipe)}
+    pairs = ((c.text, truth[c.prompt_id]) for c in completions)
+    return np.array([VERIFIERS[answer.verifier](text, answer.answer) for text, answer in pairs], float)
 
 
 def filings_answers(prompts: Sequence[Prompt], seed: int = DATA_SEED) -> dict[str, tuple[str, str]]:

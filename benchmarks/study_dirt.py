@@ -7,7 +7,6 @@ of lines from the log, by the reward model of the base; right first answers on t
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 from collections.abc import Sequence
@@ -16,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import studies
 
-from bakeoff import config
-from bakeoff.run import Run, write_text
+from bakeoff.run import write_text
 
 DIRTY, LINES = 0.3, 480
 UNCLEANED = [
@@ -38,7 +36,7 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
         for path, share in zip(logs.values(), (0.0, DIRTY), strict=True):
             write_text(path, "".join(f"{line}\n" for line in lines(seed, share)))
         for name, (log, settings) in ARMS.items():
-            found[name].append(arm(of, f"dirt-{name}", logs[log], [*overrides, *settings]))
+            found[name].append(arm(of, f"dirt-{name}", logs[log], settings))
             print(f"seed {seed}: {name}: {found[name][-1].mean():.3f} right", flush=True)
     against = [("cleaned", "clean"), ("uncleaned", "clean"), ("cleaned", "uncleaned")]
     studies.record("dirt", studies.measured("dirt", found, against), seeds, overrides)
@@ -46,13 +44,9 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
 
 def arm(of: studies.Base, name: str, log: Path, settings: Sequence[str]) -> np.ndarray:
     """The share of right first answers to each gold prompt after the run on one log, with the base's reward model."""
-    judge = Run(of.run.folder).reward_model.resolve()
-    given = [f"seed={of.recipe.seed}", *settings, "bake.control=false", "reward.picks=[]"]
-    if of.recipe.score.scorer == "reward_model":
-        given.append(f'score.scorer="reward_model:{judge}"')
-    recipe = config.load(studies.RECIPE, [*given, f'prompts.sources=["{log.resolve()}"]'])
-    run = studies.upto(of.arm(name).folder, recipe, "bake")
-    return studies.right(run, dataclasses.replace(recipe, prompts=of.recipe.prompts), str(run.policy))
+    given = [*settings, f"prompts.sources={json.dumps([str(log.resolve())])}"]
+    run = studies.again(of, name, given, tables=())
+    return studies.right(run, of.recipe, str(run.policy))
 
 
 def lines(seed: int, share: float) -> list[str]:

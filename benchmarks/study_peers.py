@@ -8,7 +8,6 @@ answers. BAKEOFF_PEERS names the arms, `TRAINER:LEARNING_RATE ...`; the fastest 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -19,21 +18,18 @@ from typing import Any
 import numpy as np
 import studies
 
-from bakeoff import models, pipeline, splits, stats
-from bakeoff.engines import Sampling, choose
-from bakeoff.engines.resume import complete_table
+from bakeoff import models, splits, stats
 from bakeoff.errors import UserError
-from bakeoff.gold import read_gold
 from bakeoff.records import Prompt, read_table
 from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.resume import by_prompt, score_table
-from bakeoff.rewards.verifiers import VERIFIERS
-from bakeoff.run import Run, open_run
+from bakeoff.run import Run
 
 ARMS = "grpo:1e-4 rloo:1e-4"
 MOST, EVERY = 8, 1.0
 """A trainer of TRL has so many times our seconds, and leaves a checkpoint after each of them."""
 PROMPTS_PER_STEP = 4
+TRIES = 16
 TIMED = ("sample", "score", "bake")
 
 
@@ -71,36 +67,18 @@ def compared(of: studies.Base, python: str, arms: Sequence[str]) -> Iterator[dic
 
 def ours(of: studies.Base) -> tuple[Run, float]:
     """The bake of the base once more, in one go, and the seconds of its stages."""
-    arm = of.arm("peers-bakeoff")
-    judge = f"reward_model:{of.run.reward_model.resolve()}"
-    recipe = dataclasses.replace(
-        of.recipe,
-        reward=dataclasses.replace(of.recipe.reward, picks=[]),
-        score=dataclasses.replace(of.recipe.score, scorer=judge),
-        bake=dataclasses.replace(of.recipe.bake, control=False),
-    )
-    run = open_run(arm.folder, recipe)
-    for name in ("prompts.parquet", "prompts.json"):
-        if not (run.folder / name).exists():
-            (run.folder / name).write_bytes((of.run.folder / name).read_bytes())
-    for stage in pipeline.STAGES:
-        if stage.name in TIMED and not stage.made(run).exists():
-            pipeline.run_stage(run, recipe, stage)
+    run = studies.again(of, "peers-bakeoff", [])
     return run, sum(row["seconds"] for row in run.logged() if row["stage"] in TIMED and "seconds" in row)
 
 
 def best_of_n(of: studies.Base) -> np.ndarray:
     """[P]: whether the reference's best try of 16 by the reward model is right, for each prompt with a true answer."""
-    run = of.arm("peers-reference")
-    answers = {a.prompt_id: a for a in read_gold(Path(of.recipe.evaluate.gold))}
-    prompts = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout") for a in answers.values()]
-    sampling = dataclasses.replace(Sampling.of(of.recipe.sample, of.recipe.seed + 1), group_size=16)
-    drawn = complete_table(run, "reference", prompts, sampling, lambda: choose.engine(of.recipe.model, of.recipe))
-    scores = score_table(run, "reference_scores", prompts, drawn, lambda: scorers.scorer(of.run, of.recipe))
-    reward = {s.completion_id: s.reward or -np.inf for s in scores}
-    best = (max(group, key=lambda c: reward[c.id]) for group in by_prompt(drawn).values())
-    truth = ((c.text, answers[c.prompt_id]) for c in best)
-    return np.array([VERIFIERS[a.verifier](text, a.answer) for text, a in truth], float)
+    run, prompts = of.arm("peers-reference"), studies.gold_prompts(of.recipe)
+    tries = studies.drawn(run, "reference", of.recipe, of.recipe.model, TRIES)
+    scores = score_table(run, "reference_scores", prompts, tries, lambda: scorers.scorer(of.run, of.recipe))
+    reward = {s.completion_id: -np.inf if s.reward is None else s.reward for s in scores}
+    best = (max(group, key=lambda c: reward[c.id]) for group in by_prompt(tries).values())
+    return studies.verified(of.recipe, best)
 
 
 def theirs(

@@ -16,10 +16,7 @@ PICKS = (50, 100, 200)
 
 def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     """Every number of picks on every seed, then the table."""
-    found = studies.each_seed(arms, seeds, out, overrides)
-    names = [name for name in found if name.startswith("k")]
-    against = [(names[-1], name) for name in names[:-1]]
-    studies.record("picks", studies.measured("picks", found, against), seeds, overrides)
+    studies.grown("picks", studies.each_seed(arms, seeds, out, overrides), seeds, overrides)
 
 
 def arms(of: studies.Base, sizes: Sequence[int] = PICKS) -> dict[str, np.ndarray]:
@@ -30,8 +27,8 @@ def arms(of: studies.Base, sizes: Sequence[int] = PICKS) -> dict[str, np.ndarray
     for size in (*sizes, len(rows)):
         file = of.arm(f"picks-{size}").folder / "some.jsonl"
         write_text(file, "".join(f"{row}\n" for row in rows[:size]))
-        tables = ("prompts", "completions", "sample")
-        run = studies.again(of, f"picks-{size}", [f'reward.picks=["{file.resolve()}"]'], tables=tables)
+        settings = [f'reward.picks=["{file.resolve()}"]', 'score.scorer="reward_model"']
+        run = studies.again(of, f"picks-{size}", settings, tables=("prompts", "completions", "sample"))
         found[f"k{size}"] = studies.right(run, of.recipe, str(run.policy))
         print(f"seed {of.recipe.seed}: {size} picks: {found[f'k{size}'].mean():.3f} right", flush=True)
     return found

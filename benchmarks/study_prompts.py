@@ -18,10 +18,7 @@ PROMPTS = (20, 40, 80, 160, 320)
 
 def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     """Every number of prompts on every seed, then the table."""
-    found = studies.each_seed(arms, seeds, out, overrides)
-    names = [name for name in found if name.startswith("p")]
-    against = [(names[-1], name) for name in names[:-1]]
-    studies.record("prompts", studies.measured("prompts", found, against), seeds, overrides)
+    studies.grown("prompts", studies.each_seed(arms, seeds, out, overrides), seeds, overrides)
 
 
 def arms(of: studies.Base, sizes: Sequence[int] = PROMPTS) -> dict[str, np.ndarray]:

@@ -18,9 +18,7 @@ TRIES = (2, 4, 8, 16, 32, 64)
 
 def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     """Every number of tries on every seed, then the table."""
-    found = studies.each_seed(arms, seeds, out, overrides)
-    names = list(found)
-    studies.record("tries", studies.measured("tries", found, [(names[-1], n) for n in names[:-1]]), seeds, overrides)
+    studies.grown("tries", studies.each_seed(arms, seeds, out, overrides), seeds, overrides)
 
 
 def arms(of: studies.Base, tries: Sequence[int] = TRIES) -> dict[str, np.ndarray]:

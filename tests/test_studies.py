@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bakeoff.bake import teaching
 from bakeoff.cli import main
 from bakeoff.ingest.stage import prompts as clean
 from bakeoff.methods import best_weights
-from bakeoff.records import Prompt, read_table
+from bakeoff.records import Completion, Prompt, read_table
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, open_run
 
@@ -26,6 +27,7 @@ import studies  # noqa: E402
 import study_dirt  # noqa: E402
 import study_labels  # noqa: E402
 import study_multitask  # noqa: E402
+import study_peers  # noqa: E402
 import study_picks  # noqa: E402
 import study_prompts  # noqa: E402
 import study_rounds  # noqa: E402
@@ -208,7 +210,7 @@ def test_tries_in_two_rounds_or_shared_by_strategies(of, monkeypatch):
     plain = '[{name="plain"}, {name="steps", instruction="Think."}]'
     rounds = ["bake.rounds=2", "sample.prompts=3"]
     ways = {"one_round": [], "two_rounds": rounds, "steps": [f"sample.strategies={plain}"]}
-    monkeypatch.setattr(study_rounds, "ARMS", ways)
+    monkeypatch.setattr(study_rounds, "ways", lambda of: ways)
     found = study_rounds.arms(of)
     assert list(found) == ["reference", *ways] and all(v.shape == (3,) for v in found.values())
     assert {c.strategy for c in studies.tables(of.arm("rounds-steps"))[1]} == {"plain", "steps"}
@@ -278,3 +280,28 @@ def test_the_cases_of_the_ladder_follow_from_their_key():
     made = study_sizes.lessons("x", 300)
     known = {case.prompt: case for case in made}
     assert len(known) > 250 and study_sizes.lessons("x", 3) == made[:3] and study_sizes.lessons("y", 3) != made[:3]
+
+
+def test_the_first_checkpoint_of_a_peer_that_reaches_the_goal_ends_its_time(of, tiny_llama, capsys):
+    best_P = study_peers.best_of_n(of)
+    assert best_P.shape == (3,) and set(best_P) <= {0.0, 1.0}
+    tries = read_table(of.arm("peers-reference").table("reference"), Completion)
+    assert len(tries) == 3 * study_peers.TRIES
+    run, seconds = study_peers.ours(of)
+    logged = [row["seconds"] for row in run.logged() if row["stage"] in study_peers.TIMED and "seconds" in row]
+    assert run.policy.exists() and len(logged) == 3 and seconds == pytest.approx(sum(logged))
+
+    folder = of.arm("peers-grpo-1e-4").folder
+    for step in (3, 6):
+        shutil.copytree(tiny_llama, folder / f"step-{step}")
+    rows = [{"step": 3, "seconds": 30.0, "reward": 0.1}, {"step": 6, "seconds": 60.0, "reward": 0.2}]
+    write_jsonl(folder / "checkpoints.jsonl", rows)
+    (folder / "done").touch()
+    python = "no interpreter is started: the training is done"
+    assert study_peers.theirs(of, python, "grpo:1e-4", 0.0, 9.0)[1:] == (30.0, 60.0)
+    assert study_peers.theirs(of, python, "grpo:1e-4", 2.0, 9.0)[1:] == (None, 60.0)
+    named = {row["name"]: row["value"] for row in study_peers.compared(of, python, ["grpo:1e-4"])}
+    assert (
+        named["peers.target.seed0"] == best_P.mean() == 0
+    )  # a tiny model is never right, so both sides are there at once
+    assert named["time_to_quality_vs_trl.seed0"] == pytest.approx(30.0 / seconds, abs=0.01)

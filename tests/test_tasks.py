@@ -157,6 +157,11 @@ def test_each_prompt_is_scored_by_the_scorer_of_its_task():
     rewards = [scores[0].reward for scores in scorer.score(groups)]
     assert rewards == [1, 2, 1, 2, 1] and scorer.used["calls"] == 2
 
+    shared = Always(1.0)
+    both = ByTask({"a": shared, "b": shared}, prompts)
+    list(both.score(groups))
+    assert both.used["calls"] == shared.used["calls"] == 2
+
 
 @pytest.mark.parametrize(
     "recipe, named",

@@ -17,9 +17,13 @@ class Scorer(Protocol):
         ...
 
 
-def used(scorer: Scorer) -> Counter[str]:
-    """What a scorer has used so far: `calls`, `prompt_tokens`, `completion_tokens` of a judge, nothing of others."""
-    return Counter(getattr(scorer, "used", None) or {})
+def used(*scorers: Scorer) -> Counter[str]:
+    """What scorers have used so far: `calls`, `prompt_tokens`, `completion_tokens` of a judge, nothing of others.
+
+    One that is named twice counts once.
+    """
+    each = {id(scorer): scorer for scorer in scorers}
+    return sum((Counter(getattr(scorer, "used", None) or {}) for scorer in each.values()), Counter[str]())
 
 
 def are(peers: Sequence[Completion], group: Sequence[Completion]) -> bool:

@@ -41,7 +41,7 @@ class Blend:
 
     @property
     def used(self) -> Counter[str]:
-        return sum((used(scorer) for scorer in self.scorers), Counter[str]())
+        return used(*self.scorers)
 
     def score(self, groups: Sequence[Group]) -> Iterator[list[Score]]:
         """See `bakeoff.rewards.Scorer`."""

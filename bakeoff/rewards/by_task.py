@@ -17,7 +17,7 @@ class ByTask:
 
     @property
     def used(self) -> Counter[str]:
-        return sum((used(scorer) for scorer in self.scorers.values()), Counter[str]())
+        return used(*self.scorers.values())
 
     def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
         """See `bakeoff.rewards.Scorer`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -114,12 +113,12 @@ def scorer(run: Run, recipe: Recipe, prompts: Iterable[Prompt] = (), peers: Peer
     """
     if not recipe.tasks:
         return _alone(run, recipe, peers)
-    made: list[tuple[Scoring, Scorer]] = []
-    for settings in tasks.scorings(recipe):
-        if settings not in [known for known, _ in made]:
-            made.append((settings, _alone(run, dataclasses.replace(recipe, score=settings, tasks=[]), peers)))
-    of = {name: next(s for known, s in made if known == one.score) for name, one in tasks.each(recipe).items()}
-    return ByTask(of, prompts)
+    made: dict[str, Scorer] = {}
+    each = tasks.each(recipe)
+    for name, one in each.items():
+        same = next((other for other in made if each[other].score == one.score), None)
+        made[name] = made[same] if same else _alone(run, one, peers)
+    return ByTask(made, prompts)
 
 
 def _alone(run: Run, recipe: Recipe, peers: Peers | None) -> Scorer:

@@ -8,6 +8,7 @@ import json
 import re
 
 KEYS = ("order", "product", "quantity")
+"""What is asked for, in every case."""
 _OBJECT = re.compile(r"\{[^{}]*\}")
 
 

@@ -6,12 +6,11 @@ import argparse
 import itertools
 import json
 import random
-from collections.abc import Iterable
 from pathlib import Path
 
 from messages import Case, cases
 
-from bakeoff.records import atomic
+from bakeoff.run import write_text
 
 GOOD, REPEATED, EMPTY, BROKEN, GOLD = 400, 40, 15, 15, 150
 
@@ -22,8 +21,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
     args = parser.parse_args()
-    write_lines(args.out / "log.jsonl", log(args.seed))
-    write_lines(args.out / "gold.jsonl", map(_json, gold(args.seed)))
+    for name, lines in (("log", log(args.seed)), ("gold", map(_json, gold(args.seed)))):
+        write_text(args.out / f"{name}.jsonl", "".join(f"{line}\n" for line in lines))
 
 
 def log(seed: int) -> list[str]:
@@ -45,11 +44,6 @@ def gold(seed: int) -> list[dict[str, object]]:
 
 def first(rng: random.Random, split: str, n: int) -> list[Case]:
     return list(itertools.islice(cases(rng, split), n))
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    with atomic(path) as beside:
-        beside.write_text("".join(line + "\n" for line in lines), "utf-8")
 
 
 def _turns(case: Case) -> list[dict[str, str]]:

@@ -7,8 +7,7 @@ import json
 import random
 from collections.abc import Iterator
 
-KEYS = ("order", "product", "quantity")
-"""What is asked for, in every case."""
+from grounded import KEYS
 
 FIRST = ("Ada", "Ben", "Cleo", "Dan", "Edda", "Finn", "Gia", "Hal", "Ines", "Jon", "Kim", "Lou", "Mia", "Ned", "Ona")
 LAST = ("Abel", "Brook", "Crane", "Doyle", "Ellis", "Frost", "Grant", "Hale", "Irwin", "Joyce", "Kent", "Lane", "Moss")
