@@ -242,7 +242,7 @@ def _alias_folder(alias: str) -> Path:
     folder = cache_folder() / f"{alias}-{version}"
     if not (folder / "config.json").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _convert(_gguf(alias, package, version), folder)
+        save(*read_gguf(_gguf(alias, package, version)), folder)
     return folder
 
 
@@ -257,9 +257,10 @@ def _gguf(alias: str, package: str, version: str) -> Path:
     return next(Path(str(f.locate())) for f in files if f.name.endswith(".gguf"))
 
 
-def _convert(gguf: Path, folder: Path) -> None:
+def read_gguf(gguf: Path) -> tuple[Any, Any]:
+    """(model in bfloat16, tokenizer) of a GGUF file; it can be saved as a plain folder."""
     model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     del model.config.quantization_config
     model.hf_quantizer = None
-    save(model.to(torch.bfloat16), tokenizer, folder)
+    return model.to(torch.bfloat16), tokenizer

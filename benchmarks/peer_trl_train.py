@@ -1,8 +1,9 @@
-"""TRL's GRPOTrainer or RLOOTrainer as a peer of `study_peers.py`: trains until a time is over, with checkpoints.
+"""TRL's GRPOTrainer or RLOOTrainer as a peer of `study_peers.py`: trains, and waits at checkpoints to be measured.
 
-Reads a job from standard input. `FOLDER/checkpoints.jsonl` gets a line {"step", "seconds", "reward"} for each policy
-saved as `FOLDER/step-STEP`; the seconds are those of training, from before the models are loaded, without the saving. A
-training that was killed goes on from the last of them.
+Reads a job, one line, from standard input. `FOLDER/checkpoints.jsonl` and standard output get a line {"step",
+"seconds", "reward"} for each policy saved as `FOLDER/step-STEP`; the seconds are those of training, from before the
+models are loaded, without saving and waiting. The answer "on" lets it go on, any other ends it. A training that was
+killed goes on from its last checkpoint.
 """
 
 import json
@@ -20,10 +21,10 @@ TRAINERS = {"grpo": (GRPOTrainer, GRPOConfig), "rloo": (RLOOTrainer, RLOOConfig)
 
 
 class Checkpoints(TrainerCallback):
-    """Saves policy and trainer every so many seconds of training, and stops the training when its time is over."""
+    """Saves policy and trainer every so many seconds of training, and asks whether to go on."""
 
     def __init__(self, start, job, tokenizer, told):
-        self.job, self.tokenizer, self.told = job, tokenizer, told
+        self.job, self.tokenizer, self.told, self.output = job, tokenizer, told, sys.stdout
         self.last = told[-1]["seconds"] if told else 0.0
         self.start, self.saving, self.reward, self.since = start - self.last, 0.0, None, 0.0
 
@@ -34,7 +35,7 @@ class Checkpoints(TrainerCallback):
         self.since = time.perf_counter()
         seconds = self.since - self.start - self.saving
         control.should_log = True
-        if seconds - self.last < self.job["every"] and seconds < self.job["most"]:
+        if seconds - self.last < self.job["every"]:
             return
         self.last = seconds
         folder = Path(self.job["folder"])
@@ -42,16 +43,17 @@ class Checkpoints(TrainerCallback):
         self.tokenizer.save_pretrained(folder / f"step-{state.global_step}")
         self.told.append({"step": state.global_step, "seconds": round(seconds, 1), "reward": self.reward})
         control.should_save = True
-        control.should_training_stop = seconds >= self.job["most"]
 
     def on_save(self, args, state, control, **_):
         lines = "".join(json.dumps(row) + "\n" for row in self.told)
         (Path(self.job["folder"]) / "checkpoints.jsonl").write_text(lines)
+        print(json.dumps(self.told[-1]), file=self.output, flush=True)
+        control.should_training_stop = sys.stdin.readline() != "on\n"
         self.saving += time.perf_counter() - self.since
 
 
 def main() -> None:
-    job = json.load(sys.stdin)
+    job = json.loads(sys.stdin.readline())
     start = time.perf_counter()
     folder = Path(job["folder"])
     told = []
@@ -80,13 +82,15 @@ def main() -> None:
         model_init_kwargs={"dtype": job["dtype"]},
     )
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
+    checkpoints = Checkpoints(start, job, tokenizer, told)
+    sys.stdout = sys.stderr  # what libraries print is no answer
     trainer(
         model=job["model"],
         reward_funcs=AutoModelForSequenceClassification.from_pretrained(job["scorer"], dtype="bfloat16"),
         reward_processing_classes=AutoTokenizer.from_pretrained(job["scorer"]),
         args=config,
         train_dataset=Dataset.from_list([{"prompt": messages} for messages in job["prompts"]]),
-        callbacks=[Checkpoints(start, job, tokenizer, told)],
+        callbacks=[checkpoints],
     ).train(resume_from_checkpoint=bool(told))
 
 

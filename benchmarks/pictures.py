@@ -1,6 +1,7 @@
 """The studies as pictures: `python benchmarks/pictures.py` makes docs/results/study_*.svg from studies.json.
 
-Numbers of something (tries, prompts, picks) become a line, with the reference's first answer beside it; the rest dots.
+Numbers of something (tries, prompts, picks) become a line, with the reference's first answer beside it; sizes and
+seconds a line for each side; the rest dots.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ def main() -> None:
 def pictures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The picture of each study that the rows tell of."""
     made = {}
-    for name in [*LINES, *DOTS]:
+    for name in [*LINES, *DOTS, *SEEDED]:
         values = dict(_values(name, rows))
         if values:
-            made[name] = _line(name, values) if name in LINES else _dots(name, values)
+            draw = _line if name in LINES else _dots if name in DOTS else SEEDED[name]
+            made[name] = draw(name, values)
     return made
 
 
@@ -47,7 +49,8 @@ def _values(study: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str
     """The arms of a study, without the differences between them."""
     for row in rows:
         name = row["name"].partition(".")[2]
-        if row["name"].startswith(f"{study}.") and "minus" not in name and row["low"] is not None:
+        told = row["low"] is not None or study in SEEDED
+        if row["name"].startswith(f"{study}.") and "minus" not in name and told:
             yield name, Measured.of(row)
 
 
@@ -63,6 +66,45 @@ def _line(study: str, values: Mapping[str, Measured]) -> str:
 def _dots(study: str, values: Mapping[str, Measured]) -> str:
     rows = [(name.replace("_", " "), value) for name, value in values.items()]
     return dots_svg(rows, title=f"{DOTS[study]}: right first answers", form=percent)
+
+
+def _sizes(study: str, values: Mapping[str, Measured]) -> str:
+    """A line for each figure over the number of weights, seed 0."""
+    named = {"tuned_at_1": "tuned, first answer", "reference_best_of_n": "best of 16", "reference_at_1": "untuned"}
+    kinds = dict(zip(named, ("tuned", "curve", "oracle"), strict=True))
+    sizes = [name.split(".")[0] for name in values if name.endswith(".reference_at_1.seed0")]
+    millions = [round(values[f"{size}.parameters.seed0"].value / 1e6, 1) for size in sizes]
+    lines = [
+        Line(name, kinds[figure], millions, [values[f"{size}.{figure}.seed0"] for size in sizes])
+        for figure, name in named.items()
+    ]
+    title = "Right answers by the size of the model"
+    return lines_svg(lines, title=title, under="million weights", form=percent, log=True)
+
+
+def _peers(study: str, values: Mapping[str, Measured]) -> str:
+    """The right first answers of both sides over the seconds they took, seed 0."""
+    curves: dict[str, dict[float, Measured]] = {}
+    for name, value in values.items():
+        if (match := re.fullmatch(r"bakeoff\.(p\d+)\.seed0", name)) is not None:
+            curves.setdefault("bakeoff", {})[values[f"bakeoff.{match[1]}_seconds.seed0"].value] = value
+        elif (match := re.fullmatch(r"trl\.(\w+):\S+\.after(\d+)\.seed0", name)) is not None:
+            curves.setdefault(f"TRL, {match[1].upper()}", {})[float(match[2])] = value
+    lines = [
+        Line(name, "tuned" if name == "bakeoff" else "curve", sorted(curve), [curve[x] for x in sorted(curve)])
+        for name, curve in curves.items()
+    ]
+    seconds = sorted({x for curve in curves.values() for x in curve})
+    ends = [seconds[0], seconds[-1]]
+    lines += [
+        Line(name, "oracle", ends, [values[f"{key}.seed0"]] * 2)
+        for key, name in {"target": "best of 16", "reference": "untuned"}.items()
+    ]
+    return lines_svg(lines, title="Right first answers by the time spent", under="seconds", form=percent)
+
+
+SEEDED = {"sizes": _sizes, "peers": _peers}
+"""Studies whose rows are told by seed."""
 
 
 if __name__ == "__main__":

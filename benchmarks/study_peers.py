@@ -1,15 +1,18 @@
 """Time to quality: how long until the first answer is as good as the reference's best of 16, beside TRL?
 
-BAKEOFF_TRL names a Python interpreter of an environment with trl. All sides have the same model, prompts and reward
-model, and the same threads. Ours is timed anew: sampling, scoring and the bake, with all loading. A trainer of TRL runs
-`MOST` times as long, in float32 with bfloat16 products; its checkpoints are measured afterwards, by the same true
-answers. BAKEOFF_PEERS names the arms, `TRAINER:LEARNING_RATE ...`; the fastest of all counts.
+BAKEOFF_TRL names a Python interpreter of an environment with trl. All sides have the same model, prompts, reward
+model and threads, and both are tried with growing budgets: the first that is as good by the true answers counts. Ours
+are parts of the recipe's prompts, each baked from the start in as many steps; its seconds are those of sampling,
+scoring and the bake, with all loading. TRL's are the seconds of one training, in float32 with bfloat16 products, which
+waits while a checkpoint is measured, for at most `MOST` times our seconds; a straight line joins two checkpoints.
+BAKEOFF_PEERS names the arms, `TRAINER:LEARNING_RATE ...`; the fastest of all counts.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,8 +29,10 @@ from bakeoff.rewards.resume import by_prompt, score_table
 from bakeoff.run import Run
 
 ARMS = "grpo:1e-4 rloo:1e-4"
-MOST, EVERY = 8, 1.0
-"""A trainer of TRL has so many times our seconds, and leaves a checkpoint after each of them."""
+PARTS = (8, 4, 2, 1)
+"""We take an eighth of the recipe's prompts, then more, until the target is reached."""
+MOST, EVERY = 16, 2
+"""A trainer of TRL has so many times our seconds, and leaves a checkpoint after each so many of them."""
 PROMPTS_PER_STEP = 4
 TRIES = 16
 TIMED = ("sample", "score", "bake")
@@ -45,30 +50,52 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
 
 def compared(of: studies.Base, python: str, arms: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of one seed."""
-    seed = of.recipe.seed
+
+    def row(name: str, values_P: np.ndarray) -> dict[str, Any]:
+        return {"name": f"peers.{name}.seed{of.recipe.seed}"} | stats.bootstrap(values_P, seed=0).as_dict()
+
+    def timed(name: str, seconds: float) -> dict[str, Any]:
+        return {"name": f"peers.{name}_seconds.seed{of.recipe.seed}", "value": round(seconds, 1)}
+
+    start_P = studies.right(of.arm("reference"), of.recipe, of.recipe.model)
     goal_P = best_of_n(of)
-    goal = float(goal_P.mean())
-    yield {"name": f"peers.target.seed{seed}"} | stats.bootstrap(goal_P, seed=0).as_dict()
-    run, seconds = ours(of)
-    right_P = studies.right(run, of.recipe, str(run.policy))
-    yield {"name": f"peers.bakeoff.right.seed{seed}"} | stats.bootstrap(right_P, seed=0).as_dict()
-    yield {"name": f"peers.bakeoff.seconds.seed{seed}", "value": round(seconds, 1)}
-    print(f"seed {seed}: target {goal:.3f}, ours {right_P.mean():.3f} in {seconds:.0f} s", flush=True)
+    yield row("reference", start_P)
+    yield row("target", goal_P)
+    for count in (of.recipe.sample.prompts // part for part in PARTS):
+        right_P, seconds = ours(of, count)
+        print(f"target {goal_P.mean():.3f}, ours {right_P.mean():.3f} in {seconds:.0f} s", flush=True)
+        yield row(f"bakeoff.p{count}", right_P)
+        yield timed(f"bakeoff.p{count}", seconds)
+        if right_P.mean() >= goal_P.mean():
+            break
+    else:
+        return
     found = []
     for arm in arms:
-        best, reached, last = theirs(of, python, arm, goal, seconds)
-        found.append(reached or last)
-        state = "reached" if reached else "not_reached"
-        yield {"name": f"peers.trl.{arm}.{state}_seconds.seed{seed}", "value": round(found[-1], 1)}
-        yield {"name": f"peers.trl.{arm}.right.seed{seed}"} | stats.bootstrap(best, seed=0).as_dict()
-    if right_P.mean() >= goal:
-        yield {"name": f"time_to_quality_vs_trl.seed{seed}", "value": round(min(found) / seconds, 2)}
+        curve = [(0.0, float(start_P.mean()))]
+        for right_P, at in theirs(of, python, arm, float(goal_P.mean()), seconds):
+            curve.append((at, float(right_P.mean())))
+            yield row(f"trl.{arm}.after{at:.0f}", right_P)
+        when = reached(curve, float(goal_P.mean()))
+        found.append(when or curve[-1][0])
+        yield timed(f"trl.{arm}.{'reached' if when else 'not_reached'}", found[-1])
+    yield {"name": f"time_to_quality_vs_trl.seed{of.recipe.seed}", "value": round(min(found) / seconds, 2)}
 
 
-def ours(of: studies.Base) -> tuple[Run, float]:
-    """The bake of the base once more, in one go, and the seconds of its stages."""
-    run = studies.again(of, "peers-bakeoff", [])
-    return run, sum(row["seconds"] for row in run.logged() if row["stage"] in TIMED and "seconds" in row)
+def ours(of: studies.Base, count: int) -> tuple[np.ndarray, float]:
+    """([P] right first answers, seconds of the stages) of a bake from so many prompts, all done in one go."""
+    batch = max(1, of.recipe.bake.batch_size * count // of.recipe.sample.prompts)
+    run = studies.again(of, f"peers-p{count}", [f"sample.prompts={count}", f"bake.batch_size={batch}"])
+    seconds = sum(line["seconds"] for line in run.logged() if line["stage"] in TIMED and "seconds" in line)
+    return studies.right(run, of.recipe, str(run.policy)), seconds
+
+
+def reached(curve: Sequence[tuple[float, float]], goal: float) -> float | None:
+    """The seconds at which the straight lines between (seconds, share) first reach a share, if they do."""
+    for (t0, low), (t1, high) in zip(curve, curve[1:], strict=False):
+        if high >= goal:
+            return t0 + (t1 - t0) * max(0.0, goal - low) / (high - low) if high > low else t1
+    return None
 
 
 def best_of_n(of: studies.Base) -> np.ndarray:
@@ -81,27 +108,40 @@ def best_of_n(of: studies.Base) -> np.ndarray:
     return studies.verified(of.recipe, best)
 
 
-def theirs(
-    of: studies.Base, python: str, arm: str, goal: float, seconds: float
-) -> tuple[np.ndarray, float | None, float]:
-    """([P] right first answers of the best checkpoint, seconds until the goal or None, seconds of the last one)."""
+def theirs(of: studies.Base, python: str, arm: str, goal: float, seconds: float) -> Iterator[tuple[np.ndarray, float]]:
+    """([P] right first answers, seconds) of each checkpoint of a trainer, until one reaches the goal or time is over.
+
+    A trainer that was killed goes on from its last checkpoint.
+    """
     folder = of.arm(f"peers-{arm.replace(':', '-')}").folder
-    told = folder / "checkpoints.jsonl"
-    if not (folder / "done").exists():
-        job = _job(of, arm, seconds) | {"folder": str(folder.resolve())}
-        script = Path(__file__).with_name("peer_trl_train.py")
-        subprocess.run([python, script], input=json.dumps(job), text=True, check=True, env=_without_path())
-        (folder / "done").touch()
-    best, rows = np.zeros(0), [json.loads(line) for line in told.read_text().splitlines()]
-    for row in rows:
-        step = Run(folder / f"measured-{row['step']}")
+
+    def measured(row: dict[str, Any]) -> tuple[np.ndarray, float]:
+        step, policy = Run(folder / f"measured-{row['step']}"), folder / f"step-{row['step']}"
         step.folder.mkdir(exist_ok=True)
-        right_P = studies.right(step, of.recipe, str(folder / f"step-{row['step']}"))
+        right_P = studies.right(step, of.recipe, str(policy))
+        shutil.rmtree(policy, ignore_errors=True)
         print(f"{arm}: {row} right {right_P.mean():.3f}", flush=True)
-        best = right_P if not len(best) or right_P.mean() > best.mean() else best
-        if right_P.mean() >= goal:
-            return right_P, row["seconds"], rows[-1]["seconds"]
-    return best, None, rows[-1]["seconds"]
+        return right_P, row["seconds"]
+
+    told, last = folder / "checkpoints.jsonl", 0.0
+    for line in told.read_text().splitlines() if told.exists() else []:
+        right_P, last = measured(json.loads(line))
+        yield right_P, last
+        if right_P.mean() >= goal or last >= MOST * seconds:
+            return
+    script = Path(__file__).with_name("peer_trl_train.py")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": _without_path()}
+    with subprocess.Popen([python, script], **pipes) as peer:
+        peer.stdin.write(json.dumps(_job(of, arm, seconds) | {"folder": str(folder.resolve())}) + "\n")
+        peer.stdin.flush()
+        for line in peer.stdout:
+            right_P, last = measured(json.loads(line))
+            yield right_P, last
+            on = right_P.mean() < goal and last < MOST * seconds
+            peer.stdin.write("on\n" if on else "stop\n")
+            peer.stdin.flush()
+    if peer.returncode:
+        raise UserError(f"study peers: {arm}: the trainer ended with {peer.returncode}; its messages are above")
 
 
 def _job(of: studies.Base, arm: str, seconds: float) -> dict[str, Any]:
@@ -118,7 +158,6 @@ def _job(of: studies.Base, arm: str, seconds: float) -> dict[str, Any]:
         "max_tokens": of.recipe.sample.max_tokens,
         "temperature": of.recipe.sample.temperature,
         "steps": 100_000,
-        "most": MOST * seconds,
         "every": EVERY * seconds,
         "dtype": "float32",
         "seed": of.recipe.seed,

@@ -247,10 +247,27 @@ def test_a_study_over_numbers_is_a_line_and_one_over_ways_dots():
     assert all(text.startswith("<svg") and "minus" not in text for text in made.values())
 
 
+def test_sizes_and_seconds_are_lines_of_each_side():
+    def row(name, value, low=0.0):
+        return {"name": name, "value": value, "low": low, "high": None if low is None else 1.0, "n": 9}
+
+    sizes = [("1m", 1_040_000), ("135m", 134_515_008)]
+    rows = [row(f"sizes.{name}.parameters.seed0", count, None) for name, count in sizes]
+    figures = ("reference_at_1", "reference_best_of_n", "tuned_at_1")
+    rows += [row(f"sizes.{name}.{figure}.seed0", 0.5) for name, _ in sizes for figure in figures]
+    rows += [row("peers.reference.seed0", 0.25), row("peers.target.seed0", 0.5)]
+    rows += [row("peers.bakeoff.p40.seed0", 0.5), row("peers.bakeoff.p40_seconds.seed0", 100.0, None)]
+    rows += [row("peers.trl.rloo:1e-4.after200.seed0", 0.3), row("peers.trl.rloo:1e-4.after400.seed0", 0.4)]
+    made = pictures.pictures(rows)
+    assert list(made) == ["sizes", "peers"]
+    assert ">1</text>" in made["sizes"] and ">134</text>" in made["sizes"] and made["sizes"].count("<path") == 3
+    assert ">TRL, RLOO" in made["peers"].replace("</tspan> ", "</tspan>>") and made["peers"].count("<path") == 4
+
+
 def test_a_model_of_the_ladder_learns_its_cases_and_goes_on_after_a_kill(of, tmp_path, monkeypatch):
-    monkeypatch.setattr(study_sizes, "LADDER", {"tiny": (32, 2, 2)})
+    monkeypatch.setattr(study_sizes, "LADDER", {"tiny": (32, 2, 2, 12)})
     monkeypatch.setattr(study_sizes, "BATCH", 4)
-    whole = study_sizes.trained(tmp_path / "whole", "tiny", 0, steps=12)
+    whole = study_sizes.trained(tmp_path / "whole", "tiny", 0)
     losses = [line["loss"] for line in Run(tmp_path / "whole").steps("train")]
     assert len(losses) == 12 and losses[-1] < losses[0] - 0.2
 
@@ -265,9 +282,9 @@ def test_a_model_of_the_ladder_learns_its_cases_and_goes_on_after_a_kill(of, tmp
     monkeypatch.setattr(study_sizes, "lessons", killed)
     monkeypatch.setattr(optimizer, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        study_sizes.trained(tmp_path / "halves", "tiny", 0, steps=12)
+        study_sizes.trained(tmp_path / "halves", "tiny", 0)
     monkeypatch.setattr(study_sizes, "lessons", real)
-    halves = study_sizes.trained(tmp_path / "halves", "tiny", 0, steps=12)
+    halves = study_sizes.trained(tmp_path / "halves", "tiny", 0)
     assert (halves / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
     settings = ["prompts.min_words=3", "sample.max_tokens=24"]
@@ -282,26 +299,33 @@ def test_the_cases_of_the_ladder_follow_from_their_key():
     assert len(known) > 250 and study_sizes.lessons("x", 3) == made[:3] and study_sizes.lessons("y", 3) != made[:3]
 
 
-def test_the_first_checkpoint_of_a_peer_that_reaches_the_goal_ends_its_time(of, tiny_llama, capsys):
-    best_P = study_peers.best_of_n(of)
-    assert best_P.shape == (3,) and set(best_P) <= {0.0, 1.0}
+def test_the_first_budget_that_reaches_the_goal_ends_the_time_of_both_sides(of, tiny_llama, monkeypatch):
+    monkeypatch.setattr(study_peers, "PARTS", (2, 1))
+    assert set(study_peers.best_of_n(of)) <= {0.0, 1.0}
     tries = read_table(of.arm("peers-reference").table("reference"), Completion)
     assert len(tries) == 3 * study_peers.TRIES
-    run, seconds = study_peers.ours(of)
+    right_P, seconds = study_peers.ours(of, 3)
+    run = of.arm("peers-p3")
     logged = [row["seconds"] for row in run.logged() if row["stage"] in study_peers.TIMED and "seconds" in row]
-    assert run.policy.exists() and len(logged) == 3 and seconds == pytest.approx(sum(logged))
+    assert right_P.shape == (3,) and len(logged) == 3 and seconds == pytest.approx(sum(logged))
+    assert len({c.prompt_id for c in studies.tables(run)[1]}) == 3
 
     folder = of.arm("peers-grpo-1e-4").folder
     for step in (3, 6):
         shutil.copytree(tiny_llama, folder / f"step-{step}")
-    rows = [{"step": 3, "seconds": 30.0, "reward": 0.1}, {"step": 6, "seconds": 60.0, "reward": 0.2}]
+    long = [2 * study_peers.MOST * seconds, 3 * study_peers.MOST * seconds]
+    rows = [{"step": 3, "seconds": long[0], "reward": 0.1}, {"step": 6, "seconds": long[1], "reward": 0.2}]
     write_jsonl(folder / "checkpoints.jsonl", rows)
-    (folder / "done").touch()
-    python = "no interpreter is started: the training is done"
-    assert study_peers.theirs(of, python, "grpo:1e-4", 0.0, 9.0)[1:] == (30.0, 60.0)
-    assert study_peers.theirs(of, python, "grpo:1e-4", 2.0, 9.0)[1:] == (None, 60.0)
+    python = "no interpreter is started: the time is over"
+    first, *more = study_peers.theirs(of, python, "grpo:1e-4", 2.0, seconds)
+    assert first[1] == long[0] and not more and not (folder / "step-3").exists() and (folder / "step-6").exists()
     named = {row["name"]: row["value"] for row in study_peers.compared(of, python, ["grpo:1e-4"])}
-    assert (
-        named["peers.target.seed0"] == best_P.mean() == 0
-    )  # a tiny model is never right, so both sides are there at once
-    assert named["time_to_quality_vs_trl.seed0"] == pytest.approx(30.0 / seconds, abs=0.01)
+    # a tiny model is never right, so both sides are there at once
+    assert named["peers.target.seed0"] == 0 and "peers.bakeoff.p6_seconds.seed0" not in named
+    assert named["time_to_quality_vs_trl.seed0"] == pytest.approx(long[0] / seconds, abs=0.01)
+
+
+@pytest.mark.parametrize("goal, seconds", [(0.25, 5.0), (0.5, 10.0), (0.9, 18.0), (1.1, None), (0.0, 0.0)])
+def test_the_time_of_a_goal_lies_on_the_line_between_two_checkpoints(goal, seconds):
+    curve = [(0.0, 0.0), (10.0, 0.5), (20.0, 1.0), (30.0, 0.2)]
+    assert study_peers.reached(curve, goal) == (seconds if seconds is None else pytest.approx(seconds))
