@@ -31,7 +31,7 @@ from bakeoff.run import Run
 ARMS = "grpo:1e-4 rloo:1e-4"
 PARTS = (8, 4, 2, 1)
 """We take an eighth of the recipe's prompts, then more, until the target is reached."""
-MOST, EVERY = 16, 2
+MOST, EVERY = 15, 3
 """A trainer of TRL has so many times our seconds, and leaves a checkpoint after each so many of them."""
 PROMPTS_PER_STEP = 4
 TRIES = 16
