@@ -88,8 +88,8 @@ def _peers(study: str, values: Mapping[str, Measured]) -> str:
     for name, value in values.items():
         if (match := re.fullmatch(r"bakeoff\.(p\d+)\.seed0", name)) is not None:
             curves.setdefault("bakeoff", {})[values[f"bakeoff.{match[1]}_seconds.seed0"].value] = value
-        elif (match := re.fullmatch(r"trl\.(\w+):\S+\.after(\d+)\.seed0", name)) is not None:
-            curves.setdefault(f"TRL, {match[1].upper()}", {})[float(match[2])] = value
+        elif (match := re.fullmatch(r"trl\.(\w+):[^:]+:(\d+)\.after(\d+)\.seed0", name)) is not None:
+            curves.setdefault(f"TRL {match[1].upper()}, {match[2]} a step", {})[float(match[3])] = value
     lines = [
         Line(name, "tuned" if name == "bakeoff" else "curve", sorted(curve), [curve[x] for x in sorted(curve)])
         for name, curve in curves.items()

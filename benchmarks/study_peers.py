@@ -5,7 +5,7 @@ model and threads, and both are tried with growing budgets: the first that is as
 are parts of the recipe's prompts, each baked from the start in as many steps; its seconds are those of sampling,
 scoring and the bake, with all loading. TRL's are the seconds of one training, in float32 with bfloat16 products, which
 waits while a checkpoint is measured, for at most `MOST` times our seconds; a straight line joins two checkpoints.
-BAKEOFF_PEERS names the arms, `TRAINER:LEARNING_RATE ...`; the fastest of all counts.
+BAKEOFF_PEERS names the arms, `TRAINER:LEARNING_RATE:PROMPTS_PER_STEP ...`; the fastest of all counts.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.resume import by_prompt, score_table
 from bakeoff.run import Run
 
-ARMS = "grpo:1e-4 rloo:1e-4"
+ARMS = "grpo:1e-4:1 rloo:1e-4:1 grpo:1e-4:4"
 PARTS = (8, 4, 2, 1)
 """We take an eighth of the recipe's prompts, then more, until the target is reached."""
 MOST, EVERY = 15, 3
 """A trainer of TRL has so many times our seconds, and leaves a checkpoint after each so many of them."""
-PROMPTS_PER_STEP = 4
 TRIES = 16
 TIMED = ("sample", "score", "bake")
 
@@ -145,7 +144,7 @@ def theirs(of: studies.Base, python: str, arm: str, goal: float, seconds: float)
 
 
 def _job(of: studies.Base, arm: str, seconds: float) -> dict[str, Any]:
-    trainer, rate = arm.split(":")
+    trainer, rate, per_step = arm.split(":")
     prompts = splits.training(read_table(of.run.table("prompts"), Prompt), of.recipe)
     return {
         "trainer": trainer,
@@ -153,7 +152,7 @@ def _job(of: studies.Base, arm: str, seconds: float) -> dict[str, Any]:
         "model": str(models.folder(of.recipe.model)),
         "scorer": str(of.run.reward_model.resolve()),
         "prompts": [[{"role": m.role, "content": m.content} for m in p.messages] for p in prompts],
-        "prompts_per_step": PROMPTS_PER_STEP,
+        "prompts_per_step": int(per_step),
         "group_size": of.recipe.sample.group_size,
         "max_tokens": of.recipe.sample.max_tokens,
         "temperature": of.recipe.sample.temperature,

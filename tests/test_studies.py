@@ -257,11 +257,11 @@ def test_sizes_and_seconds_are_lines_of_each_side():
     rows += [row(f"sizes.{name}.{figure}.seed0", 0.5) for name, _ in sizes for figure in figures]
     rows += [row("peers.reference.seed0", 0.25), row("peers.target.seed0", 0.5)]
     rows += [row("peers.bakeoff.p40.seed0", 0.5), row("peers.bakeoff.p40_seconds.seed0", 100.0, None)]
-    rows += [row("peers.trl.rloo:1e-4.after200.seed0", 0.3), row("peers.trl.rloo:1e-4.after400.seed0", 0.4)]
+    rows += [row("peers.trl.rloo:1e-4:1.after200.seed0", 0.3), row("peers.trl.rloo:1e-4:1.after400.seed0", 0.4)]
     made = pictures.pictures(rows)
     assert list(made) == ["sizes", "peers"]
     assert ">1</text>" in made["sizes"] and ">134</text>" in made["sizes"] and made["sizes"].count("<path") == 3
-    assert ">TRL, RLOO" in made["peers"].replace("</tspan> ", "</tspan>>") and made["peers"].count("<path") == 4
+    assert "TRL RLOO, 1 a step" in made["peers"] and made["peers"].count("<path") == 4
 
 
 def test_a_model_of_the_ladder_learns_its_cases_and_goes_on_after_a_kill(of, tmp_path, monkeypatch):
@@ -310,16 +310,16 @@ def test_the_first_budget_that_reaches_the_goal_ends_the_time_of_both_sides(of, 
     assert right_P.shape == (3,) and len(logged) == 3 and seconds == pytest.approx(sum(logged))
     assert len({c.prompt_id for c in studies.tables(run)[1]}) == 3
 
-    folder = of.arm("peers-grpo-1e-4").folder
+    folder = of.arm("peers-grpo-1e-4-1").folder
     for step in (3, 6):
         shutil.copytree(tiny_llama, folder / f"step-{step}")
     long = [2 * study_peers.MOST * seconds, 3 * study_peers.MOST * seconds]
     rows = [{"step": 3, "seconds": long[0], "reward": 0.1}, {"step": 6, "seconds": long[1], "reward": 0.2}]
     write_jsonl(folder / "checkpoints.jsonl", rows)
     python = "no interpreter is started: the time is over"
-    first, *more = study_peers.theirs(of, python, "grpo:1e-4", 2.0, seconds)
+    first, *more = study_peers.theirs(of, python, "grpo:1e-4:1", 2.0, seconds)
     assert first[1] == long[0] and not more and not (folder / "step-3").exists() and (folder / "step-6").exists()
-    named = {row["name"]: row["value"] for row in study_peers.compared(of, python, ["grpo:1e-4"])}
+    named = {row["name"]: row["value"] for row in study_peers.compared(of, python, ["grpo:1e-4:1"])}
     # a tiny model is never right, so both sides are there at once
     assert named["peers.target.seed0"] == 0 and "peers.bakeoff.p6_seconds.seed0" not in named
     assert named["time_to_quality_vs_trl.seed0"] == pytest.approx(long[0] / seconds, abs=0.01)
