@@ -66,8 +66,9 @@ def sizes(out: Path, seed: int, model: str) -> Iterator[tuple[str, str]]:
 
 def measured(of: studies.Base, name: str, model: str, seed: int, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The figures of one model before and after the recipe."""
-    settings = [f"model={json.dumps(model)}"] if model != of.recipe.model else []
-    run = studies.again(of, f"sizes-{name}", [*settings, *overrides], "evaluate")
+    other = [f"model={json.dumps(model)}"] if model != of.recipe.model else []
+    tables = ("prompts",) if other else ("prompts", "completions", "sample", "scores")
+    run = studies.again(of, f"sizes-{name}", [*other, *overrides], "evaluate", tables)
     quality = read_json(run.details("evaluation"))["quality"]
     count = sum(p.numel() for p in models.load_policy(model, of.recipe)[0].parameters())
     rows = [{"name": f"sizes.{name}.parameters.seed{seed}", "value": count}]
