@@ -28,10 +28,10 @@ from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.resume import by_prompt, score_table
 from bakeoff.run import Run
 
-ARMS = "grpo:1e-4:1 rloo:1e-4:1"
+ARMS = "grpo:1e-4:4 rloo:1e-4:4"
 PARTS = (8, 4, 2, 1)
 """We take an eighth of the recipe's prompts, then more, until the target is reached."""
-MOST, EVERY = 15, 3
+MOST, EVERY = 15, 5
 """A trainer of TRL has so many times our seconds, and leaves a checkpoint after each so many of them."""
 TRIES = 16
 TIMED = ("sample", "score", "bake")
