@@ -2,7 +2,8 @@
 
 Small Llamas are trained here from nothing on cases of the demo's maker, about companies of its log, a share of them
 (`WRONG`) with the answer to another question about the same excerpt: they know the task, and are often mistaken. Then
-come the demo's model and, in the folder that BAKEOFF_GEMMA names, a larger one. No model sees a new pick.
+come the demo's model and, in the folder that BAKEOFF_GEMMA names, a larger one. No model sees a new pick. BAKEOFF_SIZES
+names some of the sizes, to measure these alone.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ import studies
 import torch
 
 from bakeoff import models, trees
+from bakeoff.errors import UserError
 from bakeoff.optimizer import MasterAdamW, follow
 from bakeoff.records import Message
 from bakeoff.run import Run, read_json
 
-LADDER = {"1m": (128, 4, 4, 3000), "3m": (192, 6, 6, 2000), "10m": (320, 8, 5, 1200), "30m": (512, 9, 8, 800)}
-"""Width, layers, heads and steps of the models that are trained here: larger ones learn as much in fewer steps."""
+LADDER = {"1m": (128, 4, 4), "3m": (192, 6, 6), "10m": (320, 8, 5), "30m": (512, 9, 8)}
+"""Width, layers and heads of the models that are trained here."""
+STEPS = 3000
+"""As many for all: what they learn, to look an answer up, depends on the steps more than on the size."""
 WORDS, CONTEXT = 2048, 1024
 BATCH, RATE = 16, 1e-3
 WRONG, ANSWER_WEIGHT = 0.5, 5.0
@@ -57,11 +61,12 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
 
 def sizes(out: Path, seed: int, model: str) -> Iterator[tuple[str, str]]:
     """(name, model) from small to large."""
-    for name in LADDER:
-        yield name, str(trained(out / f"sizes-{seed}-{name}-start", name, seed))
-    yield "135m", model
-    if os.environ.get("BAKEOFF_GEMMA"):
-        yield "270m", os.environ["BAKEOFF_GEMMA"]
+    known = {"135m": model} | ({"270m": gemma} if (gemma := os.environ.get("BAKEOFF_GEMMA")) else {})
+    wanted = os.environ.get("BAKEOFF_SIZES", " ".join([*LADDER, *known])).split()
+    if unknown := set(wanted) - set(LADDER) - set(known):
+        raise UserError(f"study sizes: BAKEOFF_SIZES: no size {sorted(unknown)}; known: {' '.join([*LADDER, *known])}")
+    for name in wanted:
+        yield name, known.get(name) or str(trained(out / f"sizes-{seed}-{name}-start", name, seed))
 
 
 def measured(of: studies.Base, name: str, model: str, seed: int, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -86,7 +91,7 @@ def trained(folder: Path, name: str, seed: int) -> Path:
     if made.exists():
         return made
     folder.mkdir(parents=True, exist_ok=True)
-    width, layers, heads, steps = LADDER[name]
+    width, layers, heads = LADDER[name]
     tokenizer = own_tokenizer(seed)
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -106,7 +111,7 @@ def trained(folder: Path, name: str, seed: int) -> Path:
     if not start.exists():
         models.save(LlamaForCausalLM(config), tokenizer, start)
     model, tokenizer = models.load_policy(str(start))
-    optimizer = MasterAdamW(model.parameters(), learning_rate=RATE, steps=steps)
+    optimizer = MasterAdamW(model.parameters(), learning_rate=RATE, steps=STEPS)
     follow(Run(folder), "train", optimizer, taught(model, tokenizer, optimizer, seed))
     models.save(model, tokenizer, made)
     return made

@@ -13,6 +13,7 @@ from conftest import write_jsonl
 from bakeoff import optimizer
 from bakeoff.bake import teaching
 from bakeoff.cli import main
+from bakeoff.errors import UserError
 from bakeoff.ingest.stage import prompts as clean
 from bakeoff.methods import best_weights
 from bakeoff.records import Completion, Prompt, read_table
@@ -265,7 +266,8 @@ def test_sizes_and_seconds_are_lines_of_each_side():
 
 
 def test_a_model_of_the_ladder_learns_its_cases_and_goes_on_after_a_kill(of, tmp_path, monkeypatch):
-    monkeypatch.setattr(study_sizes, "LADDER", {"tiny": (32, 2, 2, 12)})
+    monkeypatch.setattr(study_sizes, "LADDER", {"tiny": (32, 2, 2)})
+    monkeypatch.setattr(study_sizes, "STEPS", 12)
     monkeypatch.setattr(study_sizes, "BATCH", 4)
     whole = study_sizes.trained(tmp_path / "whole", "tiny", 0)
     losses = [line["loss"] for line in Run(tmp_path / "whole").steps("train")]
@@ -286,6 +288,14 @@ def test_a_model_of_the_ladder_learns_its_cases_and_goes_on_after_a_kill(of, tmp
     monkeypatch.setattr(study_sizes, "lessons", real)
     halves = study_sizes.trained(tmp_path / "halves", "tiny", 0)
     assert (halves / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+    monkeypatch.setenv("BAKEOFF_SIZES", "135m tiny")
+    (tmp_path / "whole").rename(tmp_path / "sizes-0-tiny-start")
+    whole = tmp_path / "sizes-0-tiny-start" / "model"
+    assert list(study_sizes.sizes(tmp_path, 0, "demo")) == [("135m", "demo"), ("tiny", str(whole))]
+    monkeypatch.setenv("BAKEOFF_SIZES", "huge")
+    with pytest.raises(UserError, match="huge"):
+        list(study_sizes.sizes(tmp_path, 0, "demo"))
 
     settings = ["prompts.min_words=3", "sample.max_tokens=24"]
     found = {row["name"]: row for row in study_sizes.measured(of, "tiny", str(whole), 0, settings)}
