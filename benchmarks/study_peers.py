@@ -28,7 +28,7 @@ from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.resume import by_prompt, score_table
 from bakeoff.run import Run
 
-ARMS = "grpo:1e-4:4 rloo:1e-4:4"
+ARMS = "grpo:3e-5:1 rloo:3e-5:1"
 PARTS = (8, 4, 2, 1)
 """We take an eighth of the recipe's prompts, then more, until the target is reached."""
 MOST, EVERY = 15, 5
