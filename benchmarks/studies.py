@@ -30,7 +30,7 @@ from bakeoff.gold import answers, sealed
 from bakeoff.records import Completion, Prompt, Score, content_id, read_table
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, open_run
-from bakeoff.settings import Recipe
+from bakeoff.settings import Bake, Recipe
 
 RECIPE = results.ROOT / "recipes" / "filings.toml"
 FILINGS = RECIPE.parents[1] / "examples" / "filings"
@@ -46,6 +46,10 @@ class Base:
 
     run: Run
     recipe: Recipe
+
+    def baking(self, settings: Bake) -> Base:
+        """The same tables, to be baked by other settings."""
+        return Base(self.run, dataclasses.replace(self.recipe, bake=settings))
 
     def arm(self, name: str) -> Run:
         """The folder of one training of a study."""

@@ -1,13 +1,14 @@
 """Two tasks in one run against each alone: what does a task lose by sharing the model?
 
 The recipe `recipes/tasks.toml` is sampled and rewarded once, the filings by the reward model of the base, the messages
-by their program. One policy is baked from all groups, and one from the groups of each task alone, at the same settings;
-right first answers on the gold of each task.
+by their program. One policy is baked from all groups, and one from the groups of each task alone, in as many steps: a
+step of all holds as many prompts of each task as one of it alone. Right first answers on the gold of each task.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def arms(of: studies.Base) -> dict[str, np.ndarray]:
     """The share of right first answers to each gold prompt, by task and by what the policy learnt."""
     prompts, completions, scores = studies.tables(of.run)
     task = {p.id: p.task for p in prompts}
+    drawn = Counter(task[key] for key in {c.prompt_id for c in completions})
     alone = tasks.each(of.recipe)
     found = {}
     for name in alone:
@@ -73,7 +75,9 @@ def arms(of: studies.Base) -> dict[str, np.ndarray]:
             mine = [c for c in completions if task[c.prompt_id] in wanted]
             return mine, [s for s in scores if task[s.prompt_id] in wanted]
 
-        run = studies.bake_arm(of, learnt, lesson)
+        share = 1.0 if learnt == TOGETHER else drawn[learnt] / drawn.total()
+        batch = round(share * of.recipe.bake.batch_size)
+        run = studies.bake_arm(of.baking(dataclasses.replace(of.recipe.bake, batch_size=batch)), learnt, lesson)
         for name in alone if learnt == TOGETHER else [learnt]:
             arm = TOGETHER if learnt == TOGETHER else "alone"
             found[f"{name}_{arm}"] = _right(of, run, name, str(run.policy))

@@ -33,8 +33,7 @@ def arms(of: studies.Base, tries: Sequence[int] = TRIES) -> dict[str, np.ndarray
         if count > size:
             drawn = studies.again(of, f"tries-of-{most}", [f"sample.group_size={most}"], "score")
         bake = dataclasses.replace(of.recipe.bake, n=count if count > size else of.recipe.bake.n)
-        base = studies.Base(of.run, dataclasses.replace(of.recipe, bake=bake))
-        run = studies.bake_arm(base, f"tries-{count}", functools.partial(first, drawn, count))
+        run = studies.bake_arm(of.baking(bake), f"tries-{count}", functools.partial(first, drawn, count))
         found[f"n{count}"] = studies.right(run, of.recipe, str(run.policy))
         print(f"seed {of.recipe.seed}: {count} tries: {found[f'n{count}'].mean():.3f} right", flush=True)
     return found

@@ -174,16 +174,19 @@ def test_two_tasks_are_baked_together_and_alone(tmp_path, tiny_llama, monkeypatc
     path = tmp_path / "tasks.toml"
     path.write_text(recipe.replace("../examples/", ""))
     monkeypatch.setattr(study_multitask, "RECIPE", path)
-    settings = [f"model={tiny_llama}", "dtype=float32", "sample.prompts=7", "sample.group_size=4", "bake.batch_size=2"]
+    settings = [f"model={tiny_llama}", "dtype=float32", "sample.prompts=14", "sample.group_size=4", "bake.batch_size=7"]
     settings += [
         "sample.max_tokens=24",
         'sample.stop=["a", "e", "0", "T"]',
         f'score.scorer="{tmp_path / "short.py"}:short"',
     ]
-    found = study_multitask.arms(study_multitask.both(tmp_path / "out", 0, [*settings, "reward.picks=[]"]))
+    of = study_multitask.both(tmp_path / "out", 0, [*settings, "reward.picks=[]"])
+    found = study_multitask.arms(of)
     names = ["reference", "alone", "together"]
     assert sorted(found) == sorted(f"{task}_{arm}" for task in ("filings", "messages") for arm in names)
     assert all(values.shape == (3,) for values in found.values())
+    steps = {name: len(list(of.arm(name).steps("bake"))) for name in ("filings", "messages", "together")}
+    assert steps == {"filings": 2, "messages": 2, "together": 2}
 
 
 def test_the_task_that_loses_most_is_told():
