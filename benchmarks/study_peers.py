@@ -4,7 +4,8 @@ BAKEOFF_TRL names a Python interpreter of an environment with trl. All sides hav
 model and threads, and both are tried with growing budgets: the first that is as good by the true answers counts. Ours
 are parts of the recipe's prompts, each baked from the start in as many steps; its seconds are those of sampling,
 scoring and the bake, with all loading. TRL's are the seconds of one training, in float32 with bfloat16 products, which
-waits while a checkpoint is measured, for at most `MOST` times our seconds; a straight line joins two checkpoints.
+waits while a checkpoint is measured; a straight line joins two checkpoints. It lasts at most `MOST` times our seconds,
+and no longer than the fastest arm before it took.
 BAKEOFF_PEERS names the arms, `TRAINER:LEARNING_RATE:PROMPTS_PER_STEP ...`; the fastest of all counts.
 """
 
@@ -28,10 +29,10 @@ from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.resume import by_prompt, score_table
 from bakeoff.run import Run
 
-ARMS = "grpo:3e-5:1 rloo:3e-5:1"
-PARTS = (8, 4, 2, 1)
-"""We take an eighth of the recipe's prompts, then more, until the target is reached."""
-MOST, EVERY = 15, 5
+ARMS = "grpo:3e-5:1 rloo:3e-5:1 grpo:1e-4:4"
+PARTS = (32, 16, 8, 4, 2, 1)
+"""We take so small a part of the recipe's prompts, then more, until the target is reached."""
+MOST, EVERY = 15, 2
 """A trainer of TRL has so many times our seconds, and leaves a checkpoint after each so many of them."""
 TRIES = 16
 TIMED = ("sample", "score", "bake")
@@ -69,15 +70,16 @@ def compared(of: studies.Base, python: str, arms: Sequence[str]) -> Iterator[dic
             break
     else:
         return
-    found = []
+    found: list[float] = []
     for arm in arms:
         curve = [(0.0, float(start_P.mean()))]
-        for right_P, at in theirs(of, python, arm, float(goal_P.mean()), seconds):
+        every, most = EVERY * seconds, min([MOST * seconds, *found])
+        for right_P, at in theirs(of, python, arm, float(goal_P.mean()), (every, most)):
             curve.append((at, float(right_P.mean())))
             yield row(f"trl.{arm}.after{at:.0f}", right_P)
         when = reached(curve, float(goal_P.mean()))
-        found.append(when or curve[-1][0])
-        yield timed(f"trl.{arm}.{'reached' if when else 'not_reached'}", found[-1])
+        found.append(curve[-1][0] if when is None else when)
+        yield timed(f"trl.{arm}.{'not_' * (when is None)}reached", found[-1])
     yield {"name": f"time_to_quality_vs_trl.seed{of.recipe.seed}", "value": round(min(found) / seconds, 2)}
 
 
@@ -107,11 +109,15 @@ def best_of_n(of: studies.Base) -> np.ndarray:
     return studies.verified(of.recipe, best)
 
 
-def theirs(of: studies.Base, python: str, arm: str, goal: float, seconds: float) -> Iterator[tuple[np.ndarray, float]]:
+def theirs(
+    of: studies.Base, python: str, arm: str, goal: float, times: tuple[float, float]
+) -> Iterator[tuple[np.ndarray, float]]:
     """([P] right first answers, seconds) of each checkpoint of a trainer, until one reaches the goal or time is over.
 
-    A trainer that was killed goes on from its last checkpoint.
+    `times` are the seconds between checkpoints, and those that it has. A trainer that was killed goes on from its last
+    checkpoint.
     """
+    every, most = times
     folder = of.arm(f"peers-{arm.replace(':', '-')}").folder
 
     def measured(row: dict[str, Any]) -> tuple[np.ndarray, float]:
@@ -126,24 +132,24 @@ def theirs(of: studies.Base, python: str, arm: str, goal: float, seconds: float)
     for line in told.read_text().splitlines() if told.exists() else []:
         right_P, last = measured(json.loads(line))
         yield right_P, last
-        if right_P.mean() >= goal or last >= MOST * seconds:
+        if right_P.mean() >= goal or last >= most:
             return
     script = Path(__file__).with_name("peer_trl_train.py")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": _without_path()}
     with subprocess.Popen([python, script], **pipes) as peer:
-        peer.stdin.write(json.dumps(_job(of, arm, seconds) | {"folder": str(folder.resolve())}) + "\n")
+        peer.stdin.write(json.dumps(_job(of, arm, every) | {"folder": str(folder.resolve())}) + "\n")
         peer.stdin.flush()
         for line in peer.stdout:
             right_P, last = measured(json.loads(line))
             yield right_P, last
-            on = right_P.mean() < goal and last < MOST * seconds
+            on = right_P.mean() < goal and last < most
             peer.stdin.write("on\n" if on else "stop\n")
             peer.stdin.flush()
     if peer.returncode:
         raise UserError(f"study peers: {arm}: the trainer ended with {peer.returncode}; its messages are above")
 
 
-def _job(of: studies.Base, arm: str, seconds: float) -> dict[str, Any]:
+def _job(of: studies.Base, arm: str, every: float) -> dict[str, Any]:
     trainer, rate, per_step = arm.split(":")
     prompts = splits.training(read_table(of.run.table("prompts"), Prompt), of.recipe)
     return {
@@ -157,7 +163,7 @@ def _job(of: studies.Base, arm: str, seconds: float) -> dict[str, Any]:
         "max_tokens": of.recipe.sample.max_tokens,
         "temperature": of.recipe.sample.temperature,
         "steps": 100_000,
-        "every": EVERY * seconds,
+        "every": every,
         "dtype": "float32",
         "seed": of.recipe.seed,
     }

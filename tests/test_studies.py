@@ -330,7 +330,7 @@ def test_the_first_budget_that_reaches_the_goal_ends_the_time_of_both_sides(of, 
     rows = [{"step": 3, "seconds": long[0], "reward": 0.1}, {"step": 6, "seconds": long[1], "reward": 0.2}]
     write_jsonl(folder / "checkpoints.jsonl", rows)
     python = "no interpreter is started: the time is over"
-    first, *more = study_peers.theirs(of, python, "grpo:1e-4:1", 2.0, seconds)
+    first, *more = study_peers.theirs(of, python, "grpo:1e-4:1", 2.0, (9.0, long[0]))
     assert first[1] == long[0] and not more and not (folder / "step-3").exists() and (folder / "step-6").exists()
     named = {row["name"]: row["value"] for row in study_peers.compared(of, python, ["grpo:1e-4:1"])}
     # a tiny model is never right, so both sides are there at once
