@@ -1,11 +1,13 @@
 """Time to quality: how long until the first answer is as good as the reference's best of 16, beside TRL?
 
 BAKEOFF_TRL names a Python interpreter of an environment with trl. All sides have the same model, prompts, reward
-model and threads, and both are tried with growing budgets: the first that is as good by the true answers counts. Ours
-are parts of the recipe's prompts, each baked from the start in as many steps; its seconds are those of sampling,
-scoring and the bake, with all loading. TRL's are the seconds of one training, in float32 with bfloat16 products, which
-waits while a checkpoint is measured; a straight line joins two checkpoints. It lasts at most `MOST` times our seconds,
-and no longer than the fastest arm before it took.
+model and threads, and both are tried with growing budgets: the first that is as good by the true answers counts.
+
+Ours are parts of the recipe's prompts, each baked from the start in as many steps, and again with other draws, since a
+bake from few prompts is a matter of luck: the mean counts. Its seconds are those of sampling, scoring and the bake,
+with all loading. TRL's are the seconds of one training, in float32 with bfloat16 products, which waits while a
+checkpoint is measured; a straight line joins two checkpoints. It lasts at most `MOST` times our seconds, and no longer
+than the fastest arm before it took.
 BAKEOFF_PEERS names the arms, `TRAINER:LEARNING_RATE:PROMPTS_PER_STEP ...`; the fastest of all counts.
 """
 
@@ -30,8 +32,10 @@ from bakeoff.rewards.resume import by_prompt, score_table
 from bakeoff.run import Run
 
 ARMS = "grpo:3e-5:1 rloo:3e-5:1 grpo:1e-4:4"
-PARTS = (32, 16, 8, 4, 2, 1)
+PARTS = (16, 8, 4, 2, 1)
 """We take so small a part of the recipe's prompts, then more, until the target is reached."""
+AGAIN = (0, 1000, 2000)
+"""What is added to the seed for each bake of a part."""
 MOST, EVERY = 15, 2
 """A trainer of TRL has so many times our seconds, and leaves a checkpoint after each so many of them."""
 TRIES = 16
@@ -84,11 +88,16 @@ def compared(of: studies.Base, python: str, arms: Sequence[str]) -> Iterator[dic
 
 
 def ours(of: studies.Base, count: int) -> tuple[np.ndarray, float]:
-    """([P] right first answers, seconds of the stages) of a bake from so many prompts, all done in one go."""
+    """([P] right first answers, seconds of the stages) of a bake from so many prompts, the means over some bakes."""
     batch = max(1, of.recipe.bake.batch_size * count // of.recipe.sample.prompts)
-    run = studies.again(of, f"peers-p{count}", [f"sample.prompts={count}", f"bake.batch_size={batch}"])
-    seconds = sum(line["seconds"] for line in run.logged() if line["stage"] in TIMED and "seconds" in line)
-    return studies.right(run, of.recipe, str(run.policy)), seconds
+    right, seconds = [], 0.0
+    for more in AGAIN:
+        settings = [f"seed={of.recipe.seed + more}", f"sample.prompts={count}", f"bake.batch_size={batch}"]
+        run = studies.again(of, f"peers-p{count}-{more}", settings)
+        right.append(studies.right(run, of.recipe, str(run.policy)))
+        seconds += sum(line["seconds"] for line in run.logged() if line["stage"] in TIMED and "seconds" in line)
+    print(f"{count} prompts: {[round(float(right_P.mean()), 3) for right_P in right]} right", flush=True)
+    return np.mean(right, axis=0), seconds / len(AGAIN)
 
 
 def reached(curve: Sequence[tuple[float, float]], goal: float) -> float | None:
