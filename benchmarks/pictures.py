@@ -88,8 +88,8 @@ def _peers(study: str, values: Mapping[str, Measured]) -> str:
     for name, value in values.items():
         if (match := re.fullmatch(r"bakeoff\.(p\d+)\.seed0", name)) is not None:
             curves.setdefault("bakeoff", {})[values[f"bakeoff.{match[1]}_seconds.seed0"].value] = value
-        elif (match := re.fullmatch(r"trl\.(\w+):[^:]+:(\d+)\.after(\d+)\.seed0", name)) is not None:
-            curves.setdefault(f"TRL {match[1].upper()}, {match[2]} a step", {})[float(match[3])] = value
+        elif (match := re.fullmatch(r"trl\.(\w+):(\S+):(\d+)\.after(\d+)\.seed0", name)) is not None:
+            curves.setdefault(f"{match[1].upper()} {match[2]}, {match[3]} a step", {})[float(match[4])] = value
     lines = [
         Line(name, "tuned" if name == "bakeoff" else "curve", sorted(curve), [curve[x] for x in sorted(curve)])
         for name, curve in curves.items()
@@ -100,7 +100,7 @@ def _peers(study: str, values: Mapping[str, Measured]) -> str:
         Line(name, "oracle", ends, [values[f"{key}.seed0"]] * 2)
         for key, name in {"target": "best of 16", "reference": "untuned"}.items()
     ]
-    return lines_svg(lines, title="Right first answers by the time spent", under="seconds", form=percent)
+    return lines_svg(lines, title="Right first answers by the time spent, beside TRL", under="seconds", form=percent)
 
 
 SEEDED = {"sizes": _sizes, "peers": _peers}

@@ -265,7 +265,7 @@ def test_sizes_and_seconds_are_lines_of_each_side():
     made = pictures.pictures(rows)
     assert list(made) == ["sizes", "peers"]
     assert ">1</text>" in made["sizes"] and ">134</text>" in made["sizes"] and made["sizes"].count("<path") == 3
-    assert "TRL RLOO, 1 a step" in made["peers"] and made["peers"].count("<path") == 4
+    assert "RLOO 1e-4, 1 a step" in made["peers"] and made["peers"].count("<path") == 4
 
 
 def test_a_model_of_the_ladder_learns_its_cases_and_goes_on_after_a_kill(of, tmp_path, monkeypatch):
