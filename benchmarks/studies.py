@@ -108,6 +108,11 @@ def bake_arm(of: Base, name: str, made: Callable[[], tuple[Sequence[Completion],
     return run
 
 
+def whole(of: Base) -> Run:
+    """The arm baked from all that the base has: one, which every study that grows up to it shares."""
+    return bake_arm(of, "whole", lambda: tables(of.run)[1:])
+
+
 def again(
     of: Base, name: str, overrides: Sequence[str], last: str = "bake", tables: Sequence[str] = ("prompts",)
 ) -> Run:

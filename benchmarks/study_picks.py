@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import studies
 
-from bakeoff.run import write_text
+from bakeoff.run import Run, write_text
 
 PICKS = (50, 100, 200)
 
@@ -23,12 +24,18 @@ def arms(of: studies.Base, sizes: Sequence[int] = PICKS) -> dict[str, np.ndarray
     """The share of right first answers to each gold prompt, by the number of picks; a fifth of them is held out."""
     rows = [line for path in of.recipe.reward.picks for line in Path(path).read_text("utf-8").splitlines()]
     rows = random.Random(f"picks {of.recipe.seed}").sample(rows, len(rows))
+    taught: dict[int, Callable[[], Run]] = {}
     found = {"reference": studies.right(of.arm("reference"), of.recipe, of.recipe.model)}
-    for size in (*sizes, len(rows)):
+    for size in sizes:
         file = of.arm(f"picks-{size}").folder / "some.jsonl"
         write_text(file, "".join(f"{row}\n" for row in rows[:size]))
         settings = [f'reward.picks=["{file.resolve()}"]', 'score.scorer="reward_model"']
-        run = studies.again(of, f"picks-{size}", settings, tables=("prompts", "completions", "sample"))
+        taught[size] = functools.partial(
+            studies.again, of, f"picks-{size}", settings, tables=("prompts", "completions", "sample")
+        )
+    taught[len(rows)] = lambda: studies.whole(of)
+    for size, made in taught.items():
+        run = made()
         found[f"k{size}"] = studies.right(run, of.recipe, str(run.policy))
         print(f"seed {of.recipe.seed}: {size} picks: {found[f'k{size}'].mean():.3f} right", flush=True)
     return found

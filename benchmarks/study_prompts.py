@@ -28,8 +28,11 @@ def arms(of: studies.Base, sizes: Sequence[int] = PROMPTS) -> dict[str, np.ndarr
     """
     found = {"reference": studies.right(of.arm("reference"), of.recipe, of.recipe.model)}
     for size in sizes:
-        bake = dataclasses.replace(of.recipe.bake, epochs=max(sizes) // size)
-        run = studies.bake_arm(of.baking(bake), f"prompts-{size}", functools.partial(some, of.run, size))
+        if size == of.recipe.sample.prompts:
+            run = studies.whole(of)
+        else:
+            bake = dataclasses.replace(of.recipe.bake, epochs=max(sizes) // size)
+            run = studies.bake_arm(of.baking(bake), f"prompts-{size}", functools.partial(some, of.run, size))
         found[f"p{size}"] = studies.right(run, of.recipe, str(run.policy))
         print(f"seed {of.recipe.seed}: {size} prompts: {found[f'p{size}'].mean():.3f} right", flush=True)
     return found

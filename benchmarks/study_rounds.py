@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +24,8 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
 
 
 def ways(of: studies.Base) -> dict[str, list[str]]:
-    """The settings of each way to spend the tries: two rounds of half the prompts draw as many as one round."""
+    """The settings of the other ways to spend the tries: two rounds of half the prompts draw as many as one round."""
     return {
-        "one_round": [],
         "two_rounds": ["bake.rounds=2", f"sample.prompts={of.recipe.sample.prompts // 2}"],
         "strategies": [f"sample.strategies={STRATEGIES}", f"reward.picks={json.dumps(of.recipe.reward.picks)}"],
     }
@@ -34,8 +34,11 @@ def ways(of: studies.Base) -> dict[str, list[str]]:
 def arms(of: studies.Base) -> dict[str, np.ndarray]:
     """The share of right first answers to each gold prompt, by how the tries were spent."""
     found = {"reference": studies.right(of.arm("reference"), of.recipe, of.recipe.model)}
+    runs = {"one_round": lambda: studies.whole(of)}
     for name, settings in ways(of).items():
-        run = studies.again(of, f"rounds-{name}", settings)
+        runs[name] = functools.partial(studies.again, of, f"rounds-{name}", settings)
+    for name, made in runs.items():
+        run = made()
         found[name] = studies.right(run, of.recipe, str(run.policy))
         print(f"seed {of.recipe.seed}: {name}: {found[name].mean():.3f} right", flush=True)
     return found

@@ -29,11 +29,14 @@ def arms(of: studies.Base, tries: Sequence[int] = TRIES) -> dict[str, np.ndarray
     found = {"reference": studies.right(of.arm("reference"), of.recipe, of.recipe.model)}
     size, most = of.recipe.sample.group_size, max(tries)
     for count in tries:
-        drawn = of.run
-        if count > size:
-            drawn = studies.again(of, f"tries-of-{most}", [f"sample.group_size={most}"], "score")
-        bake = dataclasses.replace(of.recipe.bake, n=count if count > size else of.recipe.bake.n)
-        run = studies.bake_arm(of.baking(bake), f"tries-{count}", functools.partial(first, drawn, count))
+        if count == size:
+            run = studies.whole(of)
+        else:
+            drawn = of.run
+            if count > size:
+                drawn = studies.again(of, f"tries-of-{most}", [f"sample.group_size={most}"], "score")
+            bake = dataclasses.replace(of.recipe.bake, n=max(count, of.recipe.bake.n))
+            run = studies.bake_arm(of.baking(bake), f"tries-{count}", functools.partial(first, drawn, count))
         found[f"n{count}"] = studies.right(run, of.recipe, str(run.policy))
         print(f"seed {of.recipe.seed}: {count} tries: {found[f'n{count}'].mean():.3f} right", flush=True)
     return found

@@ -206,17 +206,17 @@ def test_more_tries_than_the_base_has_are_drawn_once_and_shared(of):
 def test_few_prompts_are_baked_for_as_many_steps_as_many(of):
     found = study_prompts.arms(of, (3, 6))
     assert list(found) == ["reference", "p3", "p6"]
-    steps = [len(of.arm(f"prompts-{n}").steps("bake")) for n in (3, 6)]
+    steps = [len(of.arm(name).steps("bake")) for name in ("prompts-3", "whole")]
     assert len({c.prompt_id for c in study_prompts.some(of.run, 3)[0]}) == 3 and max(steps) <= 2 * min(steps)
 
 
 def test_tries_in_two_rounds_or_shared_by_strategies(of, monkeypatch):
     plain = '[{name="plain"}, {name="steps", instruction="Think."}]'
     rounds = ["bake.rounds=2", "sample.prompts=3"]
-    ways = {"one_round": [], "two_rounds": rounds, "steps": [f"sample.strategies={plain}"]}
+    ways = {"two_rounds": rounds, "steps": [f"sample.strategies={plain}"]}
     monkeypatch.setattr(study_rounds, "ways", lambda of: ways)
     found = study_rounds.arms(of)
-    assert list(found) == ["reference", *ways] and all(v.shape == (3,) for v in found.values())
+    assert list(found) == ["reference", "one_round", *ways] and all(v.shape == (3,) for v in found.values())
     assert {c.strategy for c in studies.tables(of.arm("rounds-steps"))[1]} == {"plain", "steps"}
     assert of.arm("rounds-two_rounds").round("bake", 1).details("validation").exists()
 
@@ -229,9 +229,10 @@ def test_reward_models_of_fewer_picks_judge_the_same_completions(of, tmp_path):
     base = studies.Base(of.run, recipe)
     found = study_picks.arms(base, (20,))
     assert list(found) == ["reference", "k20", "k30"]
-    few, all_of_them = (studies.tables(of.arm(f"picks-{n}")) for n in (20, 30))
-    assert few[1] == all_of_them[1] == studies.tables(of.run)[1]
+    few, all_of_them = (studies.tables(run) for run in (of.arm("picks-20"), of.run))
+    assert few[1] == all_of_them[1]
     assert [s.reward for s in few[2]] != [s.reward for s in all_of_them[2]]
+    assert of.arm("whole").details("bake").exists()
 
 
 def test_the_pictures_in_the_docs_are_those_of_the_results():
