@@ -1,9 +1,10 @@
-"""Do larger models gain more? The same recipe and the same reward model on a ladder of sizes.
+"""Do larger models gain more? The same recipe on a ladder of sizes, each with picks among its own answers.
 
 Small Llamas are trained here from nothing on cases of the demo's maker, about companies of its log, a share of them
 (`WRONG`) with the answer to another question about the same excerpt: they know the task, and are often mistaken. Then
-come the demo's model and, in the folder that BAKEOFF_GEMMA names, a larger one. No model sees a new pick. BAKEOFF_SIZES
-names some of the sizes, to measure these alone.
+come the demo's model and, in the folder that BAKEOFF_GEMMA names, a larger one. Each answers the prompts of the demo's
+picks, the simulated tester picks, and a reward model is taught by that. BAKEOFF_SIZES names some of the sizes, to
+measure these alone.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ STEPS = 3000
 """As many for all: what they learn, to look an answer up, depends on the steps more than on the size."""
 WORDS, CONTEXT = 2048, 1024
 BATCH, RATE = 16, 1e-3
+PICKS = 460
+"""As many as the demo has."""
 WRONG, ANSWER_WEIGHT = 0.5, 5.0
 """Share of wrong answers in the training; how much more a token of the answer counts than one of the prompt."""
 FIGURES = ("reference_at_1", "reference_best_of_n", "tuned_at_1", "gain", "gap_closed", "equivalent_n")
@@ -71,9 +74,13 @@ def sizes(out: Path, seed: int, model: str) -> Iterator[tuple[str, str]]:
 
 def measured(of: studies.Base, name: str, model: str, seed: int, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The figures of one model before and after the recipe."""
-    other = [f"model={json.dumps(model)}"] if model != of.recipe.model else []
-    tables = ("prompts",) if other else ("prompts", "completions", "sample", "scores")
-    run = studies.again(of, f"sizes-{name}", [*other, *overrides], "evaluate", tables)
+    settings, tables = list(overrides), ("prompts", "completions", "sample", "scores")
+    if model != of.recipe.model:
+        file = picked(of, name, model).resolve()
+        settings += [f"model={json.dumps(model)}", f"reward.picks=[{json.dumps(str(file))}]"]
+        settings += ['score.scorer="reward_model"']
+        tables = ("prompts",)
+    run = studies.again(of, f"sizes-{name}", settings, "evaluate", tables)
     quality = read_json(run.details("evaluation"))["quality"]
     count = sum(p.numel() for p in models.load_policy(model, of.recipe)[0].parameters())
     rows = [{"name": f"sizes.{name}.parameters.seed{seed}", "value": count}]
@@ -81,6 +88,19 @@ def measured(of: studies.Base, name: str, model: str, seed: int, overrides: Sequ
         kept = {key: quality[figure][key] for key in results.MEASURED if key != "name"}
         rows.append({"name": f"sizes.{name}.{figure}.seed{seed}"} | kept)
     return rows
+
+
+def picked(of: studies.Base, name: str, model: str) -> Path:
+    """The simulated tester's picks among a model's tries at what the demo's picks ask, made as these were."""
+    sys.path.insert(0, str(studies.FILINGS))
+    from make import cases_of, picks_of, write_lines
+
+    file = of.arm(f"sizes-{name}-picks").folder / "picks.jsonl"
+    if not file.exists():
+        asked, rng = cases_of("picks", studies.DATA_SEED, PICKS), random.Random(f"tester {studies.DATA_SEED}")
+        made = picks_of(asked, rng, studies.DATA_SEED, model)
+        write_lines(file, (json.dumps(row, ensure_ascii=False) for row in made))
+    return file
 
 
 def trained(folder: Path, name: str, seed: int) -> Path:

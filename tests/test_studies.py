@@ -301,10 +301,15 @@ def test_a_model_of_the_ladder_learns_its_cases_and_goes_on_after_a_kill(of, tmp
     with pytest.raises(UserError, match="huge"):
         list(study_sizes.sizes(tmp_path, 0, "demo"))
 
+    monkeypatch.setattr(study_sizes, "PICKS", 12)
     settings = ["prompts.min_words=3", "sample.max_tokens=24"]
     found = {row["name"]: row for row in study_sizes.measured(of, "tiny", str(whole), 0, settings)}
     assert found["sizes.tiny.parameters.seed0"]["value"] < 200_000
     assert {name.split(".")[2] for name in found} == {"parameters", *study_sizes.FIGURES}
+    picks = [json.loads(line) for line in study_sizes.picked(of, "tiny", "unused").read_text("utf-8").splitlines()]
+    shown = [json.loads(line)["prompt"] for line in (studies.FILINGS / "picks.jsonl").read_text("utf-8").splitlines()]
+    assert [row["prompt"] for row in picks] == shown[:12] and all(len(row["completions"]) == 8 for row in picks)
+    assert of.arm("sizes-tiny").details("reward_model").exists()
 
 
 def test_the_cases_of_the_ladder_follow_from_their_key():

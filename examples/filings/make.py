@@ -80,17 +80,17 @@ def picks(seed: int) -> list[dict[str, object]]:
     return picks_of(cases_of("picks", seed, PICKS), random.Random(f"tester {seed}"), seed)
 
 
-def picks_of(asked: list[Case], rng: random.Random, seed: int) -> list[dict[str, object]]:
-    """Groups really sampled from the demo model, each with the simulated tester's pick."""
+def picks_of(asked: list[Case], rng: random.Random, seed: int, model: str = MODEL) -> list[dict[str, object]]:
+    """Groups really sampled from the model, each with the simulated tester's pick."""
     rows = []
-    for case, completions in zip(asked, sample(asked, seed), strict=True):
+    for case, completions in zip(asked, sample(asked, seed, model), strict=True):
         choice = pick(rng, completions, case.answer, case.verifier)
         rows.append({"prompt": case.prompt, "completions": completions, "pick": choice})
     return rows
 
 
-def sample(asked: list[Case], seed: int) -> Iterator[list[str]]:
-    """The completions of the demo model, one group per case, in the order of the cases."""
+def sample(asked: list[Case], seed: int, model: str = MODEL) -> Iterator[list[str]]:
+    """The completions of the model, one group per case, in the order of the cases."""
     from tqdm import tqdm
 
     from bakeoff import models
@@ -98,7 +98,7 @@ def sample(asked: list[Case], seed: int) -> Iterator[list[str]]:
 
     prompts = [_prompt(case) for case in asked]
     sampling = dataclasses.replace(SAMPLING, seed=seed)
-    groups = LocalEngine(*models.load_policy(MODEL)).complete(prompts, sampling)
+    groups = LocalEngine(*models.load_policy(model)).complete(prompts, sampling)
     texts = {group[0].prompt_id: [c.text for c in group] for group in tqdm(groups, total=len(prompts), unit="prompt")}
     return (texts[p.id] for p in prompts)
 
