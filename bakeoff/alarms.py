@@ -25,13 +25,16 @@ COLLAPSED = 0.5
 Figures = Mapping[str, Any]
 
 
-def alarms(summary: Figures, reward: Figures | None, baked: Figures) -> list[str]:
-    """Every alarm of a finished run; `reward` and `baked` are the figures of those stages."""
+def alarms(summary: Figures, reward: Figures | None, referee: Figures | None, baked: Figures) -> list[str]:
+    """Every alarm of a finished run; `reward`, `referee` and `baked` are the figures of those stages."""
     return [
         *(doubts(reward) if reward else ()),
+        *(f"Of the judge from outside: {sentence}" for sentence in (doubts(referee) if referee else ())),
+        *(f"Round {number}: {sentence}" for number, of in baked.get("judges", {}).items() for sentence in doubts(of)),
         *_gamed(summary),
         *_tasks(summary),
         *_control(summary),
+        *_greedy(summary),
         *_drift(summary),
         *_lost(summary),
         *_groups(baked),
@@ -77,6 +80,16 @@ def _control(summary: Figures) -> Iterator[str]:
         yield (
             "The same bake on random picks did as well, as far as can be told: the gain is not the scorer's; "
             "mend it (a reward model: add picks), or take a smaller temperature instead of a bake."
+        )
+
+
+def _greedy(summary: Figures) -> Iterator[str]:
+    """A sharper policy is right more often when sampled, and no better than the reference at temperature 0."""
+    gain = (summary["quality"] or summary["reward"]).get("greedy_gain")
+    if gain and Measured.of(gain).low <= 0 < Measured.of((summary["quality"] or summary["reward"])["gain"]).low:
+        yield (
+            "At temperature 0 the tuned model is no better than the reference, as far as can be told: what it gained "
+            "is sharpness, which serving the reference at temperature 0 gives without a bake."
         )
 
 

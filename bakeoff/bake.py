@@ -56,7 +56,7 @@ def control(run: Run, recipe: Recipe) -> None:
     Training on one's own completions sharpens a policy whichever they are; only the gain beyond is the scorer's.
     """
     lesson = _lesson(run, recipe)
-    dealt = shuffled(lesson.scores, random.Random(f"control {recipe.seed}"))
+    dealt = shuffled(lesson.completions, lesson.scores, random.Random(f"control {recipe.seed}"))
     train(run, recipe, dataclasses.replace(lesson, scores=dealt), "control", run.control)
 
 
@@ -65,13 +65,22 @@ def _lesson(run: Run, recipe: Recipe) -> Lesson:
     return Lesson(recipe.model, prompts, read_table(run.table("completions"), Completion), scores, recipe.seed)
 
 
-def shuffled(scores: Sequence[Score], rng: random.Random) -> list[Score]:
-    """The scores with the rewards of each prompt's completions, which follow each other, in random order."""
+def shuffled(completions: Sequence[Completion], scores: Sequence[Score], rng: random.Random) -> list[Score]:
+    """The scores with the rewards of each prompt's completions, which follow each other, in random order.
+
+    Equal completions take the highest reward dealt to one of them, so that each is the best as often as it was drawn.
+    """
+    tokens = {c.id: tuple(c.tokens) for c in completions}
     dealt = []
     for _, group in itertools.groupby(scores, lambda s: s.prompt_id):
         rows = list(group)
         rewards = rng.sample([s.reward for s in rows], len(rows))
-        dealt += [dataclasses.replace(s, reward=reward) for s, reward in zip(rows, rewards, strict=True)]
+        highest: dict[tuple[int, ...], float] = {}
+        for score, reward in zip(rows, rewards, strict=True):
+            if reward is not None:
+                key = tokens[score.completion_id]
+                highest[key] = max(reward, highest.get(key, reward))
+        dealt += [dataclasses.replace(s, reward=highest.get(tokens[s.completion_id])) for s in rows]
     return dealt
 
 
@@ -99,7 +108,9 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
         run.checkpoint(stage).unlink(missing_ok=True)
     tokens = sum(line["tokens"] for line in run.steps(stage))
     faults = Counter(kind for c in lesson.completions if (kind := fault(c.text, c.tokens, c.finish)))
-    figures = {"groups": dict(counts), "completions": len(lesson.completions), "faults": dict(faults)}
+    distinct = len({(c.prompt_id, *c.tokens) for c in lesson.completions})
+    figures = {"groups": dict(counts), "completions": len(lesson.completions), "distinct": distinct}
+    figures |= {"faults": dict(faults)}
     write_json(run.details(stage), figures | {"trained_tokens": round(tokens), "strategies": strategies(lesson)})
 
 

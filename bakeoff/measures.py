@@ -64,6 +64,11 @@ def comparison(value: dict[str, np.ndarray], reward: dict[str, np.ndarray], *, s
         "k_eff": measured(lambda i: bestofn.k_eff(float(wins_P[i].mean()))),
         **dict(sorted(others.items())),
         **({"gain_over_control": mean(now - at_1["control"])} if "control" in at_1 else {}),
+        **(
+            {"greedy_gain": mean(at_1["tuned_greedy"] - at_1["reference_greedy"])}
+            if at_1.keys() >= {"tuned_greedy", "reference_greedy"}
+            else {}
+        ),
         "curve": curve(ks, curve_PK),
         "oracle": curve(ks, bestofn.pass_at_k(value["reference"], ks)),
         "tuned_curve": curve(own_ks, bestofn.best_of_k_curve(reward["tuned"], value["tuned"], own_ks)),

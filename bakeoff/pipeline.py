@@ -125,3 +125,8 @@ def check(recipe: Recipe) -> None:
         raise UserError(f"sample.group_size: the best of {recipe.sample.group_size} is no choice; give 2 or more")
     if recipe.bake.method not in METHODS:
         raise UserError(f"bake.method: unknown method {recipe.bake.method!r}; known: {', '.join(METHODS)}")
+    if recipe.bake.n < 0 or recipe.bake.n == 1:
+        raise UserError(f"bake.n: the best of {recipe.bake.n} is no aim; give 2 or more, or 0 for sample.group_size")
+    for setting in ("rounds", "patience", "epochs", "batch_size", "completions"):
+        if getattr(recipe.bake, setting) < 1:
+            raise UserError(f"bake.{setting}: {getattr(recipe.bake, setting)} is too few; give 1 or more")

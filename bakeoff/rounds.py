@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,6 +34,8 @@ from bakeoff.settings import Recipe
 SAMPLES = 4
 """First answers to each validation prompt."""
 KL_PROMPTS = 32
+Dealt = Callable[[Sequence[Completion], Sequence[Score], int], list[Score]]
+"""(completions, their rewards, number of the round) -> the rewards trained on."""
 
 
 def bake(run: Run, recipe: Recipe) -> None:
@@ -48,7 +50,7 @@ def bake(run: Run, recipe: Recipe) -> None:
         current = run.round("bake", len(history))
         try:
             if not current.details("validation").exists():
-                _round(run, recipe, "bake", len(history), lambda scores, _: list(scores))
+                _round(run, recipe, "bake", len(history), lambda _, scores, number: list(scores))
         except once.NothingToBake:
             if len(history) == 1:
                 raise
@@ -57,7 +59,10 @@ def bake(run: Run, recipe: Recipe) -> None:
         _prune(run, "bake", {kept(history), len(history) - 1})
     _take(run, "bake", kept(history), len(history) - 1)
     rows = [{key: row[key] for key in ("reward", "kl")} for row in history]
-    write_json(run.details("bake"), _totals(run, "bake", len(history) - 1) | {"rounds": rows, "kept": kept(history)})
+    taught = {n: run.round("bake", n).details(run.reward_model.name) for n in range(2, len(history))}
+    judges = {str(n): read_json(file) for n, file in taught.items() if file.exists()}
+    told = {"rounds": rows, "kept": kept(history), "judges": judges}
+    write_json(run.details("bake"), _totals(run, "bake", len(history) - 1) | told)
 
 
 def control(run: Run, recipe: Recipe) -> None:
@@ -66,8 +71,14 @@ def control(run: Run, recipe: Recipe) -> None:
         return once.control(run, recipe)
     count = read_json(run.details("bake"))["kept"]
     for number in range(1, count + 1):
-        if not run.round("control", number).details("bake").exists():
-            _round(run, recipe, "control", number, _dealt(recipe))
+        try:
+            if not run.round("control", number).details("bake").exists():
+                _round(run, recipe, "control", number, _dealt(recipe))
+        except once.NothingToBake:
+            if number == 1:
+                raise
+            count = number - 1
+            break
         _prune(run, "control", {number})
     _take(run, "control", count, count)
     write_json(run.details("control"), _totals(run, "control", count))
@@ -91,14 +102,16 @@ def kept(history: Sequence[dict[str, Any]]) -> int:
     return 1 + best(history[1:])
 
 
-def _dealt(recipe: Recipe) -> Callable[[Sequence[Score], int], list[Score]]:
-    return lambda scores, number: once.shuffled(scores, random.Random(f"control {recipe.seed} {number}"))
+def _dealt(recipe: Recipe) -> Dealt:
+    return lambda completions, scores, number: once.shuffled(
+        completions, scores, random.Random(f"control {recipe.seed} {number}")
+    )
 
 
 def _round(
-    run: Run, recipe: Recipe, stage: str, number: int, dealt: Callable[[Sequence[Score], int], list[Score]]
+    run: Run, recipe: Recipe, stage: str, number: int, dealt: Dealt
 ) -> None:
-    """Sample from the policy of the round before, reward, train; `dealt` turns rewards into those trained on."""
+    """Sample from the policy of the round before, reward, train."""
     current, before = run.round(stage, number), run.round(stage, number - 1)
     prompts = splits.training(read_table(run.table("prompts"), Prompt), recipe, number)
     start, tables = (recipe.model, run) if number == 1 else (str(before.policy), current)
@@ -111,7 +124,7 @@ def _round(
     if number > 1 and stage == "bake":
         earlier = [run.round(stage, n) for n in range(2, number)]
         judged = refreshed(current, recipe, prompts, completions, earlier)
-    scores = dealt(reward(tables, judged, "scores", prompts, completions), number)
+    scores = dealt(completions, reward(tables, judged, "scores", prompts, completions), number)
     once.train(current, recipe, once.Lesson(start, prompts, completions, scores, seed), "bake", current.policy)
 
 
@@ -128,11 +141,12 @@ def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt
         peers = (
             by_prompt(read_table(drawn_first, Completion)) if drawn_first.exists() and model != recipe.model else None
         )
-        rewards = [s.reward for s in reward(current, recipe, "validation_scores", prompts, drawn, peers)]
+        scores = reward(current, recipe, "validation_scores", prompts, drawn, peers)
+        rewards = np.array([s.reward for s in scores], float).reshape(-1, SAMPLES)
         if tasks.differ(recipe):
             before = read_table(first.table("validation_scores"), Score)
-            rewards = _on_one_scale(rewards, [s.reward for s in before], prompts)
-        known, rewarded = bestofn.known_rewards({"": np.array(rewards, float).reshape(-1, SAMPLES)})
+            rewards = _on_one_scale(rewards, [s.prompt_id for s in scores[::SAMPLES]], before, prompts)
+        known, rewarded = bestofn.known_rewards({"": rewards})
         mean_P = known[""][rewarded].mean(1)
         kl_P = _kl(recipe, model, prompts, drawn)
         measured = {"reward": stats.bootstrap(mean_P, seed=recipe.seed), "kl": stats.bootstrap(kl_P, seed=recipe.seed)}
@@ -141,12 +155,19 @@ def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt
 
 
 def _on_one_scale(
-    rewards: Sequence[float | None], reference: Sequence[float | None], prompts: Sequence[Prompt]
-) -> list[float | None]:
-    """The rewards of first answers to the prompts, in standard deviations of the reference's on the same task."""
-    task_P = [p.task for p in prompts]
-    shaped, scale = (np.array(r, float).reshape(-1, SAMPLES) for r in (rewards, reference))
-    return tasks.standardised({"": shaped}, task_P, scale)[""].ravel().tolist()
+    reward_PM: np.ndarray, asked: Sequence[str], before: Sequence[Score], prompts: Sequence[Prompt]
+) -> np.ndarray:
+    """The rewards of first answers to the prompts `asked`, in standard deviations of the reference's on the same task.
+
+    A prompt that the reference could not answer has none.
+    """
+    task = {p.id: p.task for p in prompts}
+    first: dict[str, list[float | None]] = defaultdict(list)
+    for score in before:
+        first[score.prompt_id].append(score.reward)
+    reference = np.array([first.get(key, [None] * SAMPLES) for key in asked], float)
+    scaled = tasks.standardised({"": reward_PM}, [task[key] for key in asked], reference)[""]
+    return np.where(np.isnan(reference).all(1, keepdims=True), np.nan, scaled)
 
 
 def _kl(recipe: Recipe, model: str, prompts: Sequence[Prompt], drawn: Sequence[Completion]) -> np.ndarray:
@@ -180,11 +201,9 @@ def _totals(run: Run, stage: str, last: int) -> dict[str, Any]:
     """Groups by outcome, and tokens, over all rounds."""
     rounds = [run.round(stage, number) for number in range(1, last + 1)]
     made = [read_json(r.details("bake")) for r in rounds]
-    tables = [read_table(r.table("completions"), Completion) for r in rounds[1:]]
     return {
         **{key: dict(sum((Counter(m[key]) for m in made), Counter())) for key in ("groups", "faults")},
-        "completions": sum(m["completions"] for m in made),
+        **{key: sum(m[key] for m in made) for key in ("completions", "distinct")},
         "strategies": made[0]["strategies"],
         "trained_tokens": sum(m["trained_tokens"] for m in made),
-        "sampled_tokens": sum(len(c.tokens) for table in tables for c in table),
     }

@@ -36,6 +36,9 @@ def check(recipe: Recipe) -> None:
             raise UserError(f"sample.strategies: {strategy.name}: share must be 1 or more; found {strategy.share}")
         if strategy.examples and not recipe.reward.picks:
             raise UserError(f"sample.strategies: {strategy.name}: examples come from reward.picks, which names no file")
+    alike = [s.name for s in strategies if not _adds(s) and not _marks(s)]
+    if len(alike) > 1:
+        raise UserError(f"sample.strategies: {alike!r} all ask the plain prompt; keep one, and give it their share")
 
 
 def over(engine: Engine, model: str, recipe: Recipe) -> Engine:
@@ -117,7 +120,9 @@ class StrategyEngine:
         return found
 
     def _asked(self, strategy: Strategy, prompt: Prompt, seed: int) -> Prompt:
-        """The prompt as a strategy asks it; itself, with its own random streams, when nothing is added."""
+        """The prompt as a strategy asks it; itself, with its own random streams, when the strategy is the plain one."""
+        if not _adds(strategy) and not _marks(strategy):
+            return prompt
         *before, last = prompt.messages
         text = f"{last.content}\n\n{strategy.instruction}" if strategy.instruction else last.content
         others = [p for p in self.pool if p.messages != prompt.messages] if strategy.examples else []
@@ -125,8 +130,6 @@ class StrategyEngine:
         pairs = [m for p in shown for m in (*p.messages, Message("assistant", p.completions[p.pick]))]
         system = [Message("system", strategy.system)] if strategy.system else []
         messages = [*system, *pairs, *before, Message(last.role, text)]
-        if messages == prompt.messages and not strategy.revise:
-            return prompt
         return dataclasses.replace(prompt, id=content_id("strategy", strategy.name, prompt.id), messages=messages)
 
     def _answer(self, strategy: Strategy, completion: Completion) -> Completion:
@@ -135,12 +138,22 @@ class StrategyEngine:
         A whole completion without the mark counts as cut short.
         """
         completion = dataclasses.replace(completion, strategy=strategy.name)
-        if not strategy.answer_after and not strategy.answer_key or completion.finish != "stop":
+        if not _marks(strategy) or completion.finish != "stop":
             return completion
         text = _marked(strategy, completion.text)
         if not text:
             return dataclasses.replace(completion, finish="length")
         return dataclasses.replace(completion, text=text, tokens=models.answer_tokens(self.tokenizer, text), logp=None)
+
+
+def _adds(strategy: Strategy) -> bool:
+    """Whether a strategy asks more than the plain prompt."""
+    return bool(strategy.system or strategy.instruction or strategy.examples or strategy.revise)
+
+
+def _marks(strategy: Strategy) -> bool:
+    """Whether only a part of a completion is the answer."""
+    return bool(strategy.answer_after or strategy.answer_key)
 
 
 def _revision(strategy: Strategy, asked: Prompt, tried: Completion) -> Prompt:

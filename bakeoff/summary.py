@@ -14,13 +14,17 @@ from bakeoff.settings import Recipe
 EVALUATION = ("quality", "reward", "wins", "kl", "forgotten", "length", "truncated", "style", "leaked", "tasks")
 """What the summary takes over from the evaluation as it is."""
 
+REWARDED = ("completions", "reference", "tuned", "control", "reference_greedy", "tuned_greedy")
+"""Tables of completions that are rewarded; "unrelated" are not, and each round has its own."""
+
 
 def summarize(run: Run, recipe: Recipe) -> None:
     """Write `summary.json`; its keys are documented in docs/summary.md."""
     evaluation, baked = read_json(run.details("evaluation")), read_json(run.details("bake"))
     reward = read_json(run.details("reward_model")) if run.details("reward_model").exists() else None
     referee = read_json(run.details("referee")) if run.details("referee").exists() else None
-    trainings = [stage for stage in (reward, referee, baked) if stage]
+    control = read_json(run.details("control")) if run.details("control").exists() else None
+    trainings = [stage for stage in (reward, referee, baked, control) if stage]
     seconds, peak = _costs(run)
     names = ("pick_accuracy", "chance", "longest_wins", "pair_accuracy")
     summary = {
@@ -34,14 +38,14 @@ def summarize(run: Run, recipe: Recipe) -> None:
         },
         "referee": {name: referee[name] for name in names} if referee else None,
         **{name: evaluation[name] for name in EVALUATION},
-        "completions": {"drawn": baked["completions"]} | baked["faults"],
+        "completions": {"drawn": baked["completions"], "distinct": baked["distinct"]} | baked["faults"],
         "strategies": baked["strategies"],
         "rounds": {key: baked[key] for key in ("rounds", "kept")} if "rounds" in baked else None,
         "seconds": seconds | {"total": round(sum(seconds.values()), 1)},
-        "tokens": _tokens(run, baked) | {"trained": sum(stage["trained_tokens"] for stage in trainings)},
+        "tokens": _tokens(run) | {"trained": sum(stage["trained_tokens"] for stage in trainings)},
         "peak_memory_mb": peak,
     }
-    summary["alarms"] = alarms(summary, reward, baked)
+    summary["alarms"] = alarms(summary, reward, referee, baked)
     write_json(run.summary, summary)
 
 
@@ -62,9 +66,10 @@ def _costs(run: Run) -> tuple[dict[str, float], int]:
     return {name: round(value, 1) for name, value in seconds.items()}, peak
 
 
-def _tokens(run: Run, baked: dict) -> dict[str, int]:
-    """Completion tokens drawn, and those of them that were rewarded (all)."""
-    tables = [read_table(run.table(name), Completion) for name in ("completions", "reference", "tuned")]
-    drawn = sum(len(c.tokens) for table in tables for c in table)
-    drawn += baked.get("sampled_tokens", 0)
-    return {"sampled": drawn, "scored": drawn}
+def _tokens(run: Run) -> dict[str, int]:
+    """Completion tokens drawn in all stages and rounds, and those of them that were rewarded."""
+    drawn = [run.table(name) for name in (*REWARDED, "unrelated")] + sorted(run.folder.glob("rounds/*/*.parquet"))
+    tables = [file for file in drawn if file.exists() and file.stem in (*REWARDED, "unrelated", "validation")]
+    tokens = {file: sum(len(c.tokens) for c in read_table(file, Completion)) for file in tables}
+    rewarded = sum(count for file, count in tokens.items() if file.stem != "unrelated")
+    return {"sampled": sum(tokens.values()), "scored": rewarded}

@@ -32,7 +32,7 @@ def arms(of: studies.Base) -> dict:
     truth = studies.filings_answers([p for p in prompts if p.id in drawn])
     kept = [[row for row in table if row.prompt_id in truth] for table in (completions, scores)]
     print(f"{len(truth)} of {len(drawn)} training prompts have a known answer; all arms train on these", flush=True)
-    dealt = shuffled(kept[1], random.Random(f"control {of.recipe.seed}"))
+    dealt = shuffled(*kept, random.Random(f"control {of.recipe.seed}"))
     lessons = {"tao": lambda: kept, "control": lambda: (kept[0], dealt)}
     for share in (0, *DIRTY):
         labels = studies.wrong_labels(truth, share / 100, of.recipe.seed)

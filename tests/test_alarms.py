@@ -21,7 +21,7 @@ OUTSIDE = {
 }
 STYLE = {"distinct": m(0.8), "repetition": m(0.01)}
 SUMMARY = {
-    "quality": {"gain": m(0.3), "gain_over_control": m(0.2)},
+    "quality": {"gain": m(0.3), "gain_over_control": m(0.2), "greedy_gain": m(0.2)},
     "reward": {"gain": m(2.0)},
     "wins": {"outside": OUTSIDE},
     "forgotten": m(0.02),
@@ -35,14 +35,14 @@ SUMMARY = {
 BAKED = {"groups": {"trained": 95, "no_spread": 5}, "completions": 100, "faults": {}, "strategies": {}}
 
 
-def found(path=(), value=None, baked=BAKED):
+def found(path=(), value=None, baked=BAKED, referee=None):
     summary = copy.deepcopy(SUMMARY)
     inner = summary
     for key in path[:-1]:
         inner = inner[key]
     if path:
         inner[path[-1]] = value
-    return alarms(summary, REWARD, baked)
+    return alarms(summary, REWARD, referee, baked)
 
 
 def test_a_sound_run_is_quiet():
@@ -56,6 +56,7 @@ def test_a_sound_run_is_quiet():
         (["wins", "outside", "agreement", "change"], m(-0.2), "80% of pairs", "add picks"),
         (["wins", "outside", "coverage", "change"], m(-0.2), "The best of 4 tuned answers is worse", "bake less"),
         (["quality", "gain_over_control"], m(0.04), "random picks did as well", "add picks"),
+        (["quality", "greedy_gain"], m(0.04), "what it gained is sharpness", "at temperature 0"),
         (["length", "tuned"], m(41), "2.05 times as long", "read some"),
         (["length", "tuned"], m(9), "0.45 times as long", "read some"),
         (["style", "tuned", "repetition"], m(0.3), "30% of a tuned answer repeats itself", "bake less"),
@@ -69,6 +70,14 @@ def test_a_sound_run_is_quiet():
 def test_each_fault_has_its_alarm_with_what_to_do(path, value, words, advice):
     (alarm,) = found(path, value)
     assert words in alarm and advice in alarm and alarm.endswith(".")
+
+
+def test_a_judge_that_knows_nothing_is_told():
+    unsure = REWARD | {"over_chance": m(0.04)}
+    (alarm,) = found(referee=unsure)
+    assert alarm.startswith("Of the judge from outside: ") and "does not beat chance" in alarm
+    (alarm,) = found(baked=BAKED | {"judges": {"2": unsure}})
+    assert alarm.startswith("Round 2: ") and "does not beat chance" in alarm
 
 
 def test_groups_that_teach_nothing():
@@ -87,9 +96,9 @@ def test_completions_that_are_no_answers_and_strategies_that_give_none():
 def test_without_an_outside_judge_variety_stands_for_coverage():
     summary = copy.deepcopy(SUMMARY)
     summary["wins"]["outside"] = None
-    assert alarms(summary, REWARD, BAKED) == []
+    assert alarms(summary, REWARD, REWARD, BAKED) == []
     summary["style"]["tuned"] = STYLE | {"distinct": m(0.2)}
-    (alarm,) = alarms(summary, REWARD, BAKED)
+    (alarm,) = alarms(summary, REWARD, REWARD, BAKED)
     assert "Only 20% of a prompt's tuned answers differ" in alarm
 
 

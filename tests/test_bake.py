@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from bakeoff import bake, models, optimizer, trees
 from bakeoff.bake import group_of, teaching
-from bakeoff.methods import METHODS, Group
+from bakeoff.methods import METHODS, Group, best_weights
 from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Message, Prompt, Score
 from bakeoff.run import open_run
@@ -73,6 +74,19 @@ def test_equal_completions_are_one_counted():
     drawn = [Completion(f"c{i}", "p", i, "x", tokens, -1.0, "stop") for i, tokens in enumerate([[1], [2], [1], [1]])]
     group = group_of("p", [(c, float(i)) for i, c in enumerate(drawn)])
     assert group.tokens == [[1], [2]] and group.count_M.tolist() == [3, 1]
+
+
+def test_at_random_a_completion_is_the_best_as_often_as_it_was_drawn():
+    rows = [Completion(f"c{i}", "p", i, "x", tokens, -1.0, "stop") for i, tokens in enumerate([[1]] * 6 + [[2], [3]])]
+    scores = [Score(c.id, "p", "test", float(i)) for i, c in enumerate(rows)]
+    won = np.zeros(3)
+    for seed in range(400):
+        dealt = bake.shuffled(rows, scores, random.Random(seed))
+        assert [s.completion_id for s in dealt] == [c.id for c in rows]
+        won += best_weights(group_of("p", [(c, s.reward) for c, s in zip(rows, dealt, strict=True)]), 8)
+    assert won / 400 == pytest.approx([6 / 8, 1 / 8, 1 / 8], abs=0.06)
+    unscored = [dataclasses.replace(s, reward=None) for s in scores]
+    assert {s.reward for s in bake.shuffled(rows, unscored, random.Random(0))} == {None}
 
 
 def test_groups_that_teach_nothing_are_dropped_and_counted():

@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import write_jsonl
@@ -48,6 +49,9 @@ frozen = 0.0
 samples = 2
 referee = false
 """
+
+
+DRAWN = ("completions", "validation", "reference", "tuned", "control", "reference_greedy", "tuned_greedy", "unrelated")
 
 
 @pytest.fixture
@@ -94,6 +98,14 @@ def test_no_prompt_both_chooses_and_is_evaluated_and_rounds_take_turns():
     assert turns == [[0, 2, 4, 6], [8, 10, 12, 14], [16, 18, 0, 2]]
 
 
+def test_validation_rewards_of_tasks_leave_out_what_the_reference_could_not_answer():
+    prompts = [Prompt(key, [Message("user", key)], "log:1", 1, "heldout", task=key[0]) for key in ("a1", "a2", "b1")]
+    before = [Score(f"{key}{i}", key, "s", float(i)) for key in ("a1", "b1") for i in range(4)]
+    now = np.array([[3.0] * 4, [9.0] * 4])  # b1 failed this time
+    scaled = rounds._on_one_scale(now, ["a1", "a2"], before, prompts)
+    assert scaled[0] == pytest.approx([1.5 / np.std(range(4))] * 4) and np.isnan(scaled[1]).all()
+
+
 class Toy:
     """A training of ten steps whose divergence is the number of steps taken."""
 
@@ -136,7 +148,10 @@ def test_rounds_learn_from_their_own_completions_and_keep_the_best(recipe, tmp_p
     prompts = read_table(run.table("prompts"), Prompt)
     training = sorted(p.id for p in prompts if p.split == "train")
     assert [len(a) for a in asked] == [6, 6, 6] and asked[0] + asked[1] == training[:12]
-    assert baked["sampled_tokens"] == sum(len(c.tokens) for table in tables[1:] for c in table)
+    drawn = [read_table(f, Completion) for f in run.folder.rglob("*.parquet") if f.stem in DRAWN]
+    tokens = json.loads(run.summary.read_text())["tokens"]
+    assert tokens["sampled"] == sum(len(c.tokens) for table in drawn for c in table) and len(drawn) > 9
+    assert tokens["sampled"] - tokens["scored"] == sum(len(c.tokens) for c in read_table(run.table("unrelated"), Completion))
     chose = {c.prompt_id for c in read_table(run.round("bake", 0).table("validation"), Completion)}
     assert chose and not chose & {c.prompt_id for c in read_table(run.table("tuned"), Completion)}
     assert not [p for p in (run.folder / "rounds").rglob("policy")] and run.policy.exists()

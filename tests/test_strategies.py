@@ -64,6 +64,19 @@ def test_a_group_is_whole_in_the_order_of_the_strategies_under_the_plain_prompt(
     assert groups[0][2].id == content_id("completion", PROMPTS[0].id, 2, [0])
 
 
+def test_what_only_marks_its_answer_has_draws_of_its_own():
+    seen = []
+
+    class Noting(Says):
+        def complete(self, prompts, sampling, failed):
+            seen.append([p.id for p in prompts])
+            return super().complete(prompts, sampling, failed)
+
+    engine = Noting(lambda messages, i: f"so Answer: {i}")
+    drawn(engine, Strategy("plain"), Strategy("marked", answer_after="Answer:"))
+    assert seen[0] == [p.id for p in PROMPTS] and not set(seen[0]) & set(seen[1])
+
+
 def test_examples_are_picked_answers_to_other_prompts():
     engine = Says(lambda messages, i: "a")
     drawn(engine, Strategy("few", examples=4), size=1)
@@ -127,6 +140,7 @@ def test_mistakes_are_told(tmp_path):
         ([Strategy(n) for n in "abcde"], "5 cannot share a group of 4"),
         ([Strategy("a", share=0)], "share must be 1 or more"),
         ([Strategy("a", examples=2)], "reward.picks"),
+        ([Strategy("a"), Strategy("b")], "all ask the plain prompt"),
     ):
         with pytest.raises(UserError, match=words):
             check(Recipe(sample=Sample(group_size=4, strategies=strategies), reward=Reward()))

@@ -26,6 +26,7 @@ COMPARISON = {
     "reference_greedy": "Reference, greedy answer",
     "tuned_greedy": "Tuned, greedy answer",
     "control_at_1": "Tuned on random picks, first answer",
+    "greedy_gain": "Gain of the greedy answer",
     "gain_over_control": "Gain, tuned over tuned on random picks",
     "gap_closed": "Share of the way to best-of-N",
     "equivalent_n": "Worth this many reference tries",
