@@ -31,16 +31,28 @@ def alarms(summary: Figures, reward: Figures | None, referee: Figures | None, ba
         *(doubts(reward) if reward else ()),
         *(f"Of the judge from outside: {sentence}" for sentence in (doubts(referee) if referee else ())),
         *(f"Round {number}: {sentence}" for number, of in baked.get("judges", {}).items() for sentence in doubts(of)),
-        *_gamed(summary),
+        *(f"{task}{sentence}" for task, figures in _each(summary) for sentence in _policy(figures)),
         *_tasks(summary),
-        *_control(summary),
-        *_greedy(summary),
-        *_drift(summary),
         *_lost(summary),
+        *_rounds(baked),
         *_groups(baked),
         *_strategies(baked),
         *_data(summary),
     ]
+
+
+def _each(summary: Figures) -> Iterator[tuple[str, Figures]]:
+    """(words before an alarm, figures): of each task, where there are several, else of all."""
+    if not summary.get("tasks"):
+        yield "", summary
+    for name, figures in (summary.get("tasks") or {}).items():
+        yield f"Task {name}: ", figures
+
+
+def _policy(figures: Figures) -> Iterator[str]:
+    """What may be wrong with the tuned policy on one task."""
+    for fault in (_gamed, _control, _greedy, _drift):
+        yield from fault(figures)
 
 
 def _gamed(summary: Figures) -> Iterator[str]:
@@ -151,6 +163,18 @@ def _strategies(baked: Figures) -> Iterator[str]:
             f"Many completions to learn from are no whole answers ({said}): raise sample.max_tokens, lower "
             "sample.temperature, or give sample.stop."
         )
+
+
+def _rounds(baked: Figures) -> Iterator[str]:
+    """A round is kept even if none of them helped."""
+    if "rounds" in baked:
+        reward = [row["reward"]["value"] for row in baked["rounds"]]
+        if reward[baked["kept"]] <= reward[0]:
+            yield (
+                f"No round raised the reward on the validation prompts ({reward[0]:.3g} before, "
+                f"{reward[baked['kept']]:.3g} in the round that was kept): lower bake.learning_rate, or keep the model "
+                "as it is."
+            )
 
 
 def _groups(baked: Figures) -> Iterator[str]:

@@ -20,7 +20,7 @@ from bakeoff.rounds import bake, control
 from bakeoff.run import Run, read_json
 from bakeoff.sample import sample
 from bakeoff.score import score
-from bakeoff.settings import Recipe
+from bakeoff.settings import Bake, Recipe
 from bakeoff.summary import summarize
 from bakeoff.train_reward import referee, train_reward
 
@@ -123,10 +123,14 @@ def check(recipe: Recipe) -> None:
     refresh.check(recipe)
     if recipe.sample.group_size < 2:
         raise UserError(f"sample.group_size: the best of {recipe.sample.group_size} is no choice; give 2 or more")
-    if recipe.bake.method not in METHODS:
-        raise UserError(f"bake.method: unknown method {recipe.bake.method!r}; known: {', '.join(METHODS)}")
-    if recipe.bake.n < 0 or recipe.bake.n == 1:
-        raise UserError(f"bake.n: the best of {recipe.bake.n} is no aim; give 2 or more, or 0 for sample.group_size")
-    for setting in ("rounds", "patience", "epochs", "batch_size", "completions"):
-        if getattr(recipe.bake, setting) < 1:
-            raise UserError(f"bake.{setting}: {getattr(recipe.bake, setting)} is too few; give 1 or more")
+    _check_bake(recipe.bake)
+
+
+def _check_bake(settings: Bake) -> None:
+    if settings.method not in METHODS:
+        raise UserError(f"bake.method: unknown method {settings.method!r}; known: {', '.join(METHODS)}")
+    if settings.n < 0 or settings.n == 1:
+        raise UserError(f"bake.n: the best of {settings.n} is no aim; give 2 or more, or 0 for sample.group_size")
+    for name in ("rounds", "patience", "epochs", "batch_size", "completions"):
+        if getattr(settings, name) < 1:
+            raise UserError(f"bake.{name}: {getattr(settings, name)} is too few; give 1 or more")

@@ -108,9 +108,7 @@ def _dealt(recipe: Recipe) -> Dealt:
     )
 
 
-def _round(
-    run: Run, recipe: Recipe, stage: str, number: int, dealt: Dealt
-) -> None:
+def _round(run: Run, recipe: Recipe, stage: str, number: int, dealt: Dealt) -> None:
     """Sample from the policy of the round before, reward, train."""
     current, before = run.round(stage, number), run.round(stage, number - 1)
     prompts = splits.training(read_table(run.table("prompts"), Prompt), recipe, number)

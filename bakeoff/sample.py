@@ -25,12 +25,12 @@ def sample(run: Run, recipe: Recipe) -> None:
 
 def draw(run: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt], sampling: Sampling) -> None:
     """Draw a group for each of the prompts from a model into the run's table `completions`, and count them."""
-    rows = complete_table(run, "completions", prompts, sampling, lambda: _engine(model, recipe))
+    rows = complete_table(run, "completions", prompts, sampling, lambda: _engine(run, model, recipe))
     failed = failures(run, "completions")
     if not rows and failed:
         raise UserError(f"not one of {len(prompts)} prompts could be completed; the first: {failed[0].detail}")
     write_json(run.details("sample"), {"prompts": len(prompts), "failed": Counter(f.reason for f in failed)})
 
 
-def _engine(model: str, recipe: Recipe) -> Engine:
-    return strategies.over(choose.engine(model, recipe), model, recipe)
+def _engine(run: Run, model: str, recipe: Recipe) -> Engine:
+    return strategies.over(choose.engine(model, recipe), model, recipe, run)

@@ -60,7 +60,7 @@ class Strategy:
     instruction: str = ""
     """Words after the prompt (`Think step by step, then write the answer after "Answer:".`)."""
     examples: int = 0
-    """So many picks of testers, with the answer they preferred, go before the prompt as turns of the conversation."""
+    """So many picks of testers or users, with what they preferred, go before the prompt as turns of a conversation."""
     revise: str = ""
     """A request to improve a first try, which is drawn and shown; the second try counts."""
     answer_after: str = ""

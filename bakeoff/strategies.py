@@ -16,7 +16,8 @@ from bakeoff import models
 from bakeoff.engines import Engine, Failed, Sampling, refuse
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_id
-from bakeoff.rewards.picks import read_picks
+from bakeoff.rewards.picks import known
+from bakeoff.run import Run
 from bakeoff.settings import Recipe, Strategy
 
 Drawn = dict[str, list[Completion] | Failure]
@@ -34,19 +35,27 @@ def check(recipe: Recipe) -> None:
     for strategy in strategies:
         if strategy.share < 1:
             raise UserError(f"sample.strategies: {strategy.name}: share must be 1 or more; found {strategy.share}")
-        if strategy.examples and not recipe.reward.picks:
+        if strategy.examples and not recipe.reward.picks and not recipe.reward.feedback:
             raise UserError(f"sample.strategies: {strategy.name}: examples come from reward.picks, which names no file")
     alike = [s.name for s in strategies if not _adds(s) and not _marks(s)]
     if len(alike) > 1:
         raise UserError(f"sample.strategies: {alike!r} all ask the plain prompt; keep one, and give it their share")
 
 
-def over(engine: Engine, model: str, recipe: Recipe) -> Engine:
-    """The engine itself, or one that draws by the recipe's strategies through it."""
+def over(engine: Engine, model: str, recipe: Recipe, run: Run) -> Engine:
+    """The engine itself, or one that draws by the recipe's strategies through it.
+
+    Examples come from the picks in files and, by what users said of old answers, in the run's logs. Raises UserError
+    where there are none.
+    """
     if not recipe.sample.strategies:
         return engine
-    told = read_picks(recipe.reward.picks) if any(s.examples for s in recipe.sample.strategies) else []
-    pool = [pick for pick in told if pick.decided]
+    wanted = [s.name for s in recipe.sample.strategies if s.examples]
+    pool = [pick for pick in known(run.whole(), recipe.reward) if pick.decided] if wanted else []
+    if wanted and not pool:
+        raise UserError(
+            f"sample.strategies: {wanted[0]}: neither reward.picks nor the logs hold picks to show; add some"
+        )
     return StrategyEngine(engine, recipe.sample.strategies, models.load_tokenizer(model), pool)
 
 

@@ -80,6 +80,18 @@ def test_a_judge_that_knows_nothing_is_told():
     assert alarm.startswith("Round 2: ") and "does not beat chance" in alarm
 
 
+def test_with_several_tasks_each_is_watched_by_itself():
+    bad = SUMMARY | {"length": {"reference": m(20), "tuned": m(41)}, "quality": {"gain": m(-0.2)}}
+    first, second = found(["tasks"], {"a": SUMMARY, "b": bad})
+    assert first.startswith("Task b: Answers are now 2.05 times") and second.startswith("The task b got worse (-0.2)")
+
+
+def test_rounds_of_which_none_helped():
+    rounds = [{"reward": m(1.0)}, {"reward": m(0.9)}, {"reward": m(0.5)}]
+    (alarm,) = found(baked=BAKED | {"rounds": rounds, "kept": 1})
+    assert "No round raised the reward" in alarm and "1 before, 0.9 in" in alarm and "keep the model as it is" in alarm
+
+
 def test_groups_that_teach_nothing():
     (alarm,) = found(baked=BAKED | {"groups": {"trained": 70, "no_spread": 20, "unfinished": 10}})
     assert "30 of 100 groups taught nothing" in alarm and "sample.temperature" in alarm

@@ -123,7 +123,10 @@ def test_a_reward_model_that_has_shown_nothing_stops_the_run_before_the_bake(rec
     assert not run.policy.exists()
     assert main([*arguments, "--anyway"]) == 0
     summary = json.loads(run.summary.read_text())
-    assert sum("does not beat" in alarm for alarm in summary["alarms"]) == 2
+    assert sum(alarm.startswith("The reward model does not beat") for alarm in summary["alarms"]) == 2
+    assert any(
+        alarm.startswith("Of the judge from outside: The reward model does not beat") for alarm in summary["alarms"]
+    )
     page = run.report.read_text()
     assert page.index("does not beat chance") < page.index("Before and after")
 

@@ -151,7 +151,9 @@ def test_rounds_learn_from_their_own_completions_and_keep_the_best(recipe, tmp_p
     drawn = [read_table(f, Completion) for f in run.folder.rglob("*.parquet") if f.stem in DRAWN]
     tokens = json.loads(run.summary.read_text())["tokens"]
     assert tokens["sampled"] == sum(len(c.tokens) for table in drawn for c in table) and len(drawn) > 9
-    assert tokens["sampled"] - tokens["scored"] == sum(len(c.tokens) for c in read_table(run.table("unrelated"), Completion))
+    assert tokens["sampled"] - tokens["scored"] == sum(
+        len(c.tokens) for c in read_table(run.table("unrelated"), Completion)
+    )
     chose = {c.prompt_id for c in read_table(run.round("bake", 0).table("validation"), Completion)}
     assert chose and not chose & {c.prompt_id for c in read_table(run.table("tuned"), Completion)}
     assert not [p for p in (run.folder / "rounds").rglob("policy")] and run.policy.exists()

@@ -1,5 +1,7 @@
 """Strategies share a group; their answers stand under the plain prompt, and are told apart afterwards."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import byte_tokenizer
 
@@ -9,8 +11,9 @@ from bakeoff.engines.local import LocalEngine
 from bakeoff.errors import UserError
 from bakeoff.measures import earned
 from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_id, prompt_id
+from bakeoff.run import Run
 from bakeoff.settings import Recipe, Reward, Sample, Strategy
-from bakeoff.strategies import StrategyEngine, check, shares
+from bakeoff.strategies import StrategyEngine, check, over, shares
 
 QUESTION = [Message("user", "How much?")]
 PROMPTS = [
@@ -133,6 +136,20 @@ def test_what_a_strategy_earns():
     assert found["b"]["lift"]["value"] == 0.5
 
 
+def test_examples_may_be_what_users_said_of_old_answers(tmp_path, tiny_llama):
+    asks = Recipe(sample=Sample(strategies=[Strategy("few", examples=1)]))
+    check(asks)
+    run = Run(tmp_path / "rounds" / "bake-2")
+    with pytest.raises(UserError, match="few: neither reward.picks nor the logs hold"):
+        over(Says(""), tiny_llama, asks, run)
+    asked = [{"role": "user", "content": "How many?"}]
+    row = {"messages": asked, "completions": ["two", "2"], "pick": 1, "split": "train", "source": "log:1"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "picks.parquet")
+    engine = Says(lambda messages, i: "a")
+    list(over(engine, tiny_llama, asks, run).complete(PROMPTS[:1], Sampling(group_size=1)))
+    assert [m.content for m in engine.asked[0][0]] == ["How many?", "2", "How much?"]
+
+
 def test_mistakes_are_told(tmp_path):
     for strategies, words in (
         ([Strategy(), Strategy("a")], "a name of its own"),
@@ -143,7 +160,7 @@ def test_mistakes_are_told(tmp_path):
         ([Strategy("a"), Strategy("b")], "all ask the plain prompt"),
     ):
         with pytest.raises(UserError, match=words):
-            check(Recipe(sample=Sample(group_size=4, strategies=strategies), reward=Reward()))
+            check(Recipe(sample=Sample(group_size=4, strategies=strategies), reward=Reward(feedback=False)))
     path = tmp_path / "r.toml"
     path.write_text(
         '[[sample.strategies]]\nname = "steps"\ninstruction = "Think."\n[[sample.strategies]]\nname="plain"\n'
