@@ -19,6 +19,7 @@ from bakeoff.methods import best_weights
 from bakeoff.records import Completion, Prompt, read_table
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, open_run
+from bakeoff.settings import Bake
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -204,10 +205,14 @@ def test_more_tries_than_the_base_has_are_drawn_once_and_shared(of):
 
 
 def test_few_prompts_are_baked_for_as_many_steps_as_many(of):
-    found = study_prompts.arms(of, (3, 6))
-    assert list(found) == ["reference", "p3", "p6"]
-    steps = [len(of.arm(name).steps("bake")) for name in ("prompts-3", "whole")]
-    assert len({c.prompt_id for c in study_prompts.some(of.run, 3)[0]}) == 3 and max(steps) <= 2 * min(steps)
+    found = study_prompts.arms(of, (5, 6))
+    assert list(found) == ["reference", "p5", "p6"] and of.arm("prompts-5").details("bake").exists()
+    few, more = ({c.prompt_id for c in study_prompts.some(of, n)[0]} for n in (3, 5))
+    assert len(few) == 3 and few < more
+    other = dataclasses.replace(of, recipe=dataclasses.replace(of.recipe, seed=1))
+    assert {c.prompt_id for c in study_prompts.some(other, 5)[0]} != more
+    made = [study_prompts.in_as_many_steps(Bake(), n, 320) for n in study_prompts.PROMPTS]
+    assert [(b.batch_size, b.epochs) for b in made] == [(20, 20), (20, 10), (16, 4), (16, 2), (16, 1)]
 
 
 def test_tries_in_two_rounds_or_shared_by_strategies(of, monkeypatch):
