@@ -20,7 +20,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +35,19 @@ MARKER = re.compile(r"<!-- (results|value): (\S+) (.+?) -->(.*?)<!-- end -->", r
 Row = Mapping[str, Any]
 
 
-def record(topic: str, rows: Iterable[Row], results: Path = RESULTS) -> None:
+def record(topic: str, rows: Iterable[Row], results: Path = RESULTS, replaced: Sequence[str] = ()) -> None:
     """Write results {name, value, low, high, n} (low, high and n may be absent) to TOPIC.json, each name once.
 
-    Command, commit, date and machine are those of this process; a row may name the `command` that a person would type.
-    Results of other names stay. Raises ValueError for a row without name and value, or with an unknown key.
+    Command, commit, date and machine are those of this process; a row may name the `command` that a person would type,
+    and the values by seed, `seeds`. Results of other names stay, except those that match a pattern of `replaced`.
+    Raises ValueError for a row without name and value, or with an unknown key.
     """
     path = results / f"{topic}.json"
-    kept = {row["name"]: row for row in read(topic, results)} if path.exists() else {}
+    before = read(topic, results) if path.exists() else []
+    kept = {r["name"]: r for r in before if not any(fnmatch.fnmatch(r["name"], pattern) for pattern in replaced)}
     stamp = {"command": command(sys.argv), "commit": commit(), "date": today(), "machine": machine()}
     for row in rows:
-        unknown = row.keys() - {*MEASURED, "command"}
+        unknown = row.keys() - {*MEASURED, "command", "seeds"}
         if unknown or "name" not in row or "value" not in row:
             raise ValueError(f"{topic}: a result is {MEASURED} and perhaps command; found {dict(row)!r}")
         kept[row["name"]] = dict.fromkeys(MEASURED) | stamp | dict(row)

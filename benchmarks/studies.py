@@ -230,20 +230,34 @@ def measured(
 ) -> list[dict[str, Any]]:
     """The rows of a study: each arm's value per prompt, one array a seed, and paired differences between arms.
 
-    A prompt is one observation: its mean over the seeds.
+    A prompt is one observation: its mean over the seeds. `seeds` holds the means of each seed, which differ by the luck
+    of a training too.
     """
-    mean = {name: np.mean(parts, axis=0) for name, parts in found.items()}
-    rows = [{"name": f"{study}.{name}"} | stats.bootstrap(values, seed=0).as_dict() for name, values in mean.items()]
+    values = dict(found)
     for one, other in differences:
-        apart = stats.bootstrap(mean[one] - mean[other], seed=0).as_dict()
-        rows.append({"name": f"{study}.{one}_minus_{other}"} | apart)
-    return rows
+        values[f"{one}_minus_{other}"] = [a - b for a, b in zip(found[one], found[other], strict=True)]
+    return [
+        {"name": f"{study}.{name}"}
+        | stats.bootstrap(np.mean(parts, axis=0), seed=0).as_dict()
+        | {"seeds": [round(float(part.mean()), 4) for part in parts]}
+        for name, parts in values.items()
+    ]
 
 
-def record(study: str, rows: Sequence[dict[str, Any]], seeds: Sequence[int], overrides: Sequence[str]) -> None:
-    """Write the numbers to docs/results/studies.json, with their pictures, and the table to the terminal."""
+def record(
+    study: str,
+    rows: Sequence[dict[str, Any]],
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+    replaced: Sequence[str] | None = None,
+) -> None:
+    """Write the numbers to docs/results/studies.json, with their pictures, and the table to the terminal.
+
+    What stood there of the study, or matches the patterns `replaced`, goes.
+    """
     command = shlex.join(["bakeoff", "study", study, "--seeds", *map(str, seeds), *overrides])
-    results.record("studies", [row | {"command": command} for row in rows])
+    gone = [f"{study}.*"] if replaced is None else replaced
+    results.record("studies", [row | {"command": command} for row in rows], replaced=gone)
     results.main()
     pictures.main()
     named = {row["name"] for row in rows}

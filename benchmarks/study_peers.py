@@ -3,8 +3,8 @@
 BAKEOFF_TRL names a Python interpreter of an environment with trl. All sides have the same model, prompts, reward
 model and threads, and both are tried with growing budgets: the first that is as good by the true answers counts.
 
-Ours are parts of the recipe's prompts, each baked from the start in as many steps, and again with other draws, since a
-bake from few prompts is a matter of luck: the mean counts. Its seconds are those of sampling, scoring and the bake,
+Ours are parts of the recipe's prompts, each baked from the start in as many steps, and again from other prompts, since
+a bake from few prompts is a matter of luck: the mean counts. Its seconds are those of sampling, scoring and the bake,
 with all loading. TRL's are the seconds of one training, in float32 with bfloat16 products, which waits while a
 checkpoint is measured; a straight line joins two checkpoints. It lasts at most `MOST` times our seconds, and no longer
 than the fastest arm before it took.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ import studies
 
 from bakeoff import models, splits, stats
 from bakeoff.errors import UserError
-from bakeoff.records import Prompt, read_table
+from bakeoff.records import Prompt, read_table, write_table
 from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.resume import by_prompt, score_table
 from bakeoff.run import Run
@@ -49,7 +50,8 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
         raise UserError("study peers: set BAKEOFF_TRL to the Python interpreter of an environment with trl")
     arms = os.environ.get("BAKEOFF_PEERS", ARMS).split()
     rows = [row for seed in seeds for row in compared(studies.base(out, seed, overrides), python, arms)]
-    studies.record("peers", rows, seeds, overrides)
+    of_seeds = [f"{name}.seed{seed}" for name in ("peers.*", "time_to_quality_vs_trl") for seed in seeds]
+    studies.record("peers", rows, seeds, overrides, replaced=of_seeds)
 
 
 def compared(of: studies.Base, python: str, arms: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -92,12 +94,23 @@ def ours(of: studies.Base, count: int) -> tuple[np.ndarray, float]:
     batch = max(1, of.recipe.bake.batch_size * count // of.recipe.sample.prompts)
     right, seconds = [], 0.0
     for more in AGAIN:
-        settings = [f"seed={of.recipe.seed + more}", f"sample.prompts={count}", f"bake.batch_size={batch}"]
-        run = studies.again(of, f"peers-p{count}-{more}", settings)
+        seed = of.recipe.seed + more
+        settings = [f"seed={seed}", f"sample.prompts={count}", f"bake.batch_size={batch}"]
+        name = f"peers-p{count}-{more}"
+        if not of.arm(name).table("prompts").exists():
+            write_table(of.arm(name).table("prompts"), Prompt, some(of, count, seed))
+        run = studies.again(of, name, settings)
         right.append(studies.right(run, of.recipe, str(run.policy)))
         seconds += sum(line["seconds"] for line in run.logged() if line["stage"] in TIMED and "seconds" in line)
     print(f"{count} prompts: {[round(float(right_P.mean()), 3) for right_P in right]} right", flush=True)
     return np.mean(right, axis=0), seconds / len(AGAIN)
+
+
+def some(of: studies.Base, count: int, seed: int) -> list[Prompt]:
+    """So many training prompts, drawn by the seed, and all that are held out."""
+    prompts = read_table(of.run.table("prompts"), Prompt)
+    kept = random.Random(f"peers {seed}").sample([p for p in prompts if p.split == "train"], count)
+    return [p for p in prompts if p.split != "train" or p in kept]
 
 
 def reached(curve: Sequence[tuple[float, float]], goal: float) -> float | None:

@@ -59,7 +59,7 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
         for name, folder in sizes(out, seed, of.recipe.model):
             rows += measured(of, name, folder, seed)
             print(f"seed {seed}: {name}: {rows[-len(FIGURES)]}", flush=True)
-    studies.record("sizes", rows, seeds, overrides)
+    studies.record("sizes", rows, seeds, overrides, replaced=())
 
 
 def sizes(out: Path, seed: int, model: str) -> Iterator[tuple[str, str]]:

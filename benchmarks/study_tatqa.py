@@ -31,7 +31,9 @@ from bakeoff.settings import Recipe
 
 FOLDER = "BAKEOFF_TATQA"
 FILES = ("prompts.jsonl", "gold.jsonl")
-QUALITY = ("gap_closed", "reference_at_1", "tuned_at_1", "reference_best_of_n")
+QUALITY = ("gap_closed", "reference_at_1", "tuned_at_1", "reference_best_of_n", "control_at_1", "gain_over_control")
+TELLING = 60
+"""Questions that share a line of so many characters, with a table before it or not, are about one context."""
 OWN = ["prompts.languages=[]", 'prompts.skip=["near_duplicates"]', "prompts.heldout=0", "prompts.redact=[]"]
 OWN += ["sample.max_tokens=48", "evaluate.samples=4"]
 
@@ -46,7 +48,7 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
         rows += [row | {"name": f"{row['name']}.seed{seed}"} for row in measured(parts, seed, out, overrides)]
         print(*rows, sep="\n", flush=True)
     worst = min((r for r in rows if ".gap_closed." in r["name"]), key=lambda r: r["value"])
-    studies.record("tatqa", [worst | {"name": "tatqa.gap_closed"}, *rows], seeds, overrides)
+    studies.record("tatqa", [worst | {"name": "tatqa.gap_closed"}, *rows], seeds, overrides, replaced=())
 
 
 def rows_of(folder: str) -> list[Row]:
@@ -68,10 +70,27 @@ def verifier(answer: str) -> str:
 def dealt(rows: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:
     """(picks, training, evaluation): no context stands in two parts."""
     parts: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
+    first: dict[str, str] = {}
+
+    def root(line: str) -> str:
+        while first.setdefault(line, line) != line:
+            line = first[line]
+        return line
+
+    lines = {row["prompt"]: _lines(row["prompt"]) for row in rows}
+    for one, *others in lines.values():
+        for other in others:
+            first[root(other)] = root(one)
     for row in sorted(rows, key=lambda row: content_id(row["prompt"])):
-        context = row["prompt"].rpartition("Question:")[0]
+        context = root(lines[row["prompt"]][0])
         parts[int(content_id("tatqa", context), 16) % 3].append(row)
     return parts
+
+
+def _lines(prompt: str) -> list[str]:
+    """The lines by which a prompt's context is known: its long ones, or all that it has."""
+    context = prompt.rpartition("Question:")[0].strip()
+    return [line for line in context.splitlines() if len(line) >= TELLING] or [context]
 
 
 def measured(

@@ -28,7 +28,7 @@ def test_every_result_says_where_it_comes_from(path):
     rows = results.read(path.stem)
     assert len({row["name"] for row in rows}) == len(rows)
     for row in rows:
-        assert set(row) == {*results.MEASURED, *results.STAMPED}
+        assert set(row) - {"seeds"} == {*results.MEASURED, *results.STAMPED}
         assert all(row[key] for key in results.STAMPED), row["name"]
 
 
@@ -43,6 +43,8 @@ def test_a_result_is_recorded_once_with_its_origin(tmp_path, monkeypatch):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", gain["date"])
     assert gain["machine"].endswith("cores") and platform.node() not in gain["machine"]
     assert [p.name for p in tmp_path.iterdir()] == ["demo.json"]
+    results.record("demo", [{"name": "demo.other", "value": 1, "seeds": [1, 1]}], tmp_path, replaced=["demo.m*"])
+    assert [row["name"] for row in results.read("demo", tmp_path)] == [ROW["name"], "demo.other"]
 
 
 def test_no_path_of_the_machine_is_told():

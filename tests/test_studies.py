@@ -107,6 +107,7 @@ def test_differences_are_paired_by_prompt_over_seeds():
     rows = {row["name"]: row for row in studies.measured("s", found, [("a", "b")])}
     assert rows["s.a"]["value"] == 0.5 and rows["s.a_minus_b"]["n"] == 2
     assert [rows["s.a_minus_b"][key] for key in ("value", "low", "high")] == [0.5, 0.5, 0.5]
+    assert rows["s.a"]["seeds"] == [0.75, 0.25] and rows["s.a_minus_b"]["seeds"] == [0.5, 0.5]
 
 
 def test_the_simulated_tester_picks_in_a_file_of_groups(tmp_path, monkeypatch):
@@ -131,11 +132,15 @@ def test_an_unknown_study_is_one_line(capsys):
 
 
 def test_contexts_stay_in_one_part_and_a_missing_folder_is_one_line(tmp_path, capsys, monkeypatch):
-    questions = [{"id": str(i), "prompt": f"Text {i // 2}.\n\nQuestion: {i}?"} for i in range(60)]
+    def prompt(i):
+        table = f"Revenue | {i}\n\n" if i % 2 else ""
+        return f"{table}Text {i // 2} {'is long ' * 9}.\n\nQuestion: {i}?"
+
+    questions = [{"id": str(i), "prompt": prompt(i)} for i in range(60)]
     write_jsonl(tmp_path / "prompts.jsonl", questions)
     write_jsonl(tmp_path / "gold.jsonl", [{"id": q["id"], "gold": "$(9.8) million"} for q in questions])
     parts = study_tatqa.dealt(study_tatqa.rows_of(str(tmp_path)))
-    contexts = [{row["prompt"].split("\n")[0] for row in part} for part in parts]
+    contexts = [{row["prompt"].split("\n")[-3] for row in part} for part in parts]
     assert sum(map(len, parts)) == 60 and sum(map(len, contexts)) == len(set().union(*contexts)) == 30
     assert min(map(len, parts)) > 4
     monkeypatch.setenv(study_tatqa.FOLDER, str(tmp_path / "nowhere"))
@@ -334,7 +339,8 @@ def test_the_first_budget_that_reaches_the_goal_ends_the_time_of_both_sides(of, 
     logged = [r["seconds"] for run in runs for r in run.logged() if r["stage"] in study_peers.TIMED and "seconds" in r]
     assert right_P.shape == (3,) and len(logged) == 9 and seconds == pytest.approx(sum(logged) / 3)
     drawn = [studies.tables(run)[1] for run in runs]
-    assert len({c.prompt_id for rows in drawn for c in rows}) == 6 and drawn[0] != drawn[1] != drawn[2]
+    asked = [{c.prompt_id for c in rows} for rows in drawn]
+    assert all(len(ids) == 6 for ids in asked) and asked[0] != asked[1] != asked[2]
 
     folder = of.arm("peers-grpo-1e-4-1").folder
     for step in (3, 6):
