@@ -54,13 +54,12 @@ class Method:
     """(group, N, at most so many) -> the completions to train on; none when the group teaches nothing."""
     loss: Loss
     reference: bool = True
-    """Whether the loss needs the log-probabilities of the reference."""
+    """Whether the loss needs the log-probabilities of the reference. Both are then those at the sampling temperature:
+    there the completions were drawn, and there the policy is to draw best-of-N."""
     per_token: bool = False
     """Whether the losses of a batch are divided by its tokens, instead of by its groups."""
     by_token: bool = False
     """Whether `loss` is given log-probabilities of tokens, [S, T] padded with zeros, instead of their sums."""
-    on_policy: bool = False
-    """Whether the completions must be the policy's own: log-probabilities are then those at their temperature."""
 
 
 def best_weights(group: Group, n: float) -> np.ndarray:
@@ -122,14 +121,18 @@ def _reward(group: Group, n: float) -> tuple[np.ndarray, float]:
 
 
 def _bond(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
-    """BOND on draws of the reference: a draw's importance is its likelihood ratio, which best-of-N bounds by N."""
+    """BOND on draws of the reference: a draw's importance is its likelihood ratio, which best-of-N bounds by N.
+
+    Those that are trained on stand for the whole group, in both directions.
+    """
     utility_M, _ = _log_quantile(group, n)
     share_M = group.count_M / group.count_M.sum()
     best_M = bestofn.distribution(share_M, group.reward_M, n) * group.finished_M
     ratio_S = torch.exp(logp_S - ref_logp_S).clamp(max=n)
-    weight_S = _like(share_M[selected], logp_S) * ratio_S
-    penalty_S = logp_S - ref_logp_S - (n - 1) * _like(utility_M[selected], logp_S)
-    best_logp = (_like(best_M[selected] / best_M.sum(), logp_S) * logp_S).sum()
+    weight_S = _like(share_M[selected] / share_M[selected].sum(), logp_S) * ratio_S
+    target_S = ((n - 1) * _like(utility_M[selected], logp_S)).clamp(min=LEAST_TARGET)
+    penalty_S = logp_S - ref_logp_S - target_S
+    best_logp = (_like(best_M[selected] / best_M[selected].sum(), logp_S) * logp_S).sum()
     return losses.bond(best_logp[None], logp_S[None], penalty_S[None], weight_S[None])[0]
 
 
@@ -192,9 +195,9 @@ METHODS: dict[str, Method] = {
     "regress": Method(_spread, _regress(_quantile)),
     "regress_log": Method(_spread, _regress(_log_quantile)),
     "regress_reward": Method(_spread, _regress(_reward)),
-    "bond": Method(_spread, _bond, on_policy=True),
-    "rloo": Method(_spread, _rloo, on_policy=True),
-    "grpo": Method(_spread, _grpo, on_policy=True, by_token=True, per_token=True),
+    "bond": Method(_spread, _bond),
+    "rloo": Method(_spread, _rloo),
+    "grpo": Method(_spread, _grpo, by_token=True, per_token=True),
     "dpo": Method(_pair, _dpo),
     "ipo": Method(_pair, _ipo),
 }

@@ -49,7 +49,7 @@ class Training:
             epochs=self.settings.epochs,
             seed=recipe.seed if seed is None else seed,
         )
-        self.temperature = (recipe.sample.temperature or 1.0) if self.method.on_policy else 1.0
+        self.temperature = (recipe.sample.temperature or 1.0) if self.method.reference else 1.0
         self.optimizer = MasterAdamW(
             model.parameters(), learning_rate=self.settings.learning_rate, steps=len(self.batches)
         )

@@ -34,9 +34,10 @@ def recipe(**changes):
     return Recipe(bake=settings, sample=Sample(group_size=6))
 
 
-def training(folder, **settings):
+def training(folder, temperature=1.0, **settings):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     chosen = recipe(**settings)
+    chosen = dataclasses.replace(chosen, sample=dataclasses.replace(chosen.sample, temperature=temperature))
     models.freeze(model, chosen.bake.frozen)
     return Training(model, groups(), PROMPTS, chosen)
 
@@ -54,6 +55,16 @@ def test_the_good_becomes_likelier_against_the_bad(tiny_llama, method):
     metrics = list(work.steps())
     assert len(metrics) == 24 and metrics[-1]["loss"] < metrics[0]["loss"]
     assert logps(work.model, GOOD) - logps(work.model, BAD) > before + 1
+
+
+def test_log_ratios_are_those_at_which_completions_are_drawn(tiny_llama):
+    work = training(tiny_llama, temperature=0.7, method="regress")
+    packed = trees.pack(work.trees[:1], work.model)
+    with torch.no_grad():
+        logps = [trees.token_logps(work.model, packed, temperature)[0] for temperature in (0.7, 1.0)]
+    drawn, other = ([s.sum().item() for s in x.split([len(b) for b in work.trees[0].branches])] for x in logps)
+    assert work.ref_logps[0].tolist() == pytest.approx(drawn, abs=1e-3) and drawn != pytest.approx(other, abs=0.1)
+    assert training(tiny_llama, temperature=0.7).temperature == 1.0  # distil makes its answers likely as they are
 
 
 @pytest.mark.parametrize("method", ["distil", "regress", "grpo"])

@@ -122,6 +122,13 @@ def test_policy_gradients_start_at_their_advantages_and_stop_at_the_clip(name):
     assert far.grad.flatten()[[0, 2]].tolist() == [0, 0] and far.grad.flatten()[1] > 0
 
 
+def test_what_bond_trains_on_stands_for_the_whole_group():
+    logp = torch.tensor([-1.0, -0.5], dtype=torch.float64)
+    few = METHODS["bond"].loss(logp, logp - 0.1, group([0.0, 1.0]), [0, 1], N)
+    twice = METHODS["bond"].loss(logp, logp - 0.1, group([0.0, 0.0, 1.0, 1.0]), [0, 2], N)
+    assert few.item() == pytest.approx(twice.item()) != 0
+
+
 def test_every_token_of_a_grpo_batch_weighs_the_same_and_padding_nothing():
     g = dataclasses.replace(group([1.0, 0.0]), tokens=[[7], [7, 7, 7]])
     logp = torch.zeros(2, 3, requires_grad=True)
