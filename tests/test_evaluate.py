@@ -1,0 +1,91 @@
+"""What the evaluation says of made-up answers whose figures can be told by hand."""
+
+import numpy as np
+import pytest
+
+from bakeoff.errors import UserError
+from bakeoff.evaluate import Draws, answered_by_all, figures
+from bakeoff.records import Answer, Completion, Message, Prompt
+from bakeoff.settings import Recipe, Sample
+
+PROMPTS = [Prompt(key, [Message("user", f"{key}?")], "log:1", 1, "heldout") for key in ("p", "q", "r")]
+ANSWERS = {p.id: Answer(p.id, p.messages, "2", "exact", "gold:1") for p in PROMPTS[:2]}
+RECIPE = Recipe(sample=Sample(group_size=4))
+
+
+def draws(*texts, rewards=None):
+    """A policy's answers to the prompts, a word of numbers each; without `rewards` they are the numbers themselves."""
+    groups = [
+        [
+            Completion(f"{p.id}{i}", p.id, i, text, [int(text)], -1.0, "length" if text == "9" else "stop")
+            for i, text in enumerate(group.split())
+        ]
+        for p, group in zip(PROMPTS, texts, strict=False)
+    ]
+    own = [[float(c.text) for c in group] for group in groups] if rewards is None else rewards
+    return Draws(groups, np.array(own, float))
+
+
+def measured(drawn, answers=ANSWERS):
+    return figures(RECIPE, answers, PROMPTS, drawn, (np.array([0.5, 1.5, 1.0]), np.array([0.01, 0.03])))
+
+
+SOUND = {
+    "reference": draws("1 2 1 1", "1 1 2 2", "0 0 0 4"),
+    "tuned": draws("2 2", "2 1", "4 4"),
+    "reference_greedy": draws("1", "2", "0"),
+    "tuned_greedy": draws("2", "2", "4"),
+    "control": draws("1 2", "2 2", "0 0"),
+}
+
+
+def test_true_answers_count_on_the_prompts_that_have_them_and_rewards_on_all():
+    found = measured(SOUND)
+    quality = {key: row["value"] for key, row in found["quality"].items() if isinstance(row, dict)}
+    assert quality["reference_at_1"] == 3 / 8 and quality["tuned_at_1"] == 3 / 4
+    assert quality["reference_best_of_n"] == 1.0  # 2 is the highest reward of both groups
+    assert quality["gain"] == 3 / 8 and quality["gap_closed"] == pytest.approx(3 / 5)
+    assert quality["control_at_1"] == 3 / 4 and quality["gain_over_control"] == 0
+    assert quality["reference_greedy"] == 1 / 2 and quality["greedy_gain"] == 1 / 2
+    assert 1 < quality["equivalent_n"] < 4 and found["quality"]["gain"]["n"] == 2
+    assert found["reward"]["tuned_at_1"]["value"] == pytest.approx((2 + 1.5 + 4) / 3)
+    assert found["reward"]["tuned_at_1"]["n"] == 3
+    assert found["kl"]["tuned"]["value"] == 1.0 and found["forgotten"]["value"] == pytest.approx(0.02)
+
+
+def test_pairs_are_won_lost_or_tied_by_each_judge():
+    found = measured(SOUND)["wins"]
+    first = (3 / 4 + 1 / 4 * 1 / 2 + 3 / 4 + 1 / 4 * 1 / 2) / 2
+    second = (1 / 2 + 1 / 2 * 1 / 2 + 1 / 2 * 1 / 2) / 2
+    assert found["outside"]["judge"] == "true answers"
+    assert found["outside"]["win_rate"]["value"] == pytest.approx((first + second) / 2)
+    third = 3 / 4 + 1 / 4 * 1 / 2
+    assert found["scorer"]["win_rate"]["value"] == pytest.approx((first + second + third) / 3)
+
+
+def test_a_scorer_that_picks_the_wrong_ones_shows_in_quality_and_not_in_reward():
+    mistaken = [[2.0, 1.0, 2.0, 2.0], [2.0, 2.0, 1.0, 1.0], [0.0] * 4]
+    found = measured(SOUND | {"reference": draws("1 2 1 1", "1 1 2 2", "0 0 0 4", rewards=mistaken)})
+    assert found["quality"]["reference_best_of_n"]["value"] == 0
+    assert found["quality"]["gap_closed"]["value"] < 0 < found["reward"]["gain"]["value"]
+
+
+def test_without_true_answers_the_reward_is_all_there_is_and_without_either_it_is_said():
+    found = measured(SOUND, answers={})
+    assert found["quality"] is None and found["wins"]["outside"] is None and found["reward"]["gain"]["value"] > 0
+    missing = {name: Draws(d.completions, np.full_like(d.reward_PM, np.nan)) for name, d in SOUND.items()}
+    with pytest.raises(UserError, match="nothing to evaluate"):
+        measured(missing, answers={})
+
+
+def test_answers_that_were_cut_short_are_counted():
+    found = measured(SOUND | {"tuned": draws("9 2", "2 1", "4 4")})
+    assert found["truncated"] == {"reference": 0, "tuned": 1 / 6}
+
+
+def test_a_prompt_that_one_policy_failed_is_compared_by_none():
+    few = {"reference": draws("1 2", "1 1", "0 4"), "tuned": draws("2 2", "2 1")}
+    prompts, kept = answered_by_all(PROMPTS, few)
+    assert [p.id for p in prompts] == ["p", "q"] and kept["reference"].reward_PM.tolist() == [[1, 2], [1, 1]]
+    with pytest.raises(UserError, match="could be completed by every policy"):
+        answered_by_all(PROMPTS, {"reference": draws("1 2"), "tuned": Draws([], np.zeros((0, 2)))})
