@@ -161,6 +161,21 @@ def verified(recipe: Recipe, completions: Iterable[Completion]) -> np.ndarray:
     return np.array([VERIFIERS[answer.verifier](text, answer.answer) for text, answer in pairs], float)
 
 
+def picked(file: Path, numbers: range, model: str) -> Path:
+    """The simulated tester's picks, written to `file` unless there, among a model's tries at some of the maker's cases.
+
+    They are numbered as those of the demo's picks, and what comes after them.
+    """
+    sys.path.insert(0, str(FILINGS))
+    from make import cases_of, picks_of, write_lines
+
+    if not file.exists():
+        asked = cases_of("picks", DATA_SEED, numbers.stop)[numbers.start :]
+        made = picks_of(asked, random.Random(f"tester {numbers}"), DATA_SEED, model)
+        write_lines(file, (json.dumps(row, ensure_ascii=False) for row in made))
+    return file
+
+
 def filings_answers(prompts: Sequence[Prompt], seed: int = DATA_SEED) -> dict[str, tuple[str, str]]:
     """(true answer, verifier) by id of those prompts cleaned from the demo's log that its maker knows the answer to."""
     sys.path.insert(0, str(FILINGS))

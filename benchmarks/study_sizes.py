@@ -76,7 +76,7 @@ def measured(of: studies.Base, name: str, model: str, seed: int, overrides: Sequ
     """The figures of one model before and after the recipe."""
     settings, tables = list(overrides), ("prompts", "completions", "sample", "scores")
     if model != of.recipe.model:
-        file = picked(of, name, model).resolve()
+        file = studies.picked(of.arm(f"sizes-{name}-picks").folder / "picks.jsonl", range(PICKS), model).resolve()
         settings += [f"model={json.dumps(model)}", f"reward.picks=[{json.dumps(str(file))}]"]
         settings += ['score.scorer="reward_model"']
         tables = ("prompts",)
@@ -88,19 +88,6 @@ def measured(of: studies.Base, name: str, model: str, seed: int, overrides: Sequ
         kept = {key: quality[figure][key] for key in results.MEASURED if key != "name"}
         rows.append({"name": f"sizes.{name}.{figure}.seed{seed}"} | kept)
     return rows
-
-
-def picked(of: studies.Base, name: str, model: str) -> Path:
-    """The simulated tester's picks among a model's tries at what the demo's picks ask, made as these were."""
-    sys.path.insert(0, str(studies.FILINGS))
-    from make import cases_of, picks_of, write_lines
-
-    file = of.arm(f"sizes-{name}-picks").folder / "picks.jsonl"
-    if not file.exists():
-        asked, rng = cases_of("picks", studies.DATA_SEED, PICKS), random.Random(f"tester {studies.DATA_SEED}")
-        made = picks_of(asked, rng, studies.DATA_SEED, model)
-        write_lines(file, (json.dumps(row, ensure_ascii=False) for row in made))
-    return file
 
 
 def trained(folder: Path, name: str, seed: int) -> Path:

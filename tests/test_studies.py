@@ -237,8 +237,12 @@ def test_reward_models_of_fewer_picks_judge_the_same_completions(of, tmp_path):
     recipe = dataclasses.replace(of.recipe, reward=dataclasses.replace(of.recipe.reward, picks=[str(file)]))
     recipe = dataclasses.replace(recipe, score=dataclasses.replace(recipe.score, scorer="reward_model"))
     base = studies.Base(of.run, recipe)
-    found = study_picks.arms(base, (20,))
-    assert list(found) == ["reference", "k20", "k30"]
+    found = study_picks.arms(base, (20, 34))
+    assert list(found) == ["reference", "k20", "k30", "k34"]
+    more = (of.arm("picks-34").folder / "some.jsonl").read_text("utf-8").splitlines()
+    asked = [json.loads(line)["prompt"] for line in more]
+    shown = [json.loads(line)["prompt"] for line in (studies.FILINGS / "picks.jsonl").read_text("utf-8").splitlines()]
+    assert len(set(asked)) == 34 and asked[30:] == shown[30:34]
     few, all_of_them = (studies.tables(run) for run in (of.arm("picks-20"), of.run))
     assert few[1] == all_of_them[1]
     assert [s.reward for s in few[2]] != [s.reward for s in all_of_them[2]]
@@ -316,7 +320,9 @@ def test_a_model_of_the_ladder_learns_its_cases_and_goes_on_after_a_kill(of, tmp
     found = {row["name"]: row for row in study_sizes.measured(of, "tiny", str(whole), 0, settings)}
     assert found["sizes.tiny.parameters.seed0"]["value"] < 200_000
     assert {name.split(".")[2] for name in found} == {"parameters", *study_sizes.FIGURES}
-    picks = [json.loads(line) for line in study_sizes.picked(of, "tiny", "unused").read_text("utf-8").splitlines()]
+    picks = [
+        json.loads(line) for line in (of.arm("sizes-tiny-picks").folder / "picks.jsonl").read_text("utf-8").splitlines()
+    ]
     shown = [json.loads(line)["prompt"] for line in (studies.FILINGS / "picks.jsonl").read_text("utf-8").splitlines()]
     assert [row["prompt"] for row in picks] == shown[:12] and all(len(row["completions"]) == 8 for row in picks)
     assert of.arm("sizes-tiny").details("reward_model").exists()
