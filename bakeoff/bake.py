@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -74,12 +75,10 @@ def shuffled(completions: Sequence[Completion], scores: Sequence[Score], rng: ra
     dealt = []
     for _, group in itertools.groupby(scores, lambda s: s.prompt_id):
         rows = list(group)
-        rewards = rng.sample([s.reward for s in rows], len(rows))
+        rewarded = [(tokens[s.completion_id], s.reward) for s in rows if s.reward is not None]
         highest: dict[tuple[int, ...], float] = {}
-        for score, reward in zip(rows, rewards, strict=True):
-            if reward is not None:
-                key = tokens[score.completion_id]
-                highest[key] = max(reward, highest.get(key, reward))
+        for (key, _), (_, reward) in zip(rewarded, rng.sample(rewarded, len(rewarded)), strict=True):
+            highest[key] = max(reward, highest.get(key, reward))
         dealt += [dataclasses.replace(s, reward=highest.get(tokens[s.completion_id])) for s in rows]
     return dealt
 
@@ -116,13 +115,13 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
 
 def strategies(lesson: Lesson) -> dict[str, dict]:
     """What each strategy's completions gave, by reward; nothing when all asked the plain prompt."""
-    reward = {s.completion_id: s.reward for s in lesson.scores}
-    rewarded = [(c.prompt_id, c.strategy, r) for c in lesson.completions if (r := reward[c.id]) is not None]
-    if {name for _, name, _ in rewarded} <= {"plain"}:
+    if {c.strategy for c in lesson.completions} <= {"plain"}:
         return {}
-    groups = [list(group) for _, group in itertools.groupby(rewarded, lambda row: row[0])]
-    names = [[name for _, name, _ in group] for group in groups]
-    return earned(names, [[r for *_, r in group] for group in groups], seed=lesson.seed)
+    reward = {s.completion_id: math.nan if s.reward is None else s.reward for s in lesson.scores}
+    groups = [list(group) for _, group in itertools.groupby(lesson.completions, lambda c: c.prompt_id)]
+    rewards = [[reward[c.id] for c in group] for group in groups]
+    told = [i for i, row in enumerate(rewards) if not np.isnan(row).all()]
+    return earned([[c.strategy for c in groups[i]] for i in told], [rewards[i] for i in told], seed=lesson.seed)
 
 
 def within(
@@ -177,7 +176,7 @@ def teaching(
     reward = {s.completion_id: s.reward for s in scores}
     method, kept, counts = METHODS[recipe.bake.method], list[Group](), Counter[str]()
     for key, drawn in itertools.groupby(completions, lambda c: c.prompt_id):
-        group = group_of(key, [(c, r) for c in drawn if (r := reward[c.id]) is not None])
+        group = group_of(key, [(c, reward[c.id]) for c in drawn])
         if not group.tokens:
             counts["unscored"] += 1
         elif not group.finished_M.any():
@@ -191,16 +190,19 @@ def teaching(
     return [dataclasses.replace(g, spread=float(np.mean(variances)) ** 0.5) for g in kept], counts
 
 
-def group_of(prompt_id: str, rewarded: Sequence[tuple[Completion, float]]) -> Group:
+def group_of(prompt_id: str, rewarded: Sequence[tuple[Completion, float | None]]) -> Group:
     """A group's different completions (by their tokens) in the order of their first draw.
 
-    What is no whole answer (unfinished, empty, looping) is ranked below all that are, whatever its reward.
+    What is no whole answer (unfinished, empty, looping) is ranked below all that are, whatever its reward, and without
+    one; a whole answer without a reward is left out.
     """
-    counts = Counter(tuple(c.tokens) for c, _ in rewarded)
+    faulty = {c.id: bool(fault(c.text, c.tokens, c.finish)) for c, _ in rewarded}
+    kept = [(c, math.nan if r is None else r) for c, r in rewarded if r is not None or faulty[c.id]]
+    counts = Counter(tuple(c.tokens) for c, _ in kept)
     first: dict[tuple[int, ...], tuple[Completion, float]] = {}
-    for completion, reward in rewarded:
+    for completion, reward in kept:
         first.setdefault(tuple(completion.tokens), (completion, reward))
-    whole = np.array([not fault(c.text, c.tokens, c.finish) for c, _ in first.values()], dtype=bool)
+    whole = np.array([not faulty[c.id] for c, _ in first.values()], dtype=bool)
     reward_M = np.array([reward for _, reward in first.values()], float)
     if whole.any():
         reward_M[~whole] = reward_M[whole].min() - (reward_M[whole].std() or 1.0)

@@ -164,7 +164,7 @@ def repetition(tokens: Sequence[int]) -> float:
 def earned(
     strategies: Sequence[Sequence[str]], rewards: Sequence[Sequence[float]], *, seed: int
 ) -> dict[str, dict[str, dict]]:
-    """What each strategy gave, from groups of strategies' names and of rewards, over all groups.
+    """What each strategy gave, from groups of strategies' names and of rewards (NaN where there is none).
 
     `share` of the draws, mean `reward`, `best`, the share of groups whose best it drew (ties shared), and `lift`, the
     one over the other: 1 is no better than any other draw.
@@ -172,10 +172,11 @@ def earned(
     found = {}
     for name in dict.fromkeys(name for group in strategies for name in group):
         mine = [np.array([s == name for s in group]) for group in strategies]
-        top = [np.array(r) == max(r) for r in rewards]
+        top = [np.array(r) == np.nanmax(r) for r in rewards]
         best = np.array([(m & t).sum() / t.sum() for m, t in zip(mine, top, strict=True)])
         share = np.array([m.mean() for m in mine])
-        means = np.array([np.mean(np.array(r)[m]) if m.any() else math.nan for m, r in zip(mine, rewards, strict=True)])
+        known = [np.array(r)[m & ~np.isnan(r)] for m, r in zip(mine, rewards, strict=True)]
+        means = np.array([r.mean() if r.size else math.nan for r in known])
         found[name] = {
             "share": stats.bootstrap(share, seed=seed).as_dict(),
             "reward": stats.bootstrap(means[~np.isnan(means)], seed=seed).as_dict(),

@@ -28,7 +28,7 @@ from bakeoff.refresh import refreshed
 from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.sample import draw
-from bakeoff.score import reward
+from bakeoff.score import TO_BAKE, reward
 from bakeoff.settings import Recipe
 
 SAMPLES = 4
@@ -122,7 +122,7 @@ def _round(run: Run, recipe: Recipe, stage: str, number: int, dealt: Dealt) -> N
     if number > 1 and stage == "bake":
         earlier = [run.round(stage, n) for n in range(2, number)]
         judged = refreshed(current, recipe, prompts, completions, earlier)
-    scores = dealt(completions, reward(tables, judged, "scores", prompts, completions), number)
+    scores = dealt(completions, reward(tables, judged, TO_BAKE, prompts, completions), number)
     once.train(current, recipe, once.Lesson(start, prompts, completions, scores, seed), "bake", current.policy)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from bakeoff.records import Completion, Prompt, Score, read_table
@@ -10,12 +11,15 @@ from bakeoff.rewards.resume import score_table
 from bakeoff.run import Run
 from bakeoff.settings import Recipe
 
+TO_BAKE = "scores"
+"""The table of rewards that a bake learns from."""
+
 
 def score(run: Run, recipe: Recipe) -> None:
-    """Reward every completion of the table `completions` into the table `scores`."""
+    """Reward the completions of the table `completions` into the table `scores`, to bake from."""
     prompts = read_table(run.table("prompts"), Prompt)
     completions = read_table(run.table("completions"), Completion)
-    reward(run, recipe, "scores", prompts, completions)
+    reward(run, recipe, TO_BAKE, prompts, completions)
 
 
 def reward(
@@ -26,5 +30,9 @@ def reward(
     completions: Sequence[Completion],
     peers: choose.Peers | None = None,
 ) -> list[Score]:
-    """The rewards of completions by the recipe's scorer, in the run's table `name`."""
-    return score_table(run, name, prompts, completions, lambda: choose.scorer(run.whole(), recipe, prompts, peers))
+    """The rewards of completions by the recipe's scorer, in the run's table `name`.
+
+    In the table `scores`, completions that are no whole answers may have none: see `choose.scorer`.
+    """
+    scorer = functools.partial(choose.scorer, run.whole(), recipe, prompts, peers, to_bake=name == TO_BAKE)
+    return score_table(run, name, prompts, completions, scorer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from bakeoff.alarms import alarms
-from bakeoff.records import Completion, read_table
+from bakeoff.records import Completion, Score, read_table
 from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.resume import JUDGED, missing_rewards
 from bakeoff.run import Run, read_json, write_json
@@ -14,8 +14,8 @@ from bakeoff.settings import Recipe
 EVALUATION = ("quality", "reward", "wins", "kl", "forgotten", "length", "truncated", "style", "leaked", "tasks")
 """What the summary takes over from the evaluation as it is."""
 
-REWARDED = ("completions", "reference", "tuned", "control", "reference_greedy", "tuned_greedy")
-"""Tables of completions that are rewarded; "unrelated" are not, and each round has its own."""
+DRAWN = ("completions", "reference", "tuned", "control", "reference_greedy", "tuned_greedy", "unrelated", "validation")
+"""Tables of completions, of the run and of its rounds."""
 
 
 def summarize(run: Run, recipe: Recipe) -> None:
@@ -68,8 +68,13 @@ def _costs(run: Run) -> tuple[dict[str, float], int]:
 
 def _tokens(run: Run) -> dict[str, int]:
     """Completion tokens drawn in all stages and rounds, and those of them that were rewarded."""
-    drawn = [run.table(name) for name in (*REWARDED, "unrelated")] + sorted(run.folder.glob("rounds/*/*.parquet"))
-    tables = [file for file in drawn if file.exists() and file.stem in (*REWARDED, "unrelated", "validation")]
-    tokens = {file: sum(len(c.tokens) for c in read_table(file, Completion)) for file in tables}
-    rewarded = sum(count for file, count in tokens.items() if file.stem != "unrelated")
-    return {"sampled": sum(tokens.values()), "scored": rewarded}
+    drawn, scored = 0, 0
+    for file in [*(run.table(name) for name in DRAWN), *sorted(run.folder.glob("rounds/*/*.parquet"))]:
+        if not file.exists() or file.stem not in DRAWN:
+            continue
+        size = {c.id: len(c.tokens) for c in read_table(file, Completion)}
+        drawn += sum(size.values())
+        rewards = file.with_name("scores.parquet" if file.stem == "completions" else f"{file.stem}_scores.parquet")
+        if rewards.exists():
+            scored += sum(size[s.completion_id] for s in read_table(rewards, Score) if s.reward is not None)
+    return {"sampled": drawn, "scored": scored}

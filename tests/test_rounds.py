@@ -16,6 +16,7 @@ from bakeoff import rounds, splits
 from bakeoff.bake import within
 from bakeoff.cli import main
 from bakeoff.evaluate import UNRELATED
+from bakeoff.measures import fault
 from bakeoff.records import Completion, Message, Prompt, Score, read_table
 from bakeoff.run import Run
 from bakeoff.settings import Bake, Recipe, Sample
@@ -151,9 +152,16 @@ def test_rounds_learn_from_their_own_completions_and_keep_the_best(recipe, tmp_p
     drawn = [read_table(f, Completion) for f in run.folder.rglob("*.parquet") if f.stem in DRAWN]
     tokens = json.loads(run.summary.read_text())["tokens"]
     assert tokens["sampled"] == sum(len(c.tokens) for table in drawn for c in table) and len(drawn) > 9
-    assert tokens["sampled"] - tokens["scored"] == sum(
-        len(c.tokens) for c in read_table(run.table("unrelated"), Completion)
-    )
+    faulty = [
+        c
+        for r in (run, run.round("bake", 2), run.round("bake", 3))
+        for c in read_table(r.table("completions"), Completion)
+    ]
+    unscored = [
+        *read_table(run.table("unrelated"), Completion),
+        *(c for c in faulty if fault(c.text, c.tokens, c.finish)),
+    ]
+    assert tokens["sampled"] - tokens["scored"] == sum(len(c.tokens) for c in unscored)
     chose = {c.prompt_id for c in read_table(run.round("bake", 0).table("validation"), Completion)}
     assert chose and not chose & {c.prompt_id for c in read_table(run.table("tuned"), Completion)}
     assert not [p for p in (run.folder / "rounds").rglob("policy")] and run.policy.exists()

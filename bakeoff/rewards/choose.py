@@ -19,6 +19,7 @@ from bakeoff.rewards.majority import Majority, pattern
 from bakeoff.rewards.rubric import rubric
 from bakeoff.rewards.sandbox import FunctionScorer, Limits
 from bakeoff.rewards.verifiers import VERIFIERS
+from bakeoff.rewards.whole import WholeOnly
 from bakeoff.run import Run
 from bakeoff.settings import Recipe, Scoring
 
@@ -88,6 +89,8 @@ SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
     "FILE.py": _function,
 }
 """Kind to what makes the scorer, from what stands behind the colon in its name."""
+MODELS = (TRAINED, "yes", "judge")
+"""The kinds that cost a model's time for each completion."""
 WORDS = {TRAINED: "reward model", "yes": "judging model", "FILE.py": "function"}
 """How the report calls a scorer, where not by its kind."""
 
@@ -107,24 +110,32 @@ def names(settings: Scoring) -> list[str]:
     return settings.scorer if isinstance(settings.scorer, list) else [settings.scorer]
 
 
-def scorer(run: Run, recipe: Recipe, prompts: Iterable[Prompt] = (), peers: Peers | None = None) -> Scorer:
+def scorer(
+    run: Run, recipe: Recipe, prompts: Iterable[Prompt] = (), peers: Peers | None = None, *, to_bake: bool = False
+) -> Scorer:
     """The scorer that the recipe names, a blend of several, or that of each prompt's task; made now, which may take a
     while.
+
+    Where the rewards are only to be baked from, a model that rewards each completion by itself is not asked about
+    those that are no whole answers.
     """
     if not recipe.tasks:
-        return _alone(run, recipe, peers)
+        return _alone(run, recipe, peers, to_bake=to_bake)
     made: dict[str, Scorer] = {}
     each = tasks.each(recipe)
     for name, one in each.items():
         same = next((other for other in made if each[other].score == one.score), None)
-        made[name] = made[same] if same else _alone(run, one, peers)
+        made[name] = made[same] if same else _alone(run, one, peers, to_bake=to_bake)
     return ByTask(made, prompts)
 
 
-def _alone(run: Run, recipe: Recipe, peers: Peers | None) -> Scorer:
+def _alone(run: Run, recipe: Recipe, peers: Peers | None, *, to_bake: bool) -> Scorer:
     kinds = [kind(name) for name in names(recipe.score)]
     made = [SCORERS[which](rest, run, recipe, peers or {}) for which, rest in kinds]
-    return made[0] if len(made) == 1 else Blend(made, recipe.score.weights, peers)
+    if len(made) > 1:
+        return Blend(made, recipe.score.weights, peers)
+    compares = hasattr(made[0], "peers")
+    return WholeOnly(made[0], kinds[0][0]) if to_bake and kinds[0][0] in MODELS and not compares else made[0]
 
 
 def words(recipe: Recipe) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bakeoff.records import Completion, Message, Prompt, Score, read_table
 from bakeoff.rewards import Scorer, used
+from bakeoff.rewards.whole import NOT_WHOLE
 from bakeoff.run import Run, table_in_parts
 
 JUDGED = "judged"
@@ -44,6 +45,10 @@ def by_prompt(completions: Iterable[Completion]) -> dict[str, list[Completion]]:
 
 
 def missing_rewards(run: Run, tables: Iterable[str]) -> dict[str, int]:
-    """How many completions of some tables of scores have no reward, by the first word of the reason."""
+    """How many completions of some tables of scores have no reward, by the first words of the reason.
+
+    Those that were not asked about, being no whole answers, are counted by the bake.
+    """
     rows = [s for name in tables for s in read_table(run.table(name), Score)]
-    return dict(Counter(s.reason.partition(":")[0] for s in rows if s.reward is None))
+    kinds = Counter(s.reason.partition(":")[0] for s in rows if s.reward is None)
+    return {kind: count for kind, count in kinds.items() if kind != NOT_WHOLE}
