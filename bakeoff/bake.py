@@ -22,6 +22,7 @@ from bakeoff.measures import earned, fault
 from bakeoff.methods import METHODS, Group
 from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Prompt, Score, read_table
+from bakeoff.rewards.majority import Majority
 from bakeoff.run import Run, write_json
 from bakeoff.settings import Recipe
 from bakeoff.training import Training, size
@@ -86,6 +87,9 @@ def shuffled(completions: Sequence[Completion], scores: Sequence[Score], rng: ra
 def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) -> None:
     """Train by the recipe's method and save the policy; writes `folder` and the figures of the stage."""
     groups, counts = teaching(lesson.completions, lesson.scores, recipe)
+    groups = surest(groups, lesson, recipe)
+    if unsure := counts["trained"] - len(groups):
+        counts.update(trained=-unsure, unsure=unsure)
     if not groups:
         raise NothingToBake(f"{run.folder}: no group has a finished best completion ({dict(counts)}); nothing to bake")
     if not folder.exists():
@@ -188,6 +192,33 @@ def teaching(
             kept.append(group)
     variances = [np.repeat(g.reward_M, g.count_M).var() for g in kept]
     return [dataclasses.replace(g, spread=float(np.mean(variances)) ** 0.5) for g in kept], counts
+
+
+def surest(groups: Sequence[Group], lesson: Lesson, recipe: Recipe) -> list[Group]:
+    """The groups that `bake.surest` keeps, in their order; at least one of each task.
+
+    Where many draws give the answer of the best one it is right more often (self-consistency, arXiv:2203.11171), so
+    that what is learnt has fewer mistakes in it.
+    """
+    if recipe.bake.surest >= 1:
+        return list(groups)
+    task = {p.id: p.task for p in lesson.prompts}
+    drawn = {key: list(rows) for key, rows in itertools.groupby(lesson.completions, lambda c: c.prompt_id)}
+    sure = {g.prompt_id: agreement(g, drawn[g.prompt_id], recipe.score.extract) for g in groups}
+    kept: set[str] = set()
+    for name in set(task.values()):
+        mine = sorted((g.prompt_id for g in groups if task[g.prompt_id] == name), key=lambda key: -sure[key])
+        kept.update(mine[: max(1, round(recipe.bake.surest * len(mine)))])
+    return [g for g in groups if g.prompt_id in kept]
+
+
+def agreement(group: Group, drawn: Sequence[Completion], extract: str = "") -> float:
+    """The share of a group's draws that are whole and answer what its best one does."""
+    best = group.tokens[int(np.where(group.finished_M, group.reward_M, -np.inf).argmax())]
+    voters = Majority(extract)
+    answers = [voters.answer(c.text) for c in drawn if not fault(c.text, c.tokens, c.finish)]
+    own = voters.answer(next(c.text for c in drawn if c.tokens == best))
+    return answers.count(own) / len(drawn)
 
 
 def group_of(prompt_id: str, rewarded: Sequence[tuple[Completion, float | None]]) -> Group:

@@ -131,6 +131,8 @@ def _check_bake(settings: Bake) -> None:
         raise UserError(f"bake.method: unknown method {settings.method!r}; known: {', '.join(METHODS)}")
     if settings.n < 0 or settings.n == 1:
         raise UserError(f"bake.n: the best of {settings.n} is no aim; give 2 or more, or 0 for sample.group_size")
+    if not 0 < settings.surest <= 1:
+        raise UserError(f"bake.surest: {settings.surest} is no share of the groups; give more than 0, at most 1")
     for name in ("rounds", "patience", "epochs", "batch_size", "completions"):
         if getattr(settings, name) < 1:
             raise UserError(f"bake.{name}: {getattr(settings, name)} is too few; give 1 or more")

@@ -181,6 +181,8 @@ class Bake:
     """Passes over the training prompts."""
     batch_size: int = 16
     """Prompts per optimizer step."""
+    surest: float = 1.0
+    """Share of the groups that are baked, of each task: those in which the most draws answer what the best one does."""
     frozen: float = 0.5
     """Share of the layers, from the lowest, that stay as they are."""
     lora: int = -1

@@ -24,6 +24,7 @@ DOTS = {
     "dirt": "Dirt in the prompts",
     "multitask": "Two tasks, together and alone",
     "rounds": "The same tries, spent otherwise",
+    "surest": "Which groups are baked",
 }
 NUMBERED = re.compile(r"[a-z](\d+)$")
 

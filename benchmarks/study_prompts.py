@@ -13,6 +13,7 @@ import numpy as np
 import studies
 
 from bakeoff.records import Completion, Score
+from bakeoff.run import Run
 from bakeoff.settings import Bake
 
 PROMPTS = (20, 40, 80, 160, 320)
@@ -31,14 +32,19 @@ def arms(of: studies.Base, sizes: Sequence[int] = PROMPTS) -> dict[str, np.ndarr
     """
     found = {"reference": studies.right(of.arm("reference"), of.recipe, of.recipe.model)}
     for size in sizes:
-        if size == of.recipe.sample.prompts:
-            run = studies.whole(of)
-        else:
-            bake = in_as_many_steps(of.recipe.bake, size, max(sizes))
-            run = studies.bake_arm(of.baking(bake), f"prompts-{size}", functools.partial(some, of, size))
+        run = baked(of, size)
         found[f"p{size}"] = studies.right(run, of.recipe, str(run.policy))
         print(f"seed {of.recipe.seed}: {size} prompts: {found[f'p{size}'].mean():.3f} right", flush=True)
     return found
+
+
+def baked(of: studies.Base, size: int) -> Run:
+    """The arm that is baked from so many prompts."""
+    most = of.recipe.sample.prompts
+    if size == most:
+        return studies.whole(of)
+    settings = in_as_many_steps(of.recipe.bake, size, most)
+    return studies.bake_arm(of.baking(settings), f"prompts-{size}", functools.partial(some, of, size))
 
 
 def in_as_many_steps(settings: Bake, size: int, most: int) -> Bake:

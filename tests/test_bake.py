@@ -112,6 +112,32 @@ def test_groups_that_teach_nothing_are_dropped_and_counted():
     assert counts == {"trained": 1, "no_spread": 1, "unfinished": 1, "unscored": 1}
 
 
+def test_the_surest_groups_of_each_task_are_those_whose_best_answer_is_often_given():
+    def drawn(key, texts, finish=()):
+        return [
+            Completion(f"{key}{i}", key, i, t, [i], -1.0, "length" if i in finish else "stop")
+            for i, t in enumerate(texts)
+        ]
+
+    rows = {
+        "a1": drawn("a1", ["$4.0 million", "It is 4 million dollars... $4 million.", "2019", "$5"]),  # 2 of 4
+        "a2": drawn("a2", ["x", "y", "z", "w"]),
+        "a3": drawn("a3", ["Hale", "the hale", "hale.", "Port"], finish=(1, 2)),  # the others are cut short: 1 of 4
+        "b1": drawn("b1", ["u", "v", "u", "v"]),
+        "b2": drawn("b2", ["u", "v", "w", "q"]),
+    }
+    completions = [c for group in rows.values() for c in group]
+    scores = [Score(c.id, c.prompt_id, "test", float(-c.index)) for c in completions]
+    prompts = [Prompt(key, [Message("user", key)], "log:1", 1, "train", key[0]) for key in rows]
+    groups, _ = teaching(completions, scores, recipe())
+    shares = {g.prompt_id: bake.agreement(g, rows[g.prompt_id]) for g in groups}
+    assert shares == {"a1": 0.5, "a2": 0.25, "a3": 0.25, "b1": 0.5, "b2": 0.25}
+    lesson = bake.Lesson("", prompts, completions, scores, 0)
+    assert [g.prompt_id for g in bake.surest(groups, lesson, recipe(surest=0.4))] == ["a1", "b1"]
+    assert bake.surest(groups, lesson, recipe()) == groups
+    assert len(bake.surest(groups, lesson, recipe(surest=0.01))) == 2
+
+
 def test_what_is_no_whole_answer_ranks_below_all_that_are():
     rows = [("x", [1, 9], "stop"), ("x", [2, 9], "stop"), ("x", [3] * 9, "length"), (" ", [9], "stop")]
     rows.append(("x", [5] * 40, "stop"))

@@ -18,7 +18,7 @@ from bakeoff.ingest.stage import prompts as clean
 from bakeoff.methods import best_weights
 from bakeoff.records import Completion, Prompt, read_table
 from bakeoff.rewards.verifiers import VERIFIERS
-from bakeoff.run import Run, open_run
+from bakeoff.run import Run, open_run, read_json
 from bakeoff.settings import Bake
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +34,7 @@ import study_picks  # noqa: E402
 import study_prompts  # noqa: E402
 import study_rounds  # noqa: E402
 import study_sizes  # noqa: E402
+import study_surest  # noqa: E402
 import study_tatqa  # noqa: E402
 import study_tries  # noqa: E402
 
@@ -218,6 +219,16 @@ def test_few_prompts_are_baked_for_as_many_steps_as_many(of):
     assert {c.prompt_id for c in study_prompts.some(other, 5)[0]} != more
     made = [study_prompts.in_as_many_steps(Bake(), n, 320) for n in study_prompts.PROMPTS]
     assert [(b.batch_size, b.epochs) for b in made] == [(20, 20), (20, 10), (16, 4), (16, 2), (16, 1)]
+
+
+def test_the_surest_groups_are_a_part_of_all(of, monkeypatch):
+    monkeypatch.setattr(study_prompts, "baked", lambda of, size: studies.whole(of))  # a quarter of six may be cut short
+    found = study_surest.arms(of)
+    assert list(found) == ["reference", "all", "any_quarter", "half", "quarter"]
+    groups = [read_json(of.arm(name).details("bake"))["groups"] for name in ("whole", "surest-half", "surest-quarter")]
+    trained = [g["trained"] for g in groups]
+    assert trained[1:] == [max(1, round(trained[0] / part)) for part in (2, 4)]
+    assert groups[2].get("unsure", 0) == trained[0] - trained[2]
 
 
 def test_tries_in_two_rounds_or_shared_by_strategies(of, monkeypatch):

@@ -1,0 +1,37 @@
+"""Surer groups: the bake from the half or the quarter of the groups in which most tries answer what the best one does.
+
+They are passed over two and four times, so that all arms make as many steps; `any_quarter` is any quarter, by as many.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import studies
+import study_prompts
+
+SHARES = {"half": 2, "quarter": 4}
+"""What part of the groups is kept, and how often it is passed over."""
+
+
+def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
+    """Every share on every seed, then the table."""
+    found = studies.each_seed(arms, seeds, out, overrides)
+    against = [*((name, "all") for name in SHARES), ("quarter", "any_quarter")]
+    studies.record("surest", studies.measured("surest", found, against), seeds, overrides)
+
+
+def arms(of: studies.Base) -> dict[str, np.ndarray]:
+    """The share of right first answers to each gold prompt, by which groups were baked."""
+    found = {"reference": studies.right(of.arm("reference"), of.recipe, of.recipe.model)}
+    runs = {"all": studies.whole(of), "any_quarter": study_prompts.baked(of, of.recipe.sample.prompts // 4)}
+    for name, part in SHARES.items():
+        settings = dataclasses.replace(of.recipe.bake, surest=1 / part, epochs=part * of.recipe.bake.epochs)
+        runs[name] = studies.bake_arm(of.baking(settings), f"surest-{name}", lambda: studies.tables(of.run)[1:])
+    for name, run in runs.items():
+        found[name] = studies.right(run, of.recipe, str(run.policy))
+        print(f"seed {of.recipe.seed}: {name}: {found[name].mean():.3f} right", flush=True)
+    return found
