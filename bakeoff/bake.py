@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bakeoff import divergence, models, trees
+from bakeoff import divergence, models, tasks, trees
 from bakeoff.engines import Sampling, seed_of
 from bakeoff.engines.local import LocalEngine
 from bakeoff.errors import UserError
@@ -23,6 +23,7 @@ from bakeoff.methods import METHODS, Group
 from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.rewards.majority import Majority
+from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, write_json
 from bakeoff.settings import Recipe
 from bakeoff.training import Training, size
@@ -122,7 +123,7 @@ def strategies(lesson: Lesson) -> dict[str, dict]:
     if {c.strategy for c in lesson.completions} <= {"plain"}:
         return {}
     reward = {s.completion_id: math.nan if s.reward is None else s.reward for s in lesson.scores}
-    groups = [list(group) for _, group in itertools.groupby(lesson.completions, lambda c: c.prompt_id)]
+    groups = list(by_prompt(lesson.completions).values())
     rewards = [[reward[c.id] for c in group] for group in groups]
     told = [i for i, row in enumerate(rewards) if not np.isnan(row).all()]
     return earned([[c.strategy for c in groups[i]] for i in told], [rewards[i] for i in told], seed=lesson.seed)
@@ -202,23 +203,22 @@ def surest(groups: Sequence[Group], lesson: Lesson, recipe: Recipe) -> list[Grou
     """
     if recipe.bake.surest >= 1:
         return list(groups)
-    task = {p.id: p.task for p in lesson.prompts}
-    drawn = {key: list(rows) for key, rows in itertools.groupby(lesson.completions, lambda c: c.prompt_id)}
-    sure = {g.prompt_id: agreement(g, drawn[g.prompt_id], recipe.score.extract) for g in groups}
+    task, drawn = {p.id: p.task for p in lesson.prompts}, by_prompt(lesson.completions)
     kept: set[str] = set()
-    for name in set(task.values()):
-        mine = sorted((g.prompt_id for g in groups if task[g.prompt_id] == name), key=lambda key: -sure[key])
-        kept.update(mine[: max(1, round(recipe.bake.surest * len(mine)))])
+    for name, alone in tasks.each(recipe).items():
+        mine = [g for g in groups if task[g.prompt_id] == name]
+        sure = {g.prompt_id: agreement(g, drawn[g.prompt_id], alone.score.extract) for g in mine}
+        kept.update(sorted(sure, key=lambda key: -sure[key])[: max(1, round(recipe.bake.surest * len(mine)))])
     return [g for g in groups if g.prompt_id in kept]
 
 
 def agreement(group: Group, drawn: Sequence[Completion], extract: str = "") -> float:
-    """The share of a group's draws that are whole and answer what its best one does."""
+    """The share of a group's draws that are whole and answer what its best one does; 0 where that answers nothing."""
     best = group.tokens[int(np.where(group.finished_M, group.reward_M, -np.inf).argmax())]
     voters = Majority(extract)
     answers = [voters.answer(c.text) for c in drawn if not fault(c.text, c.tokens, c.finish)]
     own = voters.answer(next(c.text for c in drawn if c.tokens == best))
-    return answers.count(own) / len(drawn)
+    return answers.count(own) / len(drawn) if own is not None else 0.0
 
 
 def group_of(prompt_id: str, rewarded: Sequence[tuple[Completion, float | None]]) -> Group:

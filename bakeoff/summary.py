@@ -21,9 +21,10 @@ DRAWN = ("completions", "reference", "tuned", "control", "reference_greedy", "tu
 def summarize(run: Run, recipe: Recipe) -> None:
     """Write `summary.json`; its keys are documented in docs/summary.md."""
     evaluation, baked = read_json(run.details("evaluation")), read_json(run.details("bake"))
-    reward = read_json(run.details("reward_model")) if run.details("reward_model").exists() else None
-    referee = read_json(run.details("referee")) if run.details("referee").exists() else None
-    control = read_json(run.details("control")) if run.details("control").exists() else None
+    reward, referee, control = (
+        read_json(file) if (file := run.details(stage)).exists() else None
+        for stage in ("reward_model", "referee", "control")
+    )
     trainings = [stage for stage in (reward, referee, baked, control) if stage]
     seconds, peak = _costs(run)
     names = ("pick_accuracy", "chance", "longest_wins", "pair_accuracy")

@@ -17,7 +17,7 @@ from bakeoff.methods import METHODS, Group, best_weights
 from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Message, Prompt, Score
 from bakeoff.run import open_run
-from bakeoff.settings import Bake, Recipe, Sample
+from bakeoff.settings import Bake, Recipe, Sample, Scoring, Task
 from bakeoff.training import Training
 
 PROMPTS = [[5, 6, 7 + i] for i in range(6)]
@@ -129,11 +129,20 @@ def test_the_surest_groups_of_each_task_are_those_whose_best_answer_is_often_giv
     completions = [c for group in rows.values() for c in group]
     scores = [Score(c.id, c.prompt_id, "test", float(-c.index)) for c in completions]
     prompts = [Prompt(key, [Message("user", key)], "log:1", 1, "train", key[0]) for key in rows]
-    groups, _ = teaching(completions, scores, recipe())
+    groups, _ = teaching(completions, scores, Recipe())
     shares = {g.prompt_id: bake.agreement(g, rows[g.prompt_id]) for g in groups}
     assert shares == {"a1": 0.5, "a2": 0.25, "a3": 0.25, "b1": 0.5, "b2": 0.25}
     lesson = bake.Lesson("", prompts, completions, scores, 0)
+    both = [Task("a"), Task("b")]
+
+    def recipe(**changes):
+        return Recipe(bake=Bake(**changes), tasks=both)
+
     assert [g.prompt_id for g in bake.surest(groups, lesson, recipe(surest=0.4))] == ["a1", "b1"]
+    both[1] = Task("b", score=Scoring(extract="[qw]"))  # each task's answers are told as its own settings say
+    with_letters = [dataclasses.replace(c, text=f"{c.text} q") if c.prompt_id == "b2" else c for c in completions]
+    lesson = dataclasses.replace(lesson, completions=with_letters)
+    assert [g.prompt_id for g in bake.surest(groups, lesson, recipe(surest=0.4))] == ["a1", "b2"]
     assert bake.surest(groups, lesson, recipe()) == groups
     assert len(bake.surest(groups, lesson, recipe(surest=0.01))) == 2
 
