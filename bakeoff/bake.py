@@ -46,6 +46,8 @@ class Lesson:
     completions: Sequence[Completion]
     scores: Sequence[Score]
     seed: int
+    dealt: Sequence[Score] | None = None
+    """Trained on in place of `scores`, by which the sure groups are still chosen."""
 
 
 def bake(run: Run, recipe: Recipe) -> None:
@@ -60,7 +62,7 @@ def control(run: Run, recipe: Recipe) -> None:
     """
     lesson = _lesson(run, recipe)
     dealt = shuffled(lesson.completions, lesson.scores, random.Random(f"control {recipe.seed}"))
-    train(run, recipe, dataclasses.replace(lesson, scores=dealt), "control", run.control)
+    train(run, recipe, dataclasses.replace(lesson, dealt=dealt), "control", run.control)
 
 
 def _lesson(run: Run, recipe: Recipe) -> Lesson:
@@ -88,7 +90,10 @@ def shuffled(completions: Sequence[Completion], scores: Sequence[Score], rng: ra
 def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) -> None:
     """Train by the recipe's method and save the policy; writes `folder` and the figures of the stage."""
     groups, counts = teaching(lesson.completions, lesson.scores, recipe)
-    groups = surest(groups, lesson, recipe)
+    sure = {group.prompt_id for group in surest(groups, lesson, recipe)}
+    if lesson.dealt is not None:
+        groups, counts = teaching(lesson.completions, lesson.dealt, recipe)
+    groups = [group for group in groups if group.prompt_id in sure]
     if unsure := counts["trained"] - len(groups):
         counts.update(trained=-unsure, unsure=unsure)
     if not groups:

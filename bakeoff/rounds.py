@@ -34,8 +34,8 @@ from bakeoff.settings import Recipe
 SAMPLES = 4
 """First answers to each validation prompt."""
 KL_PROMPTS = 32
-Dealt = Callable[[Sequence[Completion], Sequence[Score], int], list[Score]]
-"""(completions, their rewards, number of the round) -> the rewards trained on."""
+Dealt = Callable[[Sequence[Completion], Sequence[Score], int], list[Score] | None]
+"""(completions, their rewards, number of the round) -> the rewards trained on in their place, if any."""
 
 
 def bake(run: Run, recipe: Recipe) -> None:
@@ -50,7 +50,7 @@ def bake(run: Run, recipe: Recipe) -> None:
         current = run.round("bake", len(history))
         try:
             if not current.details("validation").exists():
-                _round(run, recipe, "bake", len(history), lambda _, scores, number: list(scores))
+                _round(run, recipe, "bake", len(history), lambda *_: None)
         except once.NothingToBake:
             if len(history) == 1:
                 raise
@@ -122,8 +122,9 @@ def _round(run: Run, recipe: Recipe, stage: str, number: int, dealt: Dealt) -> N
     if number > 1 and stage == "bake":
         earlier = [run.round(stage, n) for n in range(2, number)]
         judged = refreshed(current, recipe, prompts, completions, earlier)
-    scores = dealt(completions, reward(tables, judged, TO_BAKE, prompts, completions), number)
-    once.train(current, recipe, once.Lesson(start, prompts, completions, scores, seed), "bake", current.policy)
+    scores = reward(tables, judged, TO_BAKE, prompts, completions)
+    lesson = once.Lesson(start, prompts, completions, scores, seed, dealt(completions, scores, number))
+    once.train(current, recipe, lesson, "bake", current.policy)
 
 
 def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt]) -> dict[str, Any]:

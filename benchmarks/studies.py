@@ -38,6 +38,8 @@ DATA_SEED = 1
 """The seed that made the demo's files."""
 ANSWERS = 4
 """First answers to each prompt with a true answer."""
+FROM_ALL = ["bake.surest=1.0", "bake.epochs=1"]
+"""What the studies vary is baked from all groups, in one pass; only where they say so as the demo's recipe says."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Base:
 
 def base(out: Path, seed: int, overrides: Sequence[str], last: str = "score") -> Base:
     """The demo of one seed, run up to the stage `last`: the studies under one folder share it."""
-    recipe = config.load(RECIPE, [f"seed={seed}", *overrides])
+    recipe = config.load(RECIPE, [f"seed={seed}", *FROM_ALL, *overrides])
     return Base(upto(out / f"base-{seed}", recipe, last), recipe)
 
 
@@ -96,14 +98,22 @@ def tables(run: Run) -> tuple[list[Prompt], list[Completion], list[Score]]:
     )
 
 
-def bake_arm(of: Base, name: str, made: Callable[[], tuple[Sequence[Completion], Sequence[Score]]]) -> Run:
-    """The arm with a policy baked from the completions and rewards that `made` gives, by the base's settings."""
+def bake_arm(
+    of: Base,
+    name: str,
+    made: Callable[[], tuple[Sequence[Completion], Sequence[Score]]],
+    dealt: Sequence[Score] | None = None,
+) -> Run:
+    """The arm with a policy baked from the completions and rewards that `made` gives, by the base's settings.
+
+    `dealt` are trained on in place of the rewards.
+    """
     run = of.arm(name)
     if not run.details("bake").exists():
         with sealed(tasks.gold_files(of.recipe).values()):
             completions, scores = made()
             prompts = read_table(of.run.table("prompts"), Prompt)
-            lesson = bake.Lesson(of.recipe.model, prompts, completions, scores, of.recipe.seed)
+            lesson = bake.Lesson(of.recipe.model, prompts, completions, scores, of.recipe.seed, dealt)
             bake.train(run, of.recipe, lesson, "bake", run.policy)
     return run
 

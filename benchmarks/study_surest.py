@@ -13,6 +13,8 @@ import numpy as np
 import studies
 import study_prompts
 
+from bakeoff.run import Run
+
 SHARES = {"half": 2, "quarter": 4}
 """What part of the groups is kept, and how often it is passed over."""
 
@@ -28,10 +30,19 @@ def arms(of: studies.Base) -> dict[str, np.ndarray]:
     """The share of right first answers to each gold prompt, by which groups were baked."""
     found = {"reference": studies.right(of.arm("reference"), of.recipe, of.recipe.model)}
     runs = {"all": studies.whole(of), "any_quarter": study_prompts.baked(of, of.recipe.sample.prompts // 4)}
-    for name, part in SHARES.items():
-        settings = dataclasses.replace(of.recipe.bake, surest=1 / part, epochs=part * of.recipe.bake.epochs)
-        runs[name] = studies.bake_arm(of.baking(settings), f"surest-{name}", lambda: studies.tables(of.run)[1:])
+    runs |= {name: baked(of, name) for name in SHARES}
     for name, run in runs.items():
         found[name] = studies.right(run, of.recipe, str(run.policy))
         print(f"seed {of.recipe.seed}: {name}: {found[name].mean():.3f} right", flush=True)
     return found
+
+
+def baked(of: studies.Base, name: str) -> Run:
+    """The arm that is baked from this share of the groups."""
+    return studies.bake_arm(in_as_many_steps(of, name), f"surest-{name}", lambda: studies.tables(of.run)[1:])
+
+
+def in_as_many_steps(of: studies.Base, name: str) -> studies.Base:
+    """The same tables, to be baked from this share of the groups in as many steps as all."""
+    part = SHARES[name]
+    return of.baking(dataclasses.replace(of.recipe.bake, surest=1 / part, epochs=part * of.recipe.bake.epochs))

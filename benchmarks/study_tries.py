@@ -1,4 +1,4 @@
-"""More test-time compute: the first 2, 4, ... 64 of the same tries, with one reward model, baked and measured."""
+"""More test-time compute: the first 2, 4, ... 64 of the same tries at 80 prompts, rewarded alike, baked and measured."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import studies
+import study_prompts
 
 from bakeoff.records import Completion, Score
 from bakeoff.run import Run
 
 TRIES = (2, 4, 8, 16, 32, 64)
+PROMPTS = 80
 
 
 def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
@@ -21,22 +23,18 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     studies.grown("tries", studies.each_seed(arms, seeds, out, overrides), seeds, overrides)
 
 
-def arms(of: studies.Base, tries: Sequence[int] = TRIES) -> dict[str, np.ndarray]:
+def arms(of: studies.Base, tries: Sequence[int] = TRIES, prompts: int = PROMPTS) -> dict[str, np.ndarray]:
     """The share of right first answers to each gold prompt, by the number of tries that were baked.
 
-    Each number takes the first of the same tries; more than the base has are drawn once more, as many as the most.
+    All are baked in as many steps as one pass over the base's prompts makes.
     """
     found = {"reference": studies.right(of.arm("reference"), of.recipe, of.recipe.model)}
-    size, most = of.recipe.sample.group_size, max(tries)
+    most = [f"sample.group_size={max(tries)}", f"sample.prompts={prompts}"]
+    drawn = studies.again(of, f"tries-of-{max(tries)}", most, "score")
+    settings = study_prompts.in_as_many_steps(of.recipe.bake, prompts, of.recipe.sample.prompts)
     for count in tries:
-        if count == size:
-            run = studies.whole(of)
-        else:
-            drawn = of.run
-            if count > size:
-                drawn = studies.again(of, f"tries-of-{most}", [f"sample.group_size={most}"], "score")
-            bake = dataclasses.replace(of.recipe.bake, n=max(count, of.recipe.bake.n))
-            run = studies.bake_arm(of.baking(bake), f"tries-{count}", functools.partial(first, drawn, count))
+        alone = of.baking(dataclasses.replace(settings, n=count))
+        run = studies.bake_arm(alone, f"tries-{count}", functools.partial(first, drawn, count))
         found[f"n{count}"] = studies.right(run, of.recipe, str(run.policy))
         print(f"seed {of.recipe.seed}: {count} tries: {found[f'n{count}'].mean():.3f} right", flush=True)
     return found

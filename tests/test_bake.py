@@ -189,6 +189,28 @@ def test_adapters_train_alone_and_leave_a_plain_model_that_a_budget_can_watch(ti
     assert losses[-1] < losses[0]
 
 
+def test_dealt_rewards_are_trained_on_in_the_groups_that_the_real_ones_are_sure_of(tiny_llama, tmp_path, monkeypatch):
+    seen = []
+
+    class Seen(Training):
+        def __init__(self, model, groups, *args, **kwargs):
+            seen.append({g.prompt_id: g.tokens[int(g.reward_M.argmax())] for g in groups})
+            super().__init__(model, groups, *args, **kwargs)
+
+    monkeypatch.setattr(bake, "Training", Seen)
+    given = lesson(tiny_llama)
+    texts = {"p11": "good", "p12": "good", "p31": "good", "p02": "bad", "p22": "bad"}  # where the best has company
+    rows = [dataclasses.replace(c, text=texts.get(c.id, c.text)) for c in given.completions]
+    wrong = [dataclasses.replace(s, reward=float(c.index)) for s, c in zip(given.scores, rows, strict=True)]
+    chosen = recipe(surest=0.5, epochs=1)
+    chosen = dataclasses.replace(chosen, model=str(tiny_llama), sample=Sample(group_size=3, max_tokens=8))
+    for dealt in (None, wrong):
+        run = open_run(tmp_path / str(dealt is None), chosen)
+        used = dataclasses.replace(given, completions=rows, dealt=dealt)
+        bake.train(run, chosen, used, "bake", run.policy)
+    assert seen[0].keys() == seen[1].keys() == {"p1", "p3"} and seen[0] != seen[1]
+
+
 def test_adapters_are_the_default_above_a_size_only(tiny_llama, monkeypatch):
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
     assert [models.lora_rank(model, setting) for setting in (-1, 0, 8)] == [0, 0, 8]

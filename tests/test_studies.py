@@ -84,11 +84,16 @@ def of(tmp_path, tiny_llama):
 
 def test_every_arm_is_baked_and_measured_once(of, capsys):
     found = study_labels.arms(of)
-    assert list(found) == ["reference", "tao", "control", "clean", "dirty10", "dirty20", "dirty40", "dirty60"]
+    dirty = ["dirty10", "dirty20", "dirty40", "dirty60"]
+    assert list(found) == ["reference", "tao", "tao_all", "control", "clean", "clean_longer", *dirty]
     assert all(values.shape == (3,) for values in found.values())
     baked = list(of.run.folder.parent.glob("base-0-*/policy/model.safetensors"))
     before = [file.stat().st_mtime_ns for file in baked]
-    assert len(baked) == 7 and len({file.read_bytes() for file in baked}) >= 4
+    assert len(baked) == 9 and len({file.read_bytes() for file in baked}) >= 5
+    groups = {name: read_json(of.arm(name).details("bake"))["groups"] for name in ("surest-quarter", "labels-control")}
+    assert groups["surest-quarter"] == groups["labels-control"]
+    steps = {name: len(list(of.arm(f"labels-{name}").steps("bake"))) for name in ("clean", "clean_longer")}
+    assert steps["clean_longer"] == study_labels.PASSES * steps["clean"]
     assert {k: v.tolist() for k, v in study_labels.arms(of).items()} == {k: v.tolist() for k, v in found.items()}
     assert before == [file.stat().st_mtime_ns for file in baked]
 
@@ -201,8 +206,8 @@ def test_the_task_that_loses_most_is_told():
     assert (row["value"], row["name"]) == (-0.1, "multitask.worst_task_minus_alone")
 
 
-def test_more_tries_than_the_base_has_are_drawn_once_and_shared(of):
-    found = study_tries.arms(of, (2, 4, 6, 8))
+def test_tries_are_drawn_once_and_shared(of):
+    found = study_tries.arms(of, (2, 4, 6, 8), prompts=5)
     assert list(found) == ["reference", "n2", "n4", "n6", "n8"] and all(v.shape == (3,) for v in found.values())
     drawn = of.arm("tries-of-8")
     assert {c.index for c in studies.tables(drawn)[1]} == set(range(8)) and not drawn.details("bake").exists()
@@ -229,6 +234,12 @@ def test_the_surest_groups_are_a_part_of_all(of, monkeypatch):
     trained = [g["trained"] for g in groups]
     assert trained[1:] == [max(1, round(trained[0] / part)) for part in (2, 4)]
     assert groups[2].get("unsure", 0) == trained[0] - trained[2]
+
+
+def test_the_quarter_is_what_the_recipe_of_the_demo_bakes(of):
+    settings = study_surest.in_as_many_steps(of, "quarter").recipe.bake
+    recipe = config.load(studies.RECIPE).bake
+    assert (settings.surest, settings.epochs) == (recipe.surest, recipe.epochs)
 
 
 def test_tries_in_two_rounds_or_shared_by_strategies(of, monkeypatch):
