@@ -2,8 +2,8 @@
 
 All arms train on the same prompts by the same settings, for as many steps (`clean_longer`: four times as many); `tao`
 takes the quarter of the groups that the demo's recipe takes, `tao_all` all of them. The true answers of the training
-prompts are those of the demo's maker, and a wrong label is another prompt's answer of the same form. Right first answers
-on the demo's gold.
+prompts are those of the demo's maker, and a wrong label is another prompt's answer of the same form. Right first
+answers on the demo's gold.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import studies
 import study_surest
 
 from bakeoff.bake import shuffled
-from bakeoff.records import Completion, Score
+from bakeoff.records import Score
 from bakeoff.run import Run
 
 DIRTY = (10, 20, 40, 60)
@@ -36,32 +36,32 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
 
 def arms(of: studies.Base) -> dict:
     """The share of right first answers to each gold prompt, by arm."""
-    prompts, completions, scores = studies.tables(of.run)
+    prompts, completions, _ = studies.tables(of.run)
     drawn = {c.prompt_id for c in completions}
     truth = studies.filings_answers([p for p in prompts if p.id in drawn])
-    kept = [[row for row in table if row.prompt_id in truth] for table in (completions, scores)]
     print(f"{len(truth)} of {len(drawn)} training prompts have a known answer; all arms train on these", flush=True)
     found = {"reference": studies.right(of.arm("reference"), of.recipe, of.recipe.model)}
-    for name, made in (baked_from(of, kept, len(truth) == len(drawn)) | labelled(of, truth)).items():
+    for name, made in (unlabelled(of, truth) | labelled(of, truth)).items():
         run = made()
         found[name] = studies.right(run, of.recipe, str(run.policy))
         print(f"seed {of.recipe.seed}: {name}: {found[name].mean():.3f} right", flush=True)
     return found
 
 
-def baked_from(
-    of: studies.Base, kept: tuple[list[Completion], list[Score]], alike: bool
-) -> dict[str, Callable[[], Run]]:
-    """The arms without labels; if they are `alike`, those that another study bakes are shared with it."""
+def unlabelled(of: studies.Base, truth: Container[str]) -> dict[str, Callable[[], Run]]:
+    """The arms that learn from rewards; where every answer is known, other studies bake the same and they are shared."""
+    _, *both = studies.tables(of.run)
+    completions, scores = ([row for row in table if row.prompt_id in truth] for table in both)
     sure = study_surest.in_as_many_steps(of, "quarter")
-    dealt = shuffled(*kept, random.Random(f"control {of.recipe.seed}"))
-    return {
-        "tao": lambda: (
-            study_surest.baked(of, "quarter") if alike else studies.bake_arm(sure, "labels-tao", lambda: kept)
-        ),
-        "tao_all": lambda: studies.whole(of) if alike else studies.bake_arm(of, "labels-tao_all", lambda: kept),
-        "control": lambda: studies.bake_arm(sure, "labels-control", lambda: kept, dealt),
-    }
+
+    def made(base: studies.Base, name: str, dealt: Sequence[Score] | None = None) -> Callable[[], Run]:
+        return lambda: studies.bake_arm(base, f"labels-{name}", lambda: (completions, scores), dealt)
+
+    arms = {"tao": made(sure, "tao"), "tao_all": made(of, "tao_all")}
+    if len(completions) == len(both[0]):
+        arms = {"tao": lambda: study_surest.baked(of, "quarter"), "tao_all": lambda: studies.whole(of)}
+    dealt = shuffled(completions, scores, random.Random(f"control {of.recipe.seed}"))
+    return arms | {"control": made(sure, "control", dealt)}
 
 
 def labelled(of: studies.Base, truth: dict[str, tuple[str, str]]) -> dict[str, Callable[[], Run]]:

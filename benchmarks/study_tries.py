@@ -1,4 +1,4 @@
-"""More test-time compute: the first 2, 4, ... 64 of the same tries at 80 prompts, rewarded alike, baked and measured."""
+"""More test-time compute: the first 2, 4, ... 64 of the same tries at 80 prompts, with one reward model, baked."""
 
 from __future__ import annotations
 
