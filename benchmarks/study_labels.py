@@ -49,7 +49,7 @@ def arms(of: studies.Base) -> dict:
 
 
 def unlabelled(of: studies.Base, truth: Container[str]) -> dict[str, Callable[[], Run]]:
-    """The arms that learn from rewards; where every answer is known, other studies bake the same and they are shared."""
+    """The arms that learn from rewards; where every answer is known, other studies bake the same, which are shared."""
     _, *both = studies.tables(of.run)
     completions, scores = ([row for row in table if row.prompt_id in truth] for table in both)
     sure = study_surest.in_as_many_steps(of, "quarter")
