@@ -3,8 +3,9 @@
 Small Llamas are trained here from nothing on cases of the demo's maker, about companies of its log, a share of them
 (`WRONG`) with the answer to another question about the same excerpt: they know the task, and are often mistaken. Then
 come the demo's model and, in the folder that BAKEOFF_GEMMA names, a larger one. Each answers the prompts of the demo's
-picks, the simulated tester picks, and a reward model is taught by that. BAKEOFF_SIZES names some of the sizes, to
-measure these alone.
+picks, the simulated tester picks, and a reward model is taught by that, which starts from the demo's model whatever
+the size: what is compared are policies. The learning rate of a bake is the recipe's, times the width of the demo's
+model by that of the policy. BAKEOFF_SIZES names some of the sizes, to measure these alone.
 """
 
 from __future__ import annotations
@@ -75,14 +76,17 @@ def sizes(out: Path, seed: int, model: str) -> Iterator[tuple[str, str]]:
 def measured(of: studies.Base, name: str, model: str, seed: int, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The figures of one model before and after the recipe."""
     settings, tables = list(overrides), ("prompts", "completions", "sample", "scores")
+    policy = models.load_policy(model, of.recipe)[0]
     if model != of.recipe.model:
+        own = models.load_policy(of.recipe.model, of.recipe)[0].config.hidden_size
+        settings.append(f"bake.learning_rate={of.recipe.bake.learning_rate * own / policy.config.hidden_size}")
         file = studies.picked(of.arm(f"sizes-{name}-picks").folder / "picks.jsonl", range(PICKS), model).resolve()
         settings += [f"model={json.dumps(model)}", f"reward.picks=[{json.dumps(str(file))}]"]
-        settings += ['score.scorer="reward_model"']
+        settings += ['score.scorer="reward_model"', f"reward.base={json.dumps(of.recipe.model)}"]
         tables = ("prompts",)
     run = studies.again(of, f"sizes-{name}", settings, "evaluate", tables)
     quality = read_json(run.details("evaluation"))["quality"]
-    count = sum(p.numel() for p in models.load_policy(model, of.recipe)[0].parameters())
+    count = sum(p.numel() for p in policy.parameters())
     rows = [{"name": f"sizes.{name}.parameters.seed{seed}", "value": count}]
     for figure in FIGURES:
         kept = {key: quality[figure][key] for key in results.MEASURED if key != "name"}
