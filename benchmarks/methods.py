@@ -3,10 +3,10 @@
 Each of the runs is one of the demo, done up to the stage score, of a seed of its own:
 `bakeoff score recipes/filings.toml seed=1 --out runs/methods-1` after the stages before it.
 
-`--choose METHOD:LEARNING_RATE:COMPLETIONS:PROMPTS ...` bakes each on the first run and measures the reward on the
-prompts held out of the log. `--compare` takes settings chosen so, one for each method, bakes them on every run, and
-only then opens the true answers: right first answers, paired over prompts, on all seeds together. Trainings that are
-there already are read, not made again.
+`--choose METHOD:LEARNING_RATE:COMPLETIONS:PROMPTS ...` bakes each on the first run and measures the reward, and how
+often the demo's maker finds the first answer right, on prompts held out of the log. `--compare` takes settings chosen
+so, one for each method, bakes them on every run, and only then opens the true answers: right first answers, paired over
+prompts, on all seeds together. Trainings that are there already are read, not made again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import studies
 
 from bakeoff import bake, config, rounds, stats
 from bakeoff.records import Completion, Prompt, Score, read_table
+from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.settings import Recipe
 
@@ -40,7 +41,7 @@ def main() -> None:
     rows = []
     for setting in args.choose:
         rows += chosen(trial(args.runs[0], args.out, setting), setting)
-        print(*rows[-3:], sep="\n", flush=True)
+        print(*rows[-4:], sep="\n", flush=True)
     if args.compare:
         rows += compared(args.runs, args.out, args.compare)
         print("\n".join(map(str, rows)))
@@ -72,11 +73,23 @@ def trial(source: Path, out: Path, setting: str) -> tuple[Run, Recipe]:
 
 
 def chosen(made: tuple[Run, Recipe], setting: str) -> list[dict]:
-    """The reward of first answers on the prompts held out of the log, the divergence that it cost, and the seconds."""
+    """First answers to the prompts held out of the log: reward, divergence, and share that the maker finds right.
+
+    The seconds of the training come last.
+    """
     run, recipe = made
     prompts = read_table(run.reward_model.resolve().parent / "prompts.parquet", Prompt)
-    figures = rounds.validated(run, recipe, str(run.policy), [p for p in prompts if p.split == "heldout"])
+    heldout = [p for p in prompts if p.split == "heldout"]
+    figures = rounds.validated(run, recipe, str(run.policy), heldout)
     rows = [{"name": f"choose.{setting}.{key}"} | figures[key] for key in ("reward", "kl")]
+    truth = studies.filings_answers(heldout)
+    right: dict[str, list[bool]] = {key: [] for key in truth}
+    for draw in read_table(run.table("validation"), Completion):
+        if draw.prompt_id in truth:
+            answer, verifier = truth[draw.prompt_id]
+            right[draw.prompt_id].append(VERIFIERS[verifier](draw.text, answer))
+    shares = np.array([np.mean(drawn) for drawn in right.values() if drawn])
+    rows.append({"name": f"choose.{setting}.right"} | stats.bootstrap(shares, seed=0).as_dict())
     seconds = round(read_json(run.folder / "seconds.json")["seconds"], 1)
     return [*rows, {"name": f"choose.{setting}.seconds", "value": seconds}]
 
