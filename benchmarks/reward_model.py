@@ -8,7 +8,6 @@ seed takes other picks and another order. Whatever is in the folder `--out` is r
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import results
+import studies
 
 from bakeoff import config, models, stats
 from bakeoff.engines import Sampling
@@ -33,8 +33,6 @@ from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run
 from bakeoff.settings import Recipe
 
-FILINGS = results.ROOT / "examples" / "filings"
-RECIPE = results.ROOT / "recipes" / "filings.toml"
 SIZES = (50, 100, 200, 400)
 FRESH = 300
 """Groups of which the simulated tester picks one, beyond those in picks.jsonl: what the agreement is measured on."""
@@ -50,8 +48,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=results.ROOT / "runs" / "reward_model", help="folder to work in")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    recipe = config.load(RECIPE, args.settings)
-    fresh, (groups, right_PM) = fresh_picks(args.out), gold_groups(Run(args.out), recipe)
+    recipe = config.load(studies.RECIPE, args.settings)
+    fresh, (groups, right_PM) = fresh_picks(args.out, recipe.model), gold_groups(Run(args.out), recipe)
     for size in args.sizes:
         found = []
         for seed in args.seeds:
@@ -64,19 +62,16 @@ def main() -> None:
 
 def picked(size: int, seed: int) -> list[Pick]:
     """So many of the demo's picks, drawn by the seed."""
-    return random.Random(seed).sample(people.read_picks([str(FILINGS / "picks.jsonl")]), size)
+    return random.Random(seed).sample(people.read_picks([str(studies.FILINGS / "picks.jsonl")]), size)
 
 
-def fresh_picks(out: Path) -> list[Pick]:
+def fresh_picks(out: Path, model: str) -> list[Pick]:
     """The simulated tester's picks on the prompts that come after those of picks.jsonl, of the same companies."""
-    path = out / "fresh_picks.jsonl"
-    if not path.exists():
-        sys.path.insert(0, str(FILINGS))
-        from make import PICKS, cases_of, picks_of, write_lines
+    sys.path.insert(0, str(studies.FILINGS))
+    from make import PICKS
 
-        asked = cases_of("picks", 1, PICKS + FRESH)[PICKS:]
-        write_lines(path, (json.dumps(row, ensure_ascii=False) for row in picks_of(asked, random.Random("fresh"), 1)))
-    return people.read_picks([str(path)])
+    file = studies.picked(out / "fresh_picks.jsonl", range(PICKS, PICKS + FRESH), model)
+    return people.read_picks([str(file)])
 
 
 def gold_groups(run: Run, recipe: Recipe) -> tuple[Groups, np.ndarray]:

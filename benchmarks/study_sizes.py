@@ -58,7 +58,7 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     for seed in seeds:
         of = studies.base(out, seed, overrides)
         for name, folder in sizes(out, seed, of.recipe.model):
-            rows += measured(of, name, folder, seed)
+            rows += measured(of, name, folder)
             print(f"seed {seed}: {name}: {rows[-len(FIGURES)]}", flush=True)
     studies.record("sizes", rows, seeds, overrides, replaced=())
 
@@ -73,25 +73,29 @@ def sizes(out: Path, seed: int, model: str) -> Iterator[tuple[str, str]]:
         yield name, known.get(name) or str(trained(out / f"sizes-{seed}-{name}-start", name, seed))
 
 
-def measured(of: studies.Base, name: str, model: str, seed: int, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
+def measured(of: studies.Base, name: str, model: str) -> list[dict[str, Any]]:
     """The figures of one model before and after the recipe."""
-    settings, tables = list(overrides), ("prompts", "completions", "sample", "scores")
     policy = models.load_policy(model, of.recipe)[0]
+    settings, tables = list[str](), ("prompts", "completions", "sample", "scores")
     if model != of.recipe.model:
-        own = models.load_policy(of.recipe.model, of.recipe)[0].config.hidden_size
-        settings.append(f"bake.learning_rate={of.recipe.bake.learning_rate * own / policy.config.hidden_size}")
-        file = studies.picked(of.arm(f"sizes-{name}-picks").folder / "picks.jsonl", range(PICKS), model).resolve()
-        settings += [f"model={json.dumps(model)}", f"reward.picks=[{json.dumps(str(file))}]"]
-        settings += ['score.scorer="reward_model"', f"reward.base={json.dumps(of.recipe.model)}"]
-        tables = ("prompts",)
+        settings, tables = own(of, name, model, policy.config.hidden_size), ("prompts",)
     run = studies.again(of, f"sizes-{name}", settings, "evaluate", tables)
     quality = read_json(run.details("evaluation"))["quality"]
     count = sum(p.numel() for p in policy.parameters())
-    rows = [{"name": f"sizes.{name}.parameters.seed{seed}", "value": count}]
+    rows = [{"name": f"sizes.{name}.parameters.seed{of.recipe.seed}", "value": count}]
     for figure in FIGURES:
         kept = {key: quality[figure][key] for key in results.MEASURED if key != "name"}
-        rows.append({"name": f"sizes.{name}.{figure}.seed{seed}"} | kept)
+        rows.append({"name": f"sizes.{name}.{figure}.seed{of.recipe.seed}"} | kept)
     return rows
+
+
+def own(of: studies.Base, name: str, model: str, width: int) -> list[str]:
+    """The settings of another model: picks among its own answers, and a rate that suits its width."""
+    file = studies.picked(of.arm(f"sizes-{name}-picks").folder / "picks.jsonl", range(PICKS), model).resolve()
+    rate = of.recipe.bake.learning_rate * models.load_policy(of.recipe.model, of.recipe)[0].config.hidden_size / width
+    named = {"model": model, "reward.picks": [str(file)], "reward.base": of.recipe.model}
+    named |= {"score.scorer": "reward_model", "bake.learning_rate": rate}
+    return [f"{key}={json.dumps(value)}" for key, value in named.items()]
 
 
 def trained(folder: Path, name: str, seed: int) -> Path:

@@ -338,8 +338,10 @@ def test_a_model_of_the_ladder_learns_its_cases_and_goes_on_after_a_kill(of, tmp
         list(study_sizes.sizes(tmp_path, 0, "demo"))
 
     monkeypatch.setattr(study_sizes, "PICKS", 12)
-    settings = ["prompts.min_words=3", "sample.max_tokens=24"]
-    found = {row["name"]: row for row in study_sizes.measured(of, "tiny", str(whole), 0, settings)}
+    changed = {"sample": {"max_tokens": 24}, "prompts": {"min_words": 3}}
+    parts = {name: dataclasses.replace(getattr(of.recipe, name), **change) for name, change in changed.items()}
+    base = studies.Base(of.run, dataclasses.replace(of.recipe, **parts))
+    found = {row["name"]: row for row in study_sizes.measured(base, "tiny", str(whole))}
     assert found["sizes.tiny.parameters.seed0"]["value"] < 200_000
     assert {name.split(".")[2] for name in found} == {"parameters", *study_sizes.FIGURES}
     picks = [
