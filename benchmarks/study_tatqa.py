@@ -2,12 +2,13 @@
 
 The folder named by BAKEOFF_TATQA holds `prompts.jsonl` (`id`, `prompt`) and `gold.jsonl` (`id`, `gold`). The contexts
 are dealt out into three parts by their hash: on the first a simulated tester, who knows the answers, picks among 8
-completions; the second gives prompts alone; the third is evaluated. `clean` learns the true answers of the second part,
-for comparison.
+completions; the second gives prompts alone; the third is evaluated. For comparison, `all` is baked from all groups and
+not from the sure ones of the demo's recipe, and `clean` learns the true answers of the second part.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -112,10 +113,17 @@ def measured(
     answers = {studies.words(row["prompt"]): row["answer"] for row in parts[1]}
     asked = {p.id: studies.words(p.messages[-1].content) for p in studies.tables(of.run)[0]}
     truth = {key: answers[text] for key, text in asked.items() if text in answers}
-    clean = studies.bake_arm(of, "clean", lambda: studies.labelled(of, truth))
-    right = studies.right(clean, recipe, str(clean.policy))
+    every = of.baking(dataclasses.replace(recipe.bake, surest=1.0, epochs=1))
+    arms = {
+        "all": studies.whole(every),
+        "clean": studies.bake_arm(every, "clean", lambda: studies.labelled(of, truth)),
+    }
+    right = {name: studies.right(run, recipe, str(run.policy)) for name, run in arms.items()}
     rows = [{"name": f"tatqa.{name}"} | quality[name] for name in QUALITY]
-    return [*rows, {"name": "tatqa.clean"} | stats.bootstrap(right, seed=0).as_dict()]
+    return [
+        *rows,
+        *({"name": f"tatqa.{name}"} | stats.bootstrap(values, seed=0).as_dict() for name, values in right.items()),
+    ]
 
 
 def picks(run: Run, recipe: Recipe, rows: Sequence[Row]) -> list[Row]:

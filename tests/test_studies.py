@@ -116,6 +116,24 @@ def test_differences_are_paired_by_prompt_over_seeds():
     assert rows["s.a"]["seeds"] == [0.75, 0.25] and rows["s.a_minus_b"]["seeds"] == [0.5, 0.5]
 
 
+def test_real_filings_are_baked_by_the_recipe_from_all_groups_and_from_labels(tmp_path, tiny_llama):
+    rows = [
+        {"prompt": f"Revenue was ${i} million in the year.\n\nQuestion: What?", "answer": f"${i}", "verifier": "number"}
+        for i in range(36)
+    ]
+    settings = [f"model={tiny_llama}", "dtype=float32", "sample.prompts=6", "sample.group_size=4", "bake.batch_size=2"]
+    settings += ["sample.max_tokens=8", 'sample.stop=["a", "e", "i", "o"]', "evaluate.samples=2", "bake.epochs=2"]
+    made = study_tatqa.measured((rows[:16], rows[16:28], rows[28:32]), 0, tmp_path, settings)
+    named = {row["name"]: row for row in made}
+    assert set(named) == {f"tatqa.{name}" for name in (*study_tatqa.QUALITY, "all", "clean")}
+    assert all(row["n"] == 4 for row in made)
+    runs = [Run(tmp_path / f"tatqa-0{arm}") for arm in ("", "-whole", "-clean")]
+    groups = [read_json(run.details("bake"))["groups"]["trained"] for run in runs]
+    assert groups[0] == max(1, round(groups[1] / 4)) and groups[2] == 6
+    picks = [json.loads(line) for line in (tmp_path / "tatqa-0-data" / "picks.jsonl").read_text().splitlines()]
+    assert {row["prompt"] for row in picks} == {row["prompt"] for row in rows[:16]}
+
+
 def test_the_simulated_tester_picks_in_a_file_of_groups(tmp_path, monkeypatch):
     sys.path.insert(0, str(studies.FILINGS))
     from make import log_cases
