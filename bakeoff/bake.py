@@ -217,12 +217,17 @@ def surest(groups: Sequence[Group], lesson: Lesson, recipe: Recipe) -> list[Grou
     return [g for g in groups if g.prompt_id in kept]
 
 
+def best(group: Group) -> int:
+    """The place of the whole completion with the highest reward."""
+    return int(np.where(group.finished_M, group.reward_M, -np.inf).argmax())
+
+
 def agreement(group: Group, drawn: Sequence[Completion], extract: str = "") -> float:
     """The share of a group's draws that are whole and answer what its best one does; 0 where that answers nothing."""
-    best = group.tokens[int(np.where(group.finished_M, group.reward_M, -np.inf).argmax())]
+    chosen = group.tokens[best(group)]
     voters = Majority(extract)
     answers = [voters.answer(c.text) for c in drawn if not fault(c.text, c.tokens, c.finish)]
-    own = voters.answer(next(c.text for c in drawn if c.tokens == best))
+    own = voters.answer(next(c.text for c in drawn if c.tokens == chosen))
     return answers.count(own) / len(drawn) if own is not None else 0.0
 
 

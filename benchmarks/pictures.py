@@ -26,6 +26,7 @@ DOTS = {
     "rounds": "The same tries, spent otherwise",
     "surest": "Which groups are baked",
 }
+APART = re.compile("minus|taught")
 NUMBERED = re.compile(r"[a-z](\d+)$")
 
 
@@ -47,11 +48,11 @@ def pictures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _values(study: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Measured]]:
-    """The arms of a study, without the differences between them."""
+    """The arms of a study, without the differences between them and what they were taught."""
     for row in rows:
         name = row["name"].partition(".")[2]
         told = row["low"] is not None or study in SEEDED
-        if row["name"].startswith(f"{study}.") and "minus" not in name and told:
+        if row["name"].startswith(f"{study}.") and not APART.search(name) and told:
             yield name, Measured.of(row)
 
 

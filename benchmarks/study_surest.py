@@ -1,6 +1,7 @@
 """Surer groups: the bake from the half or the quarter of the groups in which most tries answer what the best one does.
 
 They are passed over two and four times, so that all arms make as many steps; `any_quarter` is any quarter, by as many.
+`taught_NAME` is the share of the baked groups whose best try is right, as the demo's maker knows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 import studies
 import study_prompts
 
+from bakeoff import bake, stats
+from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run
 
 SHARES = {"half": 2, "quarter": 4}
@@ -23,7 +26,12 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     """Every share on every seed, then the table."""
     found = studies.each_seed(arms, seeds, out, overrides)
     against = [*((name, "all") for name in SHARES), ("quarter", "any_quarter")]
-    studies.record("surest", studies.measured("surest", found, against), seeds, overrides)
+    rows = studies.measured("surest", found, against)
+    bases = [studies.base(out, seed, overrides) for seed in seeds]
+    for name in ("all", *SHARES):
+        right = np.concatenate([taught(in_as_many_steps(of, name) if name in SHARES else of) for of in bases])
+        rows.append({"name": f"surest.taught_{name}"} | stats.bootstrap(right, seed=0).as_dict())
+    studies.record("surest", rows, seeds, overrides)
 
 
 def arms(of: studies.Base) -> dict[str, np.ndarray]:
@@ -46,3 +54,18 @@ def in_as_many_steps(of: studies.Base, name: str) -> studies.Base:
     """The same tables, to be baked from this share of the groups in as many steps as all."""
     part = SHARES[name]
     return of.baking(dataclasses.replace(of.recipe.bake, surest=1 / part, epochs=part * of.recipe.bake.epochs))
+
+
+def taught(of: studies.Base) -> np.ndarray:
+    """[G]: whether the best try is right, in each group that is baked and whose true answer the maker knows."""
+    prompts, completions, scores = studies.tables(of.run)
+    truth, text = studies.filings_answers(prompts), {(c.prompt_id, *c.tokens): c.text for c in completions}
+    groups, _ = bake.teaching(completions, scores, of.recipe)
+    lesson = bake.Lesson(of.recipe.model, prompts, completions, scores, of.recipe.seed)
+    right = []
+    for group in bake.surest(groups, lesson, of.recipe):
+        if group.prompt_id in truth:
+            answer, verifier = truth[group.prompt_id]
+            best = text[(group.prompt_id, *group.tokens[bake.best(group)])]
+            right.append(VERIFIERS[verifier](best, answer))
+    return np.array(right, float)

@@ -252,6 +252,12 @@ def test_the_surest_groups_are_a_part_of_all(of, monkeypatch):
     trained = [g["trained"] for g in groups]
     assert trained[1:] == [max(1, round(trained[0] / part)) for part in (2, 4)]
     assert groups[2].get("unsure", 0) == trained[0] - trained[2]
+    right = {name: study_surest.taught(study_surest.in_as_many_steps(of, name)) for name in study_surest.SHARES}
+    right["all"] = study_surest.taught(of)
+    assert {name: len(values) for name, values in right.items()} == dict(
+        zip(("half", "quarter", "all"), (*trained[1:], trained[0]), strict=True)
+    )
+    assert not right["all"].any()  # a random model knows nothing
 
 
 def test_the_quarter_is_what_the_recipe_of_the_demo_bakes(of):
