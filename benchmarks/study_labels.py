@@ -1,6 +1,6 @@
 """No labels against dirty labels: picks of a simulated tester, or fine-tuning on answers of which a share is wrong.
 
-All arms train on the same prompts by the same settings, for as many steps (`clean_longer`: four times as many); `tao`
+All arms train on the same prompts by the same settings, for as many steps, `NAME_longer` for four times as many; `tao`
 takes the quarter of the groups that the demo's recipe takes, `tao_all` all of them. The true answers of the training
 prompts are those of the demo's maker, and a wrong label is another prompt's answer of the same form. Right first
 answers on the demo's gold.
@@ -21,10 +21,10 @@ from bakeoff.bake import shuffled
 from bakeoff.records import Score
 from bakeoff.run import Run
 
-DIRTY = (10, 20, 40, 60)
+DIRTY = (0, 10, 20, 40, 60)
 """Per cent of wrong labels."""
-PASSES = 4
-"""How often `clean_longer` passes over the labels."""
+LONGER, PASSES = (0, 10, 20, 40), 4
+"""Those that are also passed over so often."""
 
 
 def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
@@ -67,12 +67,12 @@ def unlabelled(of: studies.Base, truth: Container[str]) -> dict[str, Callable[[]
 def labelled(of: studies.Base, truth: dict[str, tuple[str, str]]) -> dict[str, Callable[[], Run]]:
     """The arms that learn labels."""
     arms = {}
-    for share in (0, *DIRTY):
+    longer = of.baking(dataclasses.replace(of.recipe.bake, epochs=PASSES * of.recipe.bake.epochs))
+    for share in DIRTY:
         labels = studies.wrong_labels(truth, share / 100, of.recipe.seed)
         name = f"dirty{share}" if share else "clean"
         lesson = functools.partial(studies.labelled, of, labels)
         arms[name] = functools.partial(studies.bake_arm, of, f"labels-{name}", lesson)
-        if not share:
-            longer = of.baking(dataclasses.replace(of.recipe.bake, epochs=PASSES * of.recipe.bake.epochs))
-            arms["clean_longer"] = functools.partial(studies.bake_arm, longer, "labels-clean_longer", lesson)
+        if share in LONGER:
+            arms[f"{name}_longer"] = functools.partial(studies.bake_arm, longer, f"labels-{name}_longer", lesson)
     return arms

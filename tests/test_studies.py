@@ -84,12 +84,13 @@ def of(tmp_path, tiny_llama):
 
 def test_every_arm_is_baked_and_measured_once(of, capsys):
     found = study_labels.arms(of)
-    dirty = ["dirty10", "dirty20", "dirty40", "dirty60"]
-    assert list(found) == ["reference", "tao", "tao_all", "control", "clean", "clean_longer", *dirty]
+    labels = ["clean", "dirty10", "dirty20", "dirty40"]
+    longer = [arm for name in labels for arm in (name, f"{name}_longer")]
+    assert list(found) == ["reference", "tao", "tao_all", "control", *longer, "dirty60"]
     assert all(values.shape == (3,) for values in found.values())
     baked = list(of.run.folder.parent.glob("base-0-*/policy/model.safetensors"))
     before = [file.stat().st_mtime_ns for file in baked]
-    assert len(baked) == 9 and len({file.read_bytes() for file in baked}) >= 5
+    assert len(baked) == 12 and len({file.read_bytes() for file in baked}) >= 5
     groups = {name: read_json(of.arm(name).details("bake"))["groups"] for name in ("surest-quarter", "labels-control")}
     assert groups["surest-quarter"] == groups["labels-control"]
     steps = {name: len(list(of.arm(f"labels-{name}").steps("bake"))) for name in ("clean", "clean_longer")}
