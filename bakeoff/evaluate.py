@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,11 @@ from bakeoff import bestofn, divergence, gold, measures, models, splits, stats, 
 from bakeoff.engines import Sampling, choose
 from bakeoff.engines.resume import complete_table, failures
 from bakeoff.errors import UserError
-from bakeoff.records import Answer, Completion, Message, Prompt, prompt_id, read_table
-from bakeoff.rewards import Scorer
+from bakeoff.records import Answer, Completion, Message, Prompt, Score, prompt_id, read_table
 from bakeoff.rewards import choose as scorers
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards.picks import known
-from bakeoff.rewards.resume import by_prompt, missing_rewards, score_table
+from bakeoff.rewards.resume import by_prompt, missing_rewards, score_table, score_tables
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, write_json
 from bakeoff.settings import Recipe
@@ -141,15 +140,21 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> dict[str, Draws]:
     scorer = functools.cache(lambda: scorers.scorer(run, recipe, prompts, peers))
     referee = functools.cache(lambda: reward_model.load(run.referee, recipe))
 
-    def rewards(table: str, name: str, scorer: Callable[[], Scorer]) -> np.ndarray:
-        scores = score_table(run, table, prompts, tables[name], scorer)
+    def rewards(name: str, by: str) -> np.ndarray:
+        scores = read_table(run.table(f"{name}_{by}"), Score)
         return np.array([s.reward for s in scores], float).reshape(-1, policies[name][1].group_size)
 
+    score_table(run, "reference_scores", prompts, tables["reference"], scorer)
+    others = {f"{name}_scores": table for name, table in tables.items() if name != "reference"}
+    score_tables(run, others, prompts, scorer, together="answers_scores")
+    if run.referee.exists():
+        main = {f"{name}_referee": tables[name] for name in measures.MAIN}
+        score_tables(run, main, prompts, referee, together="answers_referee")
     return {
         name: Draws(
             list(by_prompt(table).values()),
-            rewards(f"{name}_scores", name, scorer),
-            rewards(f"{name}_referee", name, referee) if run.referee.exists() and name in measures.MAIN else None,
+            rewards(name, "scores"),
+            rewards(name, "referee") if run.referee.exists() and name in measures.MAIN else None,
         )
         for name, table in tables.items()
     }

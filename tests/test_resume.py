@@ -5,7 +5,8 @@ import pytest
 from bakeoff.engines import Sampling
 from bakeoff.engines.resume import complete_table, failures
 from bakeoff.errors import UserError
-from bakeoff.records import Completion, Failure, Message, Prompt
+from bakeoff.records import Completion, Failure, Message, Prompt, Score
+from bakeoff.rewards.resume import by_prompt, score_tables
 from bakeoff.run import GROUPS_PER_PART, open_run
 from bakeoff.settings import Recipe
 
@@ -74,3 +75,36 @@ def test_an_engine_that_drops_or_shortens_is_found_out(run):
 
     with pytest.raises(AssertionError, match="dropped"):
         complete_table(run, "completions", PROMPTS, TWO, Dropping)
+
+
+class Lengths:
+    """Rewards by the length of the text, and remembers the groups it was given; fails at the prompt in `stop`."""
+
+    def __init__(self, stop=None):
+        self.stop, self.seen = stop, []
+
+    def score(self, groups):
+        for _, group in groups:
+            if group[0].prompt_id == self.stop:
+                raise UserError("the judge is gone")
+            self.seen.append([c.id for c in group])
+            yield [Score(c.id, c.prompt_id, "length", float(len(c.text))) for c in group]
+
+
+def test_several_tables_are_scored_as_one_and_told_apart_again(run):
+    def drawn(name, count, without=()):
+        kept = [p for p in PROMPTS if p.id not in without]
+        return [Completion(f"{name}{p.id}", p.id, i, name * i, [1], None, "stop") for p in kept for i in range(count)]
+
+    tables = {"tuned_scores": drawn("t", 3), "greedy_scores": drawn("gg", 2, without=("p001", "p066"))}
+    score = lambda scorer: score_tables(run, tables, PROMPTS, lambda: scorer, together="both_scores")  # noqa: E731
+    first, second = Lengths(stop="p067"), Lengths()
+    with pytest.raises(UserError, match="gone"):
+        score(first)
+    made = score(second)
+    seen = first.seen[:GROUPS_PER_PART] + second.seen  # of the part that was stopped nothing is kept
+    together = {p.id: [c.id for t in tables.values() for c in by_prompt(t).get(p.id, [])] for p in PROMPTS}
+    assert seen == list(together.values())
+    for name, rows in tables.items():
+        assert [(s.completion_id, s.reward) for s in made[name]] == [(c.id, len(c.text)) for c in rows]
+    assert score(None) == made and not run.table("both_scores").exists()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from bakeoff.records import Completion, Message, Prompt, Score, read_table
+from bakeoff.records import Completion, Message, Prompt, Score, read_table, write_table
 from bakeoff.rewards import Scorer, used
 from bakeoff.rewards.whole import NOT_WHOLE
 from bakeoff.run import Run, table_in_parts
@@ -37,6 +37,33 @@ def score_table(
             run.whole().log(JUDGED, table=name, **spent)
 
     return table_in_parts(run, name, Score, groups, make)
+
+
+def score_tables(
+    run: Run,
+    tables: Mapping[str, Sequence[Completion]],
+    prompts: Sequence[Prompt],
+    scorer: Callable[[], Scorer],
+    *,
+    together: str,
+) -> dict[str, list[Score]]:
+    """The scores of several lists of completions, each in the run's table of its name, made in one go.
+
+    The scorer sees all that a prompt has as one group, so that a model reads the prompt once. Until the tables are
+    whole, what there is stands in the table `together`.
+    """
+    made = {name: run.table(name) for name in tables}
+    if not all(file.exists() for file in made.values()):
+        groups = {name: by_prompt(completions) for name, completions in tables.items()}
+        owners = [(name, c) for p in prompts for name, drawn in groups.items() for c in drawn.get(p.id, ())]
+        rows: dict[str, list[Score]] = {name: [] for name in tables}
+        scores = score_table(run, together, prompts, [c for _, c in owners], scorer)
+        for (name, _), score in zip(owners, scores, strict=True):
+            rows[name].append(score)
+        for name, file in made.items():
+            write_table(file, Score, rows[name])
+        run.table(together).unlink()
+    return {name: read_table(file, Score) for name, file in made.items()}
 
 
 def by_prompt(completions: Iterable[Completion]) -> dict[str, list[Completion]]:
