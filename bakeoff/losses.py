@@ -77,11 +77,6 @@ def off_centre(reward_GK: Tensor) -> Tensor:
     return reward_GK.mean(-1) ** 2
 
 
-def bradley_terry(chosen_reward: Tensor, rejected_reward: Tensor, margin: float = 0.0) -> Tensor:
-    """-log sigmoid(chosen - rejected - margin): Bradley and Terry (1952), a pick between two; any equal shapes."""
-    return -logsigmoid(chosen_reward - rejected_reward - margin)
-
-
 def distil(logp: Tensor, weight: Tensor | float = 1.0) -> Tensor:
     """-weight * logp: fine-tuning on the best of a group (RAFT, arXiv:2304.06767), or on all of it by rank weights.
 

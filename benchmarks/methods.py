@@ -22,7 +22,6 @@ import studies
 
 from bakeoff import bake, config, rounds, stats
 from bakeoff.records import Completion, Prompt, Score, read_table
-from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.settings import Recipe
 
@@ -82,13 +81,8 @@ def chosen(made: tuple[Run, Recipe], setting: str) -> list[dict]:
     heldout = [p for p in prompts if p.split == "heldout"]
     figures = rounds.validated(run, recipe, str(run.policy), heldout)
     rows = [{"name": f"choose.{setting}.{key}"} | figures[key] for key in ("reward", "kl")]
-    truth = studies.filings_answers(heldout)
-    right: dict[str, list[bool]] = {key: [] for key in truth}
-    for draw in read_table(run.table("validation"), Completion):
-        if draw.prompt_id in truth:
-            answer, verifier = truth[draw.prompt_id]
-            right[draw.prompt_id].append(VERIFIERS[verifier](draw.text, answer))
-    shares = np.array([np.mean(drawn) for drawn in right.values() if drawn])
+    drawn = read_table(run.table("validation"), Completion)
+    shares = studies.agrees(studies.filings_answers(heldout), drawn).reshape(-1, rounds.SAMPLES).mean(1)
     rows.append({"name": f"choose.{setting}.right"} | stats.bootstrap(shares, seed=0).as_dict())
     seconds = round(read_json(run.folder / "seconds.json")["seconds"], 1)
     return [*rows, {"name": f"choose.{setting}.seconds", "value": seconds}]

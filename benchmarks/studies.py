@@ -15,7 +15,7 @@ import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,9 +166,13 @@ def gold_prompts(recipe: Recipe) -> list[Prompt]:
 
 def verified(recipe: Recipe, completions: Iterable[Completion]) -> np.ndarray:
     """[M]: whether each completion is right by the true answer to its prompt."""
-    truth = {a.prompt_id: a for a in answers(recipe)}
-    pairs = ((c.text, truth[c.prompt_id]) for c in completions)
-    return np.array([VERIFIERS[answer.verifier](text, answer.answer) for text, answer in pairs], float)
+    return agrees({a.prompt_id: (a.answer, a.verifier) for a in answers(recipe)}, completions)
+
+
+def agrees(truth: Mapping[str, tuple[str, str]], completions: Iterable[Completion]) -> np.ndarray:
+    """[M]: whether each of the completions whose prompt has a (true answer, verifier) is right by it."""
+    pairs = ((c.text, *truth[c.prompt_id]) for c in completions if c.prompt_id in truth)
+    return np.array([VERIFIERS[verifier](text, answer) for text, answer, verifier in pairs], float)
 
 
 def picked(file: Path, numbers: range, model: str) -> Path:

@@ -15,7 +15,6 @@ import studies
 import study_prompts
 
 from bakeoff import bake, stats
-from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run
 
 SHARES = {"half": 2, "quarter": 4}
@@ -59,13 +58,9 @@ def in_as_many_steps(of: studies.Base, name: str) -> studies.Base:
 def taught(of: studies.Base) -> np.ndarray:
     """[G]: whether the best try is right, in each group that is baked and whose true answer the maker knows."""
     prompts, completions, scores = studies.tables(of.run)
-    truth, text = studies.filings_answers(prompts), {(c.prompt_id, *c.tokens): c.text for c in completions}
+    made = {(c.prompt_id, *c.tokens): c for c in completions}
     groups, _ = bake.teaching(completions, scores, of.recipe)
     lesson = bake.Lesson(of.recipe.model, prompts, completions, scores, of.recipe.seed)
-    right = []
-    for group in bake.surest(groups, lesson, of.recipe):
-        if group.prompt_id in truth:
-            answer, verifier = truth[group.prompt_id]
-            best = text[(group.prompt_id, *group.tokens[bake.best(group)])]
-            right.append(VERIFIERS[verifier](best, answer))
-    return np.array(right, float)
+    taken = bake.surest(groups, lesson, of.recipe)
+    best = (made[(group.prompt_id, *group.tokens[bake.best(group)])] for group in taken)
+    return studies.agrees(studies.filings_answers(prompts), best)
