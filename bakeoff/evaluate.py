@@ -138,7 +138,6 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> dict[str, Draws]:
     }
     peers = by_prompt(tables["reference"])
     scorer = functools.cache(lambda: scorers.scorer(run, recipe, prompts, peers))
-    referee = functools.cache(lambda: reward_model.load(run.referee, recipe))
 
     def rewards(name: str, by: str) -> np.ndarray:
         scores = read_table(run.table(f"{name}_{by}"), Score)
@@ -149,7 +148,7 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> dict[str, Draws]:
     score_tables(run, others, prompts, scorer, together="answers_scores")
     if run.referee.exists():
         main = {f"{name}_referee": tables[name] for name in measures.MAIN}
-        score_tables(run, main, prompts, referee, together="answers_referee")
+        score_tables(run, main, prompts, lambda: reward_model.load(run.referee, recipe), together="answers_referee")
     return {
         name: Draws(
             list(by_prompt(table).values()),

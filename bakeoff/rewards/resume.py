@@ -49,8 +49,7 @@ def score_tables(
 ) -> dict[str, list[Score]]:
     """The scores of several lists of completions, each in the run's table of its name, made in one go.
 
-    The scorer sees all that a prompt has as one group, so that a model reads the prompt once. Until the tables are
-    whole, what there is stands in the table `together`.
+    The scorer sees all that a prompt has as one group, in the table `together`: a model reads the prompt once.
     """
     made = {name: run.table(name) for name in tables}
     if not all(file.exists() for file in made.values()):
