@@ -73,6 +73,7 @@ def main() -> None:
         learning_rate=job["learning_rate"],
         lr_scheduler_type="constant",
         beta=0.0,
+        mask_truncated_completions=job["mask_truncated"],
         gradient_checkpointing=False,
         logging_steps=1,
         report_to=[],

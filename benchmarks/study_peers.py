@@ -8,7 +8,8 @@ a bake from few prompts is a matter of luck: the mean counts. Its seconds are th
 with all loading. TRL's are the seconds of one training, in float32 with bfloat16 products, which waits while a
 checkpoint is measured; a straight line joins two checkpoints. It lasts at most `MOST` times our seconds, and no longer
 than the fastest arm before it took.
-BAKEOFF_PEERS names the arms, `TRAINER:LEARNING_RATE:PROMPTS_PER_STEP ...`; the fastest of all counts.
+BAKEOFF_PEERS names the arms, `TRAINER:LEARNING_RATE:PROMPTS_PER_STEP ...`, or with `:mask` behind, where completions
+that were cut short do not count; the fastest of all counts.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.resume import by_prompt, score_table
 from bakeoff.run import Run
 
-ARMS = "grpo:3e-5:1 rloo:3e-5:1 grpo:1e-4:4"
-PARTS = (16, 8, 4, 2, 1)
+ARMS = "grpo:3e-5:1 grpo:3e-5:1:mask rloo:3e-5:1 grpo:1e-4:1:mask"
+PARTS = (32, 16, 8, 4, 2, 1)
 """We take so small a part of the recipe's prompts, then more, until the target is reached."""
 AGAIN = (0, 1000, 2000)
 """What is added to the seed for each bake of a part."""
@@ -172,7 +173,7 @@ def theirs(
 
 
 def _job(of: studies.Base, arm: str, every: float) -> dict[str, Any]:
-    trainer, rate, per_step = arm.split(":")
+    trainer, rate, per_step, *mask = arm.split(":")
     prompts = splits.training(read_table(of.run.table("prompts"), Prompt), of.recipe)
     return {
         "trainer": trainer,
@@ -181,6 +182,7 @@ def _job(of: studies.Base, arm: str, every: float) -> dict[str, Any]:
         "scorer": str(of.run.reward_model.resolve()),
         "prompts": [[{"role": m.role, "content": m.content} for m in p.messages] for p in prompts],
         "prompts_per_step": int(per_step),
+        "mask_truncated": mask == ["mask"],
         "group_size": of.recipe.sample.group_size,
         "max_tokens": of.recipe.sample.max_tokens,
         "temperature": of.recipe.sample.temperature,
