@@ -90,8 +90,9 @@ def _peers(study: str, values: Mapping[str, Measured]) -> str:
     for name, value in values.items():
         if (match := re.fullmatch(r"bakeoff\.(p\d+)\.seed0", name)) is not None:
             curves.setdefault("bakeoff", {})[values[f"bakeoff.{match[1]}_seconds.seed0"].value] = value
-        elif (match := re.fullmatch(r"trl\.(\w+):(\S+):(\d+)\.after(\d+)\.seed0", name)) is not None:
-            curves.setdefault(f"{match[1].upper()} {match[2]}, {match[3]} a step", {})[float(match[4])] = value
+        elif (match := re.fullmatch(r"trl\.(\w+):(\S+):(\d+)(:mask)?\.after(\d+)\.seed0", name)) is not None:
+            arm = f"{match[1].upper()} {match[2]}, {match[3]} a step{', masked' if match[4] else ''}"
+            curves.setdefault(arm, {})[float(match[5])] = value
     lines = [
         Line(name, "tuned" if name == "bakeoff" else "curve", sorted(curve), [curve[x] for x in sorted(curve)])
         for name, curve in curves.items()
