@@ -92,7 +92,7 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
     groups, counts = teaching(lesson.completions, lesson.scores, recipe)
     sure = {group.prompt_id for group in surest(groups, lesson, recipe)}
     if lesson.dealt is not None:
-        groups, counts = teaching(lesson.completions, lesson.dealt, recipe)
+        groups, counts = teaching(lesson.completions, lesson.dealt, recipe, dealt=True)
     groups = [group for group in groups if group.prompt_id in sure]
     if unsure := counts["trained"] - len(groups):
         counts.update(trained=-unsure, unsure=unsure)
@@ -176,12 +176,12 @@ class Spent:
 
 
 def teaching(
-    completions: Sequence[Completion], scores: Sequence[Score], recipe: Recipe
+    completions: Sequence[Completion], scores: Sequence[Score], recipe: Recipe, *, dealt: bool = False
 ) -> tuple[list[Group], Counter[str]]:
     """The groups that teach something, and a count of outcomes.
 
-    A group without spread (one reward for all) says nothing about preference and is dropped; so is one in which no
-    completion is a whole answer, and one in which the method finds nothing to train on.
+    A group without spread (one reward for all) says nothing about preference and is dropped, unless its rewards were
+    dealt; so is one in which no completion is a whole answer, or in which the method finds nothing to train on.
     """
     reward = {s.completion_id: s.reward for s in scores}
     method, kept, counts = METHODS[recipe.bake.method], list[Group](), Counter[str]()
@@ -191,7 +191,7 @@ def teaching(
             counts["unscored"] += 1
         elif not group.finished_M.any():
             counts["unfinished"] += 1
-        elif len(set(group.reward_M.tolist())) == 1 or not method.select(group, *size(recipe)):
+        elif (len(set(group.reward_M.tolist())) == 1 and not dealt) or not method.select(group, *size(recipe)):
             counts["no_spread"] += 1
         else:
             counts["trained"] += 1

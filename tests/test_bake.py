@@ -202,13 +202,16 @@ def test_dealt_rewards_are_trained_on_in_the_groups_that_the_real_ones_are_sure_
     texts = {"p11": "good", "p12": "good", "p31": "good", "p02": "bad", "p22": "bad"}  # where the best has company
     rows = [dataclasses.replace(c, text=texts.get(c.id, c.text)) for c in given.completions]
     wrong = [dataclasses.replace(s, reward=float(c.index)) for s, c in zip(given.scores, rows, strict=True)]
+    level = [dataclasses.replace(s, reward=1.0) for s in given.scores]  # as dealing may leave them
     chosen = recipe(surest=0.5, epochs=1)
     chosen = dataclasses.replace(chosen, model=str(tiny_llama), sample=Sample(group_size=3, max_tokens=8))
-    for dealt in (None, wrong):
-        run = open_run(tmp_path / str(dealt is None), chosen)
+    for number, dealt in enumerate((None, wrong, level)):
+        run = open_run(tmp_path / str(number), chosen)
         used = dataclasses.replace(given, completions=rows, dealt=dealt)
         bake.train(run, chosen, used, "bake", run.policy)
-    assert seen[0].keys() == seen[1].keys() == {"p1", "p3"} and seen[0] != seen[1]
+    assert seen[0].keys() == seen[1].keys() == seen[2].keys() == {"p1", "p3"} and seen[0] != seen[1]
+    no_spread, _ = bake.teaching(rows, level, chosen)
+    assert no_spread == []
 
 
 def test_adapters_are_the_default_above_a_size_only(tiny_llama, monkeypatch):
