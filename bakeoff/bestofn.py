@@ -31,13 +31,6 @@ def kl_bound(n: float) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def kl(p: np.ndarray, reward: np.ndarray, n: float) -> float:
-    """The exact KL(pi_N || pi) in nats: sum of pi_N log(pi_N / p), ties and collisions included; p, reward [Y]."""
-    best, p = distribution(p, reward, n), np.asarray(p, float)
-    kept = best > 0
-    return float((best[kept] * np.log(best[kept] / p[kept])).sum())
-
-
 def win_rate(n: float) -> float:
     """How often a best-of-N beats a single draw, ties half: N/(N + 1) (arXiv:2401.01879) without ties."""
     return n / (n + 1)

@@ -86,12 +86,16 @@ def _distil(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int
 
 
 def _spread(group: Group, n: float, most: int) -> list[int]:
-    """Completions evenly from best to worst by reward; those cut short are trained on only below the median."""
-    order = [int(i) for i in np.argsort(-group.reward_M, kind="stable")]
-    middle = np.median(np.repeat(group.reward_M, group.count_M))
-    order = [i for i in order if group.finished_M[i] or group.reward_M[i] < middle]
-    places = np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(int)
-    return [order[i] for i in dict.fromkeys(places.tolist())] if len(order) > 1 else []
+    """Whole answers evenly from best to worst by reward, and one that was cut short: all of these where there is room.
+
+    As one of two it would leave nothing to compare but lengths.
+    """
+    order = np.argsort(-group.reward_M, kind="stable").tolist()
+    whole, cut = ([i for i in order if group.finished_M[i] == kind] for kind in (True, False))
+    cut = cut[: max(most > 2, most - len(whole))]
+    places = np.linspace(0, len(whole) - 1, min(most - len(cut), len(whole))).round().astype(int)
+    chosen = [whole[i] for i in dict.fromkeys(places.tolist())] + cut
+    return chosen if len(chosen) > 1 else []
 
 
 def _regress(utility: Callable[[Group, float], tuple[np.ndarray, float]]) -> Loss:
@@ -165,11 +169,12 @@ def _by_draw(of_draws: Callable[[np.ndarray], np.ndarray], group: Group) -> np.n
 
 
 def _pair(group: Group, n: float, most: int) -> list[int]:
-    """[chosen, rejected]: the best finished completion, and the one nearest to two deviations below the mean."""
-    draws = np.repeat(group.reward_M, group.count_M)
-    finished = np.flatnonzero(group.finished_M)
-    chosen = int(finished[group.reward_M[finished].argmax()])
-    rejected = int(np.abs(group.reward_M - (draws.mean() - REJECTED_DEVIATIONS * draws.std())).argmin())
+    """[chosen, rejected]: the best whole answer, and the one nearest to two deviations below their mean, if any."""
+    whole = np.flatnonzero(group.finished_M)
+    chosen = int(whole[group.reward_M[whole].argmax()])
+    pool = whole if len(set(group.reward_M[whole].tolist())) > 1 else np.arange(len(group.reward_M))
+    draws = np.repeat(group.reward_M[pool], group.count_M[pool])
+    rejected = int(pool[np.abs(group.reward_M[pool] - (draws.mean() - REJECTED_DEVIATIONS * draws.std())).argmin()])
     return [chosen, rejected] if group.reward_M[chosen] > group.reward_M[rejected] else []
 
 

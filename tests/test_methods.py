@@ -147,9 +147,19 @@ def test_only_the_order_of_rewards_matters_but_for_where_the_mean_lies(name):
 
 
 def test_what_was_cut_short_is_not_made_likelier():
-    g = group([0.0, 1.0, 2.0, 3.0], finished=[True, True, True, False])
-    assert 3 not in METHODS["distil"].select(g, N, 99) + METHODS["regress"].select(g, N, 99)
-    assert METHODS["dpo"].select(g, N, 99)[0] == 2
+    g = group([-1.0, 1.0, 2.0, 3.0], finished=[False, True, True, True])
+    assert 0 not in METHODS["distil"].select(g, N, 99)
+    logp = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    METHODS["regress"].loss(logp, logp.detach(), g, [0, 1, 2, 3], N).backward()
+    assert logp.grad[0] > 0 > logp.grad[3]
+
+
+def test_whole_answers_are_compared_before_what_was_cut_short():
+    g = group([-1.0, -1.0, *range(14)], finished=[False] * 2 + [True] * 14)
+    assert METHODS["regress"].select(g, N, 2) == [15, 2] == METHODS["dpo"].select(g, N, 2)
+    assert METHODS["regress"].select(g, N, 4)[-1] == 0 and len(METHODS["regress"].select(g, N, 99)) == 16
+    one = group([-1.0, 1.0], finished=[False, True])
+    assert METHODS["regress"].select(one, N, 2) == [1, 0] == METHODS["dpo"].select(one, N, 2)
 
 
 def test_at_most_so_many_completions_are_trained_on_from_best_to_worst():
