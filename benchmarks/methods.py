@@ -49,11 +49,17 @@ def main() -> None:
 
 
 def trial(source: Path, out: Path, setting: str) -> tuple[Run, Recipe]:
-    """A bake by one setting on a run's completions and rewards, with the seconds it took."""
+    """One pass by one setting over a run's completions and rewards, with the seconds it took."""
     method, rate, completions, prompts = setting.split(":")
     base = config.load(source / "config.toml")
     settings = dataclasses.replace(
-        base.bake, method=method, learning_rate=float(rate), completions=int(completions), control=False
+        base.bake,
+        method=method,
+        learning_rate=float(rate),
+        completions=int(completions),
+        surest=1.0,
+        epochs=1,
+        control=False,
     )
     recipe = dataclasses.replace(base, bake=settings)
     run, whole = Run(out / f"{source.name}-{setting.replace(':', '-')}"), Run(source)
