@@ -41,19 +41,10 @@ def k_eff(win_rate: float) -> float:
     return win_rate / (1 - win_rate) if win_rate < 1 else math.inf
 
 
-def best_of_k_weights(m: int, k: int) -> np.ndarray:
-    """The chance that the i-th lowest of M is the best of K of them, C(i-1, K-1)/C(M, K): [M], ascending, sums to 1.
-
-    The unbiased estimator of pass@k (arXiv:2107.03374, equation 1), for any reward.
-    Raises ValueError unless 1 <= K <= M.
-    """
-    return np.diff(_subsets_below(m, k))
-
-
 def best_of_k_curve(rewards_PM: np.ndarray, gold_PM: np.ndarray, ks: Sequence[int]) -> np.ndarray:
     """The expected gold of the draw a scorer picks among K of M, by prompt: [P, len(ks)], unbiased, ties shared.
 
-    A draw's weight is that of `best_of_k_weights`, averaged over the draws it ties with.
+    The i-th lowest of M weighs C(i-1, K-1)/C(M, K), its chance to be the best of K (arXiv:2107.03374, equation 1).
     Raises ValueError when a reward is missing (NaN) or a K is not in 1..M.
     """
     rewards, gold = np.asarray(rewards_PM, float), np.asarray(gold_PM, float)
@@ -68,12 +59,12 @@ def best_of_k_curve(rewards_PM: np.ndarray, gold_PM: np.ndarray, ks: Sequence[in
 
 
 def known_rewards(reward: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Rewards [P, draws] by policy without gaps, and the prompts [P] on which every policy has at least one reward.
+    """Rewards [P, draws] by policy without gaps, and the prompts [P] on which the reference has at least one reward.
 
     A missing reward counts as the lowest that is known for its prompt, so that what could not be judged is never
     preferred; on a prompt without any, all are 0, a tie, so that picking is random.
     """
-    known_P = np.all([np.isfinite(reward_PM).any(1) for reward_PM in reward.values()], axis=0)
+    known_P = np.isfinite(reward["reference"]).any(1)
     every = np.concatenate(list(reward.values()), axis=1)
     lowest_P = np.where(np.isfinite(every), every, np.inf).min(1)
     lowest_P = np.where(np.isfinite(lowest_P), lowest_P, 0.0)

@@ -56,10 +56,14 @@ def evaluate(run: Run, recipe: Recipe) -> None:
     prompts, drawn = answered_by_all(prompts, drawn)
     moved = movement(run, recipe, prompts, drawn["tuned"])
     made = figures(recipe, answers, prompts, on_one_scale(recipe, prompts, drawn), moved)
+    if not (made["quality"] or made["reward"]):
+        raise UserError("nothing to evaluate: no held-out prompt has a reward or a true answer; see *_scores.parquet")
     each = {
-        name: figures(one, answers, *_of_task(name, prompts, drawn, moved))
+        name: told
         for name, one in tasks.each(recipe).items()
         if recipe.tasks and any(p.task == name for p in prompts)
+        for told in [figures(one, answers, *_of_task(name, prompts, drawn, moved))]
+        if told["quality"] or told["reward"]
     }
     missing = missing_rewards(run, [f"{name}_scores" for name in drawn])
     counts = {"leaked": leaked, "failed": failed, "missing": missing}
@@ -201,8 +205,6 @@ def figures(
     seed, (kl_P, forgotten_U) = recipe.seed, moved
     with_gold = np.array([p.id in answers for p in prompts])
     rewards, rewarded = bestofn.known_rewards({name: draws.reward_PM for name, draws in drawn.items()})
-    if not (with_gold.any() or rewarded.any()):
-        raise UserError("nothing to evaluate: no held-out prompt has a reward or a true answer; see *_scores.parquet")
     referee = {name: draws.referee_PM for name, draws in drawn.items() if draws.referee_PM is not None}
     picker = scorers.words(recipe)
     quality, reward, wins, outside = None, None, None, None

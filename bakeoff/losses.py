@@ -80,7 +80,7 @@ def off_centre(reward_GK: Tensor) -> Tensor:
 def distil(logp: Tensor, weight: Tensor | float = 1.0) -> Tensor:
     """-weight * logp: fine-tuning on the best of a group (RAFT, arXiv:2304.06767), or on all of it by rank weights.
 
-    With `bestofn.best_of_k_weights` the sum over a group is the unbiased cross-entropy of best-of-K; any shape.
+    With `methods.best_weights` the sum over a group is the unbiased cross-entropy of best-of-K; any shape.
     """
     return -weight * logp
 

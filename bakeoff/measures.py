@@ -44,7 +44,7 @@ def comparison(value: dict[str, np.ndarray], reward: dict[str, np.ndarray], *, s
     def gap_closed(best_P: np.ndarray) -> dict:
         def closed(i: np.ndarray) -> float:
             gap = best_P[i].mean() - first[i].mean()
-            return (now[i].mean() - first[i].mean()) / gap if gap else math.nan
+            return (now[i].mean() - first[i].mean()) / gap if gap > 0 else math.nan
 
         return measured(closed)
 
@@ -131,9 +131,13 @@ def ordered_alike(value_PM: np.ndarray, reward_PM: np.ndarray) -> np.ndarray:
 
 
 def win_shares(tuned_PS: np.ndarray, reference_PM: np.ndarray) -> np.ndarray:
-    """[P]: the share of (tuned, reference) pairs in which the tuned draw is the higher, ties half."""
+    """[P]: the share of (tuned, reference) pairs in which the tuned draw is the higher, ties half.
+
+    Draws of one index share their random stream, so that such a pair says little: it counts only where it is the only.
+    """
     apart = tuned_PS[:, :, None] - reference_PM[:, None, :]
-    return ((apart > 0) + 0.5 * (apart == 0)).mean((1, 2))
+    same = np.eye(*apart.shape[1:]) > 0
+    return ((apart > 0) + 0.5 * (apart == 0))[:, same if same.all() else ~same].mean(1)
 
 
 def style(tokens: Sequence[Sequence[Sequence[int]]], logps: Sequence[Sequence[float | None]], *, seed: int) -> dict:

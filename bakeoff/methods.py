@@ -65,7 +65,7 @@ class Method:
 def best_weights(group: Group, n: float) -> np.ndarray:
     """How much of best-of-N each completion is, estimated without bias from all finished draws: [M], sums to 1.
 
-    The weights of `bestofn.best_of_k_weights`, shared among ties, for an N of at most the draws that finished.
+    The weights of `bestofn.best_of_k_curve`, for an N of at most the draws that finished.
     """
     finished = np.flatnonzero(group.finished_M)
     draws = np.repeat(finished, group.count_M[finished])
@@ -183,12 +183,10 @@ def _dpo(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], 
 
 
 def _ipo(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
-    return losses.ipo(losses.log_ratio_gap(*logp_S, *ref_logp_S), 1 / (2 * best_of_n_gap(n)))
-
-
-def best_of_n_gap(n: float) -> float:
-    """The log-ratio by which best-of-N parts the best of N draws from the worst: (N - 1) H_(N-1) (arXiv:2406.00832)."""
-    return (n - 1) * sum(1 / i for i in range(1, math.floor(n)))
+    """The gap is that of best-of-N: log-ratios of pi_N are (N - 1) times the log quantile, but for a constant."""
+    utility_M, beta = _log_quantile(group, n)
+    gap = (utility_M[selected[0]] - utility_M[selected[1]]) / beta
+    return losses.ipo(losses.log_ratio_gap(*logp_S, *ref_logp_S), 1 / (2 * min(gap, -LEAST_TARGET)))
 
 
 def _like(values: np.ndarray, tensor: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class MasterAdamW:
             for i, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
                 master.copy_(state.get_tensor(f"master.{i}"))
                 parameter.copy_(master)
-                names = ("step", "exp_avg", "exp_avg_sq")
+                names = [n for n in ("step", "exp_avg", "exp_avg_sq") if f"{n}.{i}" in state.keys()]  # noqa: SIM118
                 self.adamw.state[master] = {name: state.get_tensor(f"{name}.{i}") for name in names}
 
     def close(self) -> None:

@@ -141,32 +141,37 @@ def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt
             by_prompt(read_table(drawn_first, Completion)) if drawn_first.exists() and model != recipe.model else None
         )
         scores = reward(current, recipe, "validation_scores", prompts, drawn, peers)
-        rewards = np.array([s.reward for s in scores], float).reshape(-1, SAMPLES)
-        if tasks.differ(recipe):
-            before = read_table(first.table("validation_scores"), Score)
-            rewards = _on_one_scale(rewards, [s.prompt_id for s in scores[::SAMPLES]], before, prompts)
-        known, rewarded = bestofn.known_rewards({"": rewards})
-        mean_P = known[""][rewarded].mean(1)
+        told = first.table("validation_scores")
+        known, rewarded = compared(scores, read_table(told, Score) if told.exists() else scores, recipe, prompts)
+        mean_P = known[rewarded].mean(1)
         kl_P = _kl(recipe, model, prompts, drawn)
         measured = {"reward": stats.bootstrap(mean_P, seed=recipe.seed), "kl": stats.bootstrap(kl_P, seed=recipe.seed)}
         write_json(made, {name: value.as_dict() for name, value in measured.items()})
     return read_json(made)
 
 
-def _on_one_scale(
-    reward_PM: np.ndarray, asked: Sequence[str], before: Sequence[Score], prompts: Sequence[Prompt]
-) -> np.ndarray:
-    """The rewards of first answers to the prompts `asked`, in standard deviations of the reference's on the same task.
+def compared(
+    scores: Sequence[Score], before: Sequence[Score], recipe: Recipe, prompts: Sequence[Prompt]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rewards [P, SAMPLES] of a round without gaps, the prompts [P] that count), a row for each that the reference
+    answered, so that all rounds are measured on the same prompts: see `bestofn.known_rewards`.
 
-    A prompt that the reference could not answer has none.
+    Where tasks are scored differently, in standard deviations of the reference's rewards on the same task.
     """
-    task = {p.id: p.task for p in prompts}
-    first: dict[str, list[float | None]] = defaultdict(list)
-    for score in before:
-        first[score.prompt_id].append(score.reward)
-    reference = np.array([first.get(key, [None] * SAMPLES) for key in asked], float)
-    scaled = tasks.standardised({"": reward_PM}, [task[key] for key in asked], reference)[""]
-    return np.where(np.isnan(reference).all(1, keepdims=True), np.nan, scaled)
+    task, asked = {p.id: p.task for p in prompts}, list(dict.fromkeys(s.prompt_id for s in before))
+    rewards = {name: _table(rows, asked) for name, rows in (("reference", before), ("", scores))}
+    if tasks.differ(recipe):
+        rewards = tasks.standardised(rewards, [task[key] for key in asked], rewards["reference"])
+    filled, rewarded = bestofn.known_rewards(rewards)
+    return filled[""], rewarded
+
+
+def _table(scores: Sequence[Score], asked: Sequence[str]) -> np.ndarray:
+    """The rewards [P, SAMPLES] of first answers to the prompts `asked`, NaN where there are none."""
+    rows: dict[str, list[float | None]] = defaultdict(list)
+    for score in scores:
+        rows[score.prompt_id].append(score.reward)
+    return np.array([rows.get(key, [None] * SAMPLES) for key in asked], float)
 
 
 def _kl(recipe: Recipe, model: str, prompts: Sequence[Prompt], drawn: Sequence[Completion]) -> np.ndarray:

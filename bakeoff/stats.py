@@ -93,19 +93,3 @@ def bootstrap(
     """The interval of a statistic (np.mean, np.median) of one number per prompt, values [P], or per row of an owner."""
     values = np.asarray(values, float)
     return interval(lambda rows: statistic(values[rows]), len(values), seed=seed, resamples=resamples, owners=owners)
-
-
-def proportion(k: float, n: int) -> Measured:
-    """The Wilson (1927) score interval of k out of n; k may hold halves (ties), n = 0 excludes nothing in [0, 1].
-
-    Raises ValueError when k is not in [0, n].
-    """
-    if not 0 <= k <= n:
-        raise ValueError(f"a proportion of {k!r} out of {n!r}: expected 0 <= k <= n")
-    if n == 0:
-        return Measured(math.nan, 0.0, 1.0, 0)
-    z = 1.959964
-    share = k / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Measured(share, max(0.0, centre - half), min(1.0, centre + half), n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from bakeoff.alarms import alarms
 from bakeoff.records import Completion, Score, read_table
@@ -16,6 +17,8 @@ EVALUATION = ("quality", "reward", "wins", "kl", "forgotten", "length", "truncat
 
 DRAWN = ("completions", "reference", "tuned", "control", "reference_greedy", "tuned_greedy", "unrelated", "validation")
 """Tables of completions, of the run and of its rounds."""
+SCORED = ("scores", "validation_scores")
+"""Tables of rewards before the evaluation's, of the run and of its rounds."""
 
 
 def summarize(run: Run, recipe: Recipe) -> None:
@@ -28,14 +31,17 @@ def summarize(run: Run, recipe: Recipe) -> None:
     trainings = [stage for stage in (reward, referee, baked, control) if stage]
     seconds, peak = _costs(run)
     names = ("pick_accuracy", "chance", "longest_wins", "pair_accuracy")
+    each = [run, *map(Run, sorted(run.folder.glob("rounds/*")))]
+    sampled = [read_json(one.details("sample"))["failed"] for one in each if one.details("sample").exists()]
+    scored = [missing_rewards(one, [n for n in SCORED if one.table(n).exists()]) for one in each]
     summary = {
         "prompts": read_json(run.details("prompts")),
-        "failed": {"sample": read_json(run.details("sample"))["failed"], "evaluate": evaluation["failed"]},
+        "failed": {"sample": _added(sampled), "evaluate": evaluation["failed"]},
         "reward_model": {name: reward[name] for name in names} if reward else None,
         "scorer": {
             "name": scorers.words(recipe),
             "used": judging(run),
-            "missing": {"score": missing_rewards(run, ["scores"]), "evaluate": evaluation["missing"]},
+            "missing": {"score": _added(scored), "evaluate": evaluation["missing"]},
         },
         "referee": {name: referee[name] for name in names} if referee else None,
         **{name: evaluation[name] for name in EVALUATION},
@@ -53,7 +59,11 @@ def summarize(run: Run, recipe: Recipe) -> None:
 def judging(run: Run) -> dict[str, int]:
     """What a judge used in all: `calls`, `prompt_tokens`, `completion_tokens`; empty without one."""
     lines = [line for line in run.logged() if line["stage"] == JUDGED]
-    return dict(sum((Counter({k: v for k, v in row.items() if isinstance(v, int)}) for row in lines), Counter[str]()))
+    return _added([{k: v for k, v in row.items() if isinstance(v, int)} for row in lines])
+
+
+def _added(counts: Sequence[dict[str, int]]) -> dict[str, int]:
+    return dict(sum(map(Counter, counts), Counter[str]()))
 
 
 def _costs(run: Run) -> tuple[dict[str, float], int]:

@@ -25,13 +25,13 @@ import ingest_labels
 import ingest_log
 import results
 import work
+from results import proportion
 
 from bakeoff.ingest import clean_into
 from bakeoff.ingest.redact import redact
 from bakeoff.ingest.stage import Tokens
 from bakeoff.records import Prompt, read_table
 from bakeoff.settings import Prompts
-from bakeoff.stats import proportion
 
 CLEAN = """
 import sys

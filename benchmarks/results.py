@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime
 import fnmatch
 import json
+import math
 import os
 import platform
 import re
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.records import atomic
+from bakeoff.stats import Measured
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -160,6 +162,22 @@ def main() -> None:
         if (new := render(old)) != old:
             path.write_text(new, encoding="utf-8")
             print(f"{path.relative_to(ROOT)}: tables made again")
+
+
+def proportion(k: float, n: int) -> Measured:
+    """The Wilson (1927) score interval of k out of n; k may hold halves (ties), n = 0 excludes nothing in [0, 1].
+
+    Raises ValueError when k is not in [0, n].
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"a proportion of {k!r} out of {n!r}: expected 0 <= k <= n")
+    if n == 0:
+        return Measured(math.nan, 0.0, 1.0, 0)
+    z = 1.959964
+    share = k / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Measured(share, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
 if __name__ == "__main__":

@@ -189,6 +189,28 @@ def test_adapters_train_alone_and_leave_a_plain_model_that_a_budget_can_watch(ti
     assert losses[-1] < losses[0]
 
 
+def test_adapters_under_a_budget_go_on_bit_for_bit_too(tiny_llama, tmp_path, monkeypatch):
+    monkeypatch.setattr(optimizer, "CHECKPOINT_SECONDS", 0.0)
+    chosen = recipe(lora=4, learning_rate=1e-2, epochs=4, kl_budget=1e6)
+    chosen = dataclasses.replace(chosen, model=str(tiny_llama), sample=Sample(group_size=3, max_tokens=8))
+    whole, broken = (open_run(tmp_path / name, chosen) for name in ("whole", "broken"))
+    bake.train(whole, chosen, lesson(tiny_llama), "bake", whole.policy)
+
+    class Stopped(Training):
+        def steps(self):
+            yield from itertools.islice(super().steps(), 3)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(bake, "Training", Stopped)
+        bake.train(broken, chosen, lesson(tiny_llama), "bake", broken.policy)
+    assert broken.checkpoint("bake").exists() and not broken.policy.exists()
+    bake.train(broken, chosen, lesson(tiny_llama), "bake", broken.policy)
+    ends = [load_file(run.policy / "model.safetensors") for run in (whole, broken)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert [line["loss"] for line in whole.steps("bake")] == [line["loss"] for line in broken.steps("bake")]
+
+
 def test_dealt_rewards_are_trained_on_in_the_groups_that_the_real_ones_are_sure_of(tiny_llama, tmp_path, monkeypatch):
     seen = []
 

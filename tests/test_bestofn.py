@@ -67,6 +67,15 @@ def test_kl_of_a_right_or_wrong_reward():
     assert kl(np.array([p, 1 - p]), np.array([1, 0]), n) == pytest.approx(expected)
 
 
+def test_kl_stays_below_its_bound_and_nears_n_f_to_the_n_minus_1_without_ties():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        p, reward, n = rng.dirichlet(np.ones(6)), rng.integers(0, 4, 6), float(rng.uniform(1, 20))
+        assert -1e-9 <= kl(p, reward, n) <= bestofn.kl_bound(n) + 1e-9
+    fine, middle = np.full(4000, 1 / 4000), (np.arange(4000) + 0.5) / 4000
+    assert bestofn.distribution(fine, np.arange(4000), 8) == pytest.approx(8 * fine * middle**7, rel=1e-3, abs=1e-12)
+
+
 def test_k_eff_undoes_the_win_rate():
     for n in (1, 2, 8, 64):
         assert bestofn.k_eff(bestofn.win_rate(n)) == pytest.approx(n)
@@ -75,14 +84,19 @@ def test_k_eff_undoes_the_win_rate():
     assert bestofn.k_eff(1) == math.inf
 
 
-def test_best_of_k_weights_by_hand():
+def weights(m, k):
+    """What each of M draws, in ascending order, weighs in the curve at K."""
+    return bestofn.best_of_k_curve(np.tile(np.arange(m), (m, 1)), np.eye(m), [k])[:, 0]
+
+
+def test_weights_of_the_curve_by_hand():
     # K = 2 of 4: the lowest never wins, then 1, 2 and 3 of the 6 pairs
-    assert bestofn.best_of_k_weights(4, 2) == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6])
-    assert bestofn.best_of_k_weights(4, 1) == pytest.approx([0.25] * 4)
-    assert bestofn.best_of_k_weights(4, 4) == pytest.approx([0, 0, 0, 1])
-    assert 1 / (bestofn.best_of_k_weights(16, 8) ** 2).sum() == pytest.approx(2.9, abs=0.1)
+    assert weights(4, 2) == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6])
+    assert weights(4, 1) == pytest.approx([0.25] * 4)
+    assert weights(4, 4) == pytest.approx([0, 0, 0, 1])
+    assert 1 / (weights(16, 8) ** 2).sum() == pytest.approx(2.9, abs=0.1)
     with pytest.raises(ValueError, match="best of 5 among 4"):
-        bestofn.best_of_k_weights(4, 5)
+        weights(4, 5)
 
 
 @pytest.mark.parametrize("rewards", [[3.0, 1.0, 2.0, 0.0], [1.0, 1.0, 0.0, 0.0], [1.0, 2.0, 2.0, 2.0]])
@@ -180,4 +194,4 @@ def test_a_missing_reward_counts_as_the_lowest_of_its_prompt_and_a_prompt_withou
     filled, known = bestofn.known_rewards({"reference": reference, "tuned": tuned})
     assert filled["reference"].tolist() == [[1, -5, 3], [0, 0, 0], [2, 2, 4]]
     assert filled["tuned"].tolist() == [[-5, 2], [0, 0], [2, 2]]
-    assert known.tolist() == [True, False, False]
+    assert known.tolist() == [True, False, True]  # what the tuned policy got no reward for counts against it

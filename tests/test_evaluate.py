@@ -55,27 +55,27 @@ def test_true_answers_count_on_the_prompts_that_have_them_and_rewards_on_all():
 
 def test_pairs_are_won_lost_or_tied_by_each_judge():
     found = measured(SOUND)["wins"]
-    first = (3 / 4 + 1 / 4 * 1 / 2 + 3 / 4 + 1 / 4 * 1 / 2) / 2
-    second = (1 / 2 + 1 / 2 * 1 / 2 + 1 / 2 * 1 / 2) / 2
+    first, second = (1 / 2 + 1 + 1 + 3) / 6, (1 + 1 / 2 + 1 / 2 + 1 / 2) / 6  # without the pairs of one index
     assert found["outside"]["judge"] == "true answers"
-    assert found["outside"]["win_rate"]["value"] == pytest.approx((first + second) / 2)
-    third = 3 / 4 + 1 / 4 * 1 / 2
-    assert found["scorer"]["win_rate"]["value"] == pytest.approx((first + second + third) / 3)
+    assert found["outside"]["win_rate"]["value"] == pytest.approx((first + second) / 2, rel=1e-4)
+    third = (1 + 1 + 1 / 2) / 3
+    assert found["scorer"]["win_rate"]["value"] == pytest.approx((first + second + third) / 3, rel=1e-4)
 
 
 def test_a_scorer_that_picks_the_wrong_ones_shows_in_quality_and_not_in_reward():
     mistaken = [[2.0, 1.0, 2.0, 2.0], [2.0, 2.0, 1.0, 1.0], [0.0] * 4]
     found = measured(SOUND | {"reference": draws("1 2 1 1", "1 1 2 2", "0 0 0 4", rewards=mistaken)})
     assert found["quality"]["reference_best_of_n"]["value"] == 0
-    assert found["quality"]["gap_closed"]["value"] < 0 < found["reward"]["gain"]["value"]
+    assert found["quality"]["gap_closed"]["value"] is None  # there is no way to what is worse
+    assert found["reward"]["gain"]["value"] > 0
 
 
 def test_without_true_answers_the_reward_is_all_there_is_and_without_either_it_is_said():
     found = measured(SOUND, answers={})
     assert found["quality"] is None and found["wins"]["outside"] is None and found["reward"]["gain"]["value"] > 0
     missing = {name: Draws(d.completions, np.full_like(d.reward_PM, np.nan)) for name, d in SOUND.items()}
-    with pytest.raises(UserError, match="nothing to evaluate"):
-        measured(missing, answers={})
+    found = measured(missing, answers={})
+    assert found["quality"] is None and found["reward"] is None
 
 
 def test_answers_that_were_cut_short_are_counted():

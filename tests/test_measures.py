@@ -12,16 +12,18 @@ TUNED = np.array([[1.0, 1.0], [1.0, 0.0]])
 
 
 def test_win_shares_by_hand():
-    # prompt 1: each 1 beats three of four and ties one; prompt 2: 1 ties two and beats two, 0 loses two and ties two
-    assert measures.win_shares(TUNED, REFERENCE).tolist() == [3.5 / 4, 0.5]
+    # pairs of one index are left out; prompt 1: the first 1 beats two and ties one, the second beats three;
+    # prompt 2: 1 beats two and ties one, 0 loses two and ties one
+    assert measures.win_shares(TUNED, REFERENCE) == pytest.approx([(2.5 + 3) / 6, (2.5 + 0.5) / 6])
     assert measures.win_shares(REFERENCE, REFERENCE).tolist() == [0.5, 0.5]
+    assert measures.win_shares(TUNED[:, :1], REFERENCE[:, :1]).tolist() == [1, 0.5]  # there is no other pair
 
 
 def test_wins_and_their_price():
     kl_P = np.array([0.2, 0.4])
     found = measures.wins({"reference": REFERENCE, "tuned": TUNED}, kl_P, seed=0)
-    share = (3.5 / 4 + 0.5) / 2
-    assert found["win_rate"]["value"] == pytest.approx(share)
+    share = (5.5 / 6 + 3 / 6) / 2
+    assert found["win_rate"]["value"] == pytest.approx(share, rel=1e-4)
     tries = share / (1 - share)
     assert found["k_eff"]["value"] == pytest.approx(tries, rel=1e-4)
     assert found["kl_efficiency"]["value"] == pytest.approx(bestofn.kl_bound(tries) / 0.3, rel=1e-4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bakeoff import bestofn
-from bakeoff.methods import METHODS, Group, best_of_n_gap, best_weights
+from bakeoff.methods import LEAST_TARGET, METHODS, Group, best_weights
 
 N = 4
 
@@ -139,7 +139,8 @@ def test_every_token_of_a_grpo_batch_weighs_the_same_and_padding_nothing():
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in BY_VALUE])
 def test_only_the_order_of_rewards_matters_but_for_where_the_mean_lies(name):
     method = METHODS[name]
-    g, changed = group([0.1, 0.2, 0.4, 0.8]), group(np.exp([0.1, 0.2, 0.4, 0.8]).tolist())
+    rewards = [0.1, 0.2, 0.4, 0.5, 0.7, 0.8]  # more than N, so that all but the worst have a part in best-of-N
+    g, changed = group(rewards), group(np.exp(rewards).tolist())
     selected = method.select(g, N, 99)
     assert selected == method.select(changed, N, 99)
     logp, ref = -torch.rand(len(selected)), -torch.rand(len(selected))
@@ -173,9 +174,40 @@ def test_a_pair_needs_two_rewards():
     assert METHODS["dpo"].select(group([1.0, 1.0]), N, 99) == []
 
 
-def test_the_gap_of_best_and_worst():
-    assert best_of_n_gap(2) == pytest.approx(1.0)
-    assert best_of_n_gap(8) == pytest.approx(18.15)
+def test_the_gap_of_ipo_is_that_of_best_of_n_ties_included():
+    def loss(g, gap, n):
+        logp = torch.tensor([gap, 0.0], dtype=torch.float64)
+        return METHODS["ipo"].loss(logp, torch.zeros_like(logp), g, METHODS["ipo"].select(g, n, 2), n).item()
+
+    halves = group([1.0] * 8 + [0.0] * 8)  # of four draws one is right, but for a chance of 1/16
+    assert loss(halves, math.log(15), 4) == pytest.approx(0) != loss(halves, math.log(15) + 0.1, 4)
+    assert loss(group(list(range(16))), -LEAST_TARGET, 16) == pytest.approx(
+        0
+    )  # and no further than what can be reached
+
+
+def test_two_rounds_of_n_reach_n_squared():
+    rewards, uniform = [0.0, 1.0, 2.0, 3.0], torch.zeros(4, dtype=torch.float64)
+    first = trained(METHODS["regress_log"], [group(rewards)], uniform, n=2)
+    assert first.numpy() == pytest.approx(np.array([1, 3, 5, 7]) / 16, abs=1e-3)
+    drawn = group(rewards, counts=[1, 3, 5, 7])
+    second = trained(METHODS["regress_log"], [drawn], first.log(), n=2).numpy()
+    best_of_four = bestofn.distribution(np.full(4, 0.25), np.array(rewards), 4)
+    assert np.abs(second - best_of_four).sum() / 2 < 0.005
+
+
+@pytest.mark.parametrize("name", ["rloo", "grpo"])
+def test_neither_zero_nor_unit_of_the_rewards_matters(name):
+    method, rewards = METHODS[name], np.array([0.1, 0.2, 0.4, 0.8])
+    g, changed = (
+        dataclasses.replace(group((start + unit * rewards).tolist()), spread=0.3 * unit)
+        for start, unit in ((0.0, 1.0), (-5.0, 8.0))
+    )
+    selected = method.select(g, N, 99)
+    shape = (4, 1) if method.by_token else (4,)
+    logp, old = -torch.rand(shape, dtype=torch.float64), -torch.rand(shape, dtype=torch.float64)
+    losses = [method.loss(logp, old, one, selected, N).item() for one in (g, changed)]
+    assert selected == method.select(changed, N, 99) and losses[0] == pytest.approx(losses[1]) != 0
 
 
 @pytest.mark.parametrize("name", ["rloo", "grpo", "bond", "regress"])

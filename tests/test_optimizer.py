@@ -32,3 +32,17 @@ def test_micro_batches_add_up():
         gradients.append(optimizer.masters[0].grad)
         assert weight.grad is None
     torch.testing.assert_close(*gradients)
+
+
+def test_what_has_had_no_gradient_yet_is_saved_and_goes_on(tmp_path):
+    used, idle = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+    first = MasterAdamW([used, idle], learning_rate=0.1, steps=4)
+    (used * 2).sum().backward()
+    first.step()
+    first.save(tmp_path / "state.safetensors")
+    first.close()
+    again = MasterAdamW([used, idle], learning_rate=0.1, steps=4)
+    again.load(tmp_path / "state.safetensors")
+    (used.sum() + idle.sum()).backward()
+    again.step()
+    assert again.taken == 2 and (idle < 1).all() and (used < 0.9).all()

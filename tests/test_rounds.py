@@ -19,7 +19,7 @@ from bakeoff.evaluate import UNRELATED
 from bakeoff.measures import fault
 from bakeoff.records import Completion, Message, Prompt, Score, read_table
 from bakeoff.run import Run
-from bakeoff.settings import Bake, Recipe, Sample
+from bakeoff.settings import Bake, Recipe, Sample, Scoring, Task
 
 RECIPE = """
 model = "{model}"
@@ -99,12 +99,21 @@ def test_no_prompt_both_chooses_and_is_evaluated_and_rounds_take_turns():
     assert turns == [[0, 2, 4, 6], [8, 10, 12, 14], [16, 18, 0, 2]]
 
 
-def test_validation_rewards_of_tasks_leave_out_what_the_reference_could_not_answer():
+def test_all_rounds_are_validated_on_the_prompts_that_the_reference_has_rewards_for():
     prompts = [Prompt(key, [Message("user", key)], "log:1", 1, "heldout", task=key[0]) for key in ("a1", "a2", "b1")]
-    before = [Score(f"{key}{i}", key, "s", float(i)) for key in ("a1", "b1") for i in range(4)]
-    now = np.array([[3.0] * 4, [9.0] * 4])  # b1 failed this time
-    scaled = rounds._on_one_scale(now, ["a1", "a2"], before, prompts)
-    assert scaled[0] == pytest.approx([1.5 / np.std(range(4))] * 4) and np.isnan(scaled[1]).all()
+
+    def told(rewards):
+        return [Score(f"{key}{i}", key, "s", r) for key, row in rewards.items() for i, r in enumerate(row)]
+
+    before = told({"a1": [0.0, 1.0, 2.0, 3.0], "a2": [None] * 4, "b1": [0.0, 1.0, 2.0, 3.0]})
+    now = told({"a1": [3.0, None, None, None], "a2": [9.0] * 4})  # b1 failed this time
+    rewards, counted = rounds.compared(now, before, Recipe(), prompts)
+    assert counted.tolist() == [True, False, True]
+    assert rewards[counted].tolist() == [[3, 0, 0, 0], [0, 0, 0, 0]]  # a lost form is no perfect score
+    scorings = {name: Scoring(scorer=f"verifier:{verifier}") for name, verifier in (("a", "number"), ("b", "exact"))}
+    several = Recipe(tasks=[Task(name, 1, score=scoring) for name, scoring in scorings.items()])
+    apart, _ = rounds.compared(now, before, several, prompts)
+    assert apart[0, 0] == pytest.approx(1.5 / np.std(range(4)))
 
 
 class Toy:
@@ -152,11 +161,7 @@ def test_rounds_learn_from_their_own_completions_and_keep_the_best(recipe, tmp_p
     drawn = [read_table(f, Completion) for f in run.folder.rglob("*.parquet") if f.stem in DRAWN]
     tokens = json.loads(run.summary.read_text())["tokens"]
     assert tokens["sampled"] == sum(len(c.tokens) for table in drawn for c in table) and len(drawn) > 9
-    faulty = [
-        c
-        for r in (run, run.round("bake", 2), run.round("bake", 3))
-        for c in read_table(r.table("completions"), Completion)
-    ]
+    faulty = [c for f in run.folder.rglob("completions.parquet") for c in read_table(f, Completion)]
     unscored = [
         *read_table(run.table("unrelated"), Completion),
         *(c for c in faulty if fault(c.text, c.tokens, c.finish)),

@@ -68,6 +68,15 @@ def test_the_loop_by_a_function_of_the_users_without_picks(recipe, tmp_path, cap
     assert "the function both picks and measures" in run.report.read_text()
 
 
+def test_a_scorer_that_fails_in_the_evaluation_ends_it_in_one_line(recipe, tmp_path, capsys):
+    recipe.write_text(recipe.read_text() + '[score]\nscorer = "mine.py:vowels"\n')
+    for stage in ("prompts", "sample", "score", "bake", "control"):
+        assert main([stage, str(recipe), "--out", str(tmp_path / "run")]) == 0
+    (tmp_path / "mine.py").write_text("def vowels(prompt, completion):\n    return None\n")
+    assert main(["evaluate", str(recipe), "--out", str(tmp_path / "run")]) == 2
+    assert "nothing to evaluate: no held-out prompt has a reward" in capsys.readouterr().err
+
+
 def test_the_loop_by_a_blend(recipe, tmp_path):
     recipe.write_text(recipe.read_text() + '[score]\nscorer = ["majority", "mine.py:vowels"]\nweights = [1, 2]\n')
     run = Run(tmp_path / "run")

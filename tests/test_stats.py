@@ -4,25 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from bakeoff.stats import Measured, bootstrap, interval, proportion
-
-
-def test_wilson_interval_of_the_textbook():
-    # 8 of 10: centre (0.8 + z^2/20)/(1 + z^2/10) = 0.7167, half width 0.2266
-    share = proportion(8, 10)
-    assert (share.value, share.n) == (0.8, 10)
-    assert share.low == pytest.approx(0.4902, abs=1e-4)
-    assert share.high == pytest.approx(0.9433, abs=1e-4)
-
-
-def test_wilson_at_the_edges_is_not_certain():
-    none, all_ = proportion(0, 100), proportion(100, 100)
-    assert none.low == 0 and none.high == pytest.approx(0.0370, abs=1e-4)
-    assert all_.high == 1 and all_.low == pytest.approx(0.9630, abs=1e-4)
-    empty = proportion(0, 0)
-    assert math.isnan(empty.value) and (empty.low, empty.high, empty.n) == (0, 1, 0)
-    with pytest.raises(ValueError, match="11 out of 10"):
-        proportion(11, 10)
+from bakeoff.stats import Measured, bootstrap, interval
 
 
 def test_the_bootstrap_of_a_mean_matches_its_standard_error():

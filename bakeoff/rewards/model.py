@@ -159,6 +159,7 @@ class Training:
         self.draws = draws(picks, settings.heads, generator) if settings.heads > 1 else {}
         models.freeze(scorer.model, settings.frozen)
         if settings.lora:
+            torch.manual_seed(seed)  # a training that begins again after a kill has the same adapters
             models.add_lora(scorer.model, settings.lora)
         self.slip = nn.Parameter(torch.zeros((), device=scorer.model.device), requires_grad=settings.error_rate < 0)
         self.batches = shuffled_batches(by_prompt(picks), PICKS_PER_STEP, epochs=settings.epochs, seed=seed)
