@@ -58,7 +58,11 @@ def _policy(figures: Figures) -> Iterator[str]:
 def _gamed(summary: Figures) -> Iterator[str]:
     """The reward rose; did anything that the training did not see?"""
     outside = summary["wins"]["outside"]
-    if not outside or not summary["reward"] or Measured.of(summary["reward"]["gain"]).value <= 0:
+    if not summary["reward"] or Measured.of(summary["reward"]["gain"]).value <= 0:
+        return
+    if not outside:
+        if (picker := summary["reward"]["picker"]) != "verifier":  # which compares with true answers
+            yield f"Nothing but the {picker} measured its own gain: give evaluate.gold, or picks for a second judge."
         return
     judge, gain = outside["judge"], Measured.of(outside["gain"])
     if gain.value < 0:

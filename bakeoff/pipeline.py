@@ -42,9 +42,9 @@ NO_PICKS = (
 
 
 def has_referee(recipe: Recipe) -> bool:
-    """Whether the result is judged by a second reward model: true answers are the better judge where there are any."""
+    """Whether a second reward model judges the result: true answers are the better judge where a task has them."""
     picks = bool(recipe.reward.picks) or (recipe.reward.feedback and scorers.trains(recipe))
-    return recipe.evaluate.referee and picks and not tasks.gold_files(recipe)
+    return recipe.evaluate.referee and picks and tasks.gold_files(recipe).keys() != tasks.each(recipe).keys()
 
 
 def has_reward_model(recipe: Recipe) -> bool:

@@ -22,7 +22,7 @@ OUTSIDE = {
 STYLE = {"distinct": m(0.8), "repetition": m(0.01)}
 SUMMARY = {
     "quality": {"gain": m(0.3), "gain_over_control": m(0.2), "greedy_gain": m(0.2)},
-    "reward": {"gain": m(2.0)},
+    "reward": {"gain": m(2.0), "picker": "verifier"},
     "wins": {"outside": OUTSIDE},
     "forgotten": m(0.02),
     "length": {"reference": m(20), "tuned": m(18)},
@@ -103,6 +103,15 @@ def test_completions_that_are_no_answers_and_strategies_that_give_none():
     rows = {"steps": {"share": m(0.5), "best": m(0.1), "lift": m(0.2)}, "plain": {"lift": m(1.8)}}
     (alarm,) = found(baked=BAKED | {"strategies": rows})
     assert "'steps' drew 50% of the completions and 10% of the best" in alarm
+
+
+def test_a_scorer_that_is_its_own_judge_is_said():
+    summary = copy.deepcopy(SUMMARY)
+    summary["wins"]["outside"], summary["reward"]["picker"] = None, "majority"
+    (alarm,) = alarms(summary, REWARD, None, BAKED)
+    assert "Nothing but the majority measured its own gain" in alarm
+    summary["reward"]["gain"] = m(-0.1)
+    assert alarms(summary, REWARD, None, BAKED) == []
 
 
 def test_without_an_outside_judge_variety_stands_for_coverage():

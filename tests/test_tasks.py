@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
-from bakeoff import config, splits, tasks
+from bakeoff import config, pipeline, splits, tasks
 from bakeoff.cli import main
 from bakeoff.errors import UserError
 from bakeoff.ingest.stage import OF_ANOTHER
 from bakeoff.records import Completion, Message, Prompt, Score, SetAside, read_table
 from bakeoff.rewards.by_task import ByTask
 from bakeoff.run import Run, read_json
-from bakeoff.settings import Evaluate, Prompts, Recipe, Sample, Task
+from bakeoff.settings import Evaluate, Prompts, Recipe, Reward, Sample, Task
 
 RECIPE = """
 model = "{model}"
@@ -76,6 +76,12 @@ def prompt(number, task, split="train"):
 def of(*weights, prompts=100, **settings):
     made = [Task(name, weight, Prompts(sources=["log"])) for name, weight in zip("abc", weights, strict=False)]
     return Recipe(tasks=made, sample=Sample(prompts=prompts), **settings)
+
+
+def test_a_second_judge_is_trained_for_the_tasks_that_have_no_true_answers():
+    for golds, wanted in ((("gold", ""), True), (("", ""), True), (("gold", "gold"), False)):
+        made = [Task(name, 1, Prompts(sources=["log"]), gold=gold) for name, gold in zip("ab", golds, strict=True)]
+        assert pipeline.has_referee(Recipe(tasks=made, reward=Reward(picks=["picks"]))) == wanted
 
 
 def test_a_task_has_what_it_gives_and_else_what_the_recipe_gives(recipe, tmp_path):
