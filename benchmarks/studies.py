@@ -1,6 +1,6 @@
 """What the studies share: one sampling and one reward model for many trainings, true answers, one way to measure.
 
-`bakeoff study NAME [--seeds 0 1 2] [--out DIR] [section.key=value ...]` runs benchmarks/study_NAME.py. Whatever is in
+`bakeoff study NAME [section.key=value ...] [--seeds 0 1 2] [--out DIR]` runs benchmarks/study_NAME.py. Whatever is in
 `--out` already is read, not made again, so that a study is stopped and resumed at will, and takes in seeds one by one.
 """
 
@@ -284,7 +284,7 @@ def record(
 
     What stood there of the study, or matches the patterns `replaced`, goes.
     """
-    command = shlex.join(["bakeoff", "study", study, "--seeds", *map(str, seeds), *overrides])
+    command = shlex.join(["bakeoff", "study", study, *overrides, "--seeds", *map(str, seeds)])
     gone = [f"{study}.*"] if replaced is None else replaced
     results.record("studies", [row | {"command": command} for row in rows], replaced=gone)
     results.main()
