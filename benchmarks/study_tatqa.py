@@ -48,8 +48,9 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     for seed in seeds:
         rows += [row | {"name": f"{row['name']}.seed{seed}"} for row in measured(parts, seed, out, overrides)]
         print(*rows, sep="\n", flush=True)
-    worst = min((r for r in rows if ".gap_closed." in r["name"]), key=lambda r: r["value"])
-    studies.record("tatqa", [worst | {"name": "tatqa.gap_closed"}, *rows], seeds, overrides, replaced=())
+    closed = [row for row in rows if ".gap_closed." in row["name"]]
+    worst = min(closed, key=lambda row: float("-inf") if row["value"] is None else row["value"])
+    studies.record("tatqa", [worst | {"name": "tatqa.gap_closed"}, *rows], seeds, overrides)
 
 
 def rows_of(folder: str) -> list[Row]:
