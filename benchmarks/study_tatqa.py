@@ -121,6 +121,8 @@ def measured(
     }
     right = {name: studies.right(run, recipe, str(run.policy)) for name, run in arms.items()}
     rows = [{"name": f"tatqa.{name}"} | quality[name] for name in QUALITY]
+    some_right = {key: value for key, value in quality["oracle"][-1].items() if key != "k"}
+    rows.append({"name": "tatqa.reference_some_right"} | some_right)
     return [
         *rows,
         *({"name": f"tatqa.{name}"} | stats.bootstrap(values, seed=0).as_dict() for name, values in right.items()),
