@@ -126,7 +126,7 @@ def test_real_filings_are_baked_by_the_recipe_from_all_groups_and_from_labels(tm
     settings += ["sample.max_tokens=8", 'sample.stop=["a", "e", "i", "o"]', "evaluate.samples=2", "bake.epochs=2"]
     made = study_tatqa.measured((rows[:16], rows[16:28], rows[28:32]), 0, tmp_path, settings)
     named = {row["name"]: row for row in made}
-    assert set(named) == {f"tatqa.{name}" for name in (*study_tatqa.QUALITY, "all", "clean")}
+    assert set(named) == {f"tatqa.{name}" for name in (*study_tatqa.QUALITY, "reference_some_right", "all", "clean")}
     assert all(row["n"] == 4 for row in made)
     runs = [Run(tmp_path / f"tatqa-0{arm}") for arm in ("", "-whole", "-clean")]
     groups = [read_json(run.details("bake"))["groups"]["trained"] for run in runs]
