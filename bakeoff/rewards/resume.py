@@ -61,7 +61,7 @@ def score_tables(
             rows[name].append(score)
         for name, file in made.items():
             write_table(file, Score, rows[name])
-        run.table(together).unlink()
+    run.table(together).unlink(missing_ok=True)  # also where a kill came in between
     return {name: read_table(file, Score) for name, file in made.items()}
 
 
