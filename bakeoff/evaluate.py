@@ -6,13 +6,13 @@ import dataclasses
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bakeoff import bestofn, divergence, gold, measures, models, splits, stats, tasks, trees
-from bakeoff.engines import Sampling, choose
+from bakeoff.engines import Engine, Sampling, choose
 from bakeoff.engines.resume import complete_table, failures
 from bakeoff.errors import UserError
 from bakeoff.records import Answer, Completion, Message, Prompt, Score, prompt_id, read_table
@@ -90,13 +90,13 @@ def _of_task(
 
 
 def _policies(run: Run, recipe: Recipe) -> Iterator[tuple[str, tuple[str, Sampling]]]:
-    """(name, (model, how it is sampled)): first answers, greedy ones, and those of the control."""
+    """(name, (model, how it is sampled)), model by model: an engine may take minutes to start."""
     sampling = dataclasses.replace(Sampling.of(recipe.sample, recipe.seed + 1), group_size=recipe.evaluate.samples)
     greedy = dataclasses.replace(sampling, temperature=0.0, group_size=1)
     tuned = str(run.policy)
     yield "reference", (recipe.model, dataclasses.replace(sampling, group_size=recipe.sample.group_size))
-    yield "tuned", (tuned, sampling)
     yield "reference_greedy", (recipe.model, greedy)
+    yield "tuned", (tuned, sampling)
     yield "tuned_greedy", (tuned, greedy)
     if recipe.bake.control:
         yield "control", (str(run.control), sampling)
@@ -135,11 +135,14 @@ def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> 
 
 def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> dict[str, Draws]:
     """What every policy answers, then what one scorer makes of it; those that compare do so with the reference's."""
-    policies = dict(_policies(run, recipe))
-    tables = {
-        name: complete_table(run, name, prompts, sampling, functools.partial(choose.engine, model, recipe))
-        for name, (model, sampling) in policies.items()
-    }
+    policies, tables = dict(_policies(run, recipe)), dict[str, list[Completion]]()
+    for model, names in itertools.groupby(policies, lambda name: policies[name][0]):
+        engine = functools.cache(functools.partial(choose.engine, model, recipe))
+        for name in names:
+            tables[name] = complete_table(run, name, prompts, policies[name][1], engine)
+        if model == recipe.model:
+            unrelated(run, recipe, engine)
+        engine.cache_clear()  # what it holds is free for the next
     peers = by_prompt(tables["reference"])
     scorer = functools.cache(lambda: scorers.scorer(run, recipe, prompts, peers))
 
@@ -150,17 +153,13 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> dict[str, Draws]:
     score_table(run, "reference_scores", prompts, tables["reference"], scorer)
     others = {f"{name}_scores": table for name, table in tables.items() if name != "reference"}
     score_tables(run, others, prompts, scorer, together="answers_scores")
+    drawn = {name: Draws(list(by_prompt(table).values()), rewards(name, "scores")) for name, table in tables.items()}
     if run.referee.exists():
         main = {f"{name}_referee": tables[name] for name in measures.MAIN}
         score_tables(run, main, prompts, lambda: reward_model.load(run.referee, recipe), together="answers_referee")
-    return {
-        name: Draws(
-            list(by_prompt(table).values()),
-            rewards(name, "scores"),
-            rewards(name, "referee") if run.referee.exists() and name in measures.MAIN else None,
-        )
-        for name, table in tables.items()
-    }
+        for name in measures.MAIN:
+            drawn[name] = dataclasses.replace(drawn[name], referee_PM=rewards(name, "referee"))
+    return drawn
 
 
 def movement(run: Run, recipe: Recipe, prompts: Sequence[Prompt], tuned: Draws) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +167,7 @@ def movement(run: Run, recipe: Recipe, prompts: Sequence[Prompt], tuned: Draws) 
 
     What is forgotten is measured on prompts that have nothing to do with any task, answered by the reference.
     """
-    others, answers = unrelated(run, recipe)
+    others, answers = unrelated(run, recipe, lambda: choose.engine(recipe.model, recipe))
     policy, tokenizer = models.load_policy(str(run.policy), recipe)
     reference, _ = models.load_policy(recipe.model, recipe)
 
@@ -183,13 +182,13 @@ def movement(run: Run, recipe: Recipe, prompts: Sequence[Prompt], tuned: Draws) 
     return kl_P, divergence.forgotten(policy, reference, read(others, [[c] for c in answers]))
 
 
-def unrelated(run: Run, recipe: Recipe) -> tuple[list[Prompt], list[Completion]]:
-    """Everyday prompts and the reference's answers to those that it could take."""
+def unrelated(run: Run, recipe: Recipe, engine: Callable[[], Engine]) -> tuple[list[Prompt], list[Completion]]:
+    """Everyday prompts and the reference's answers, by its engine, to those that it could take."""
     texts = UNRELATED.read_text(encoding="utf-8").splitlines()
     turns = [[Message("user", text)] for text in texts]
     prompts = [Prompt(prompt_id(m), m, f"{UNRELATED.name}:{i}", 1, "heldout") for i, m in enumerate(turns, 1)]
     sampling = Sampling(group_size=1, max_tokens=UNRELATED_TOKENS, seed=recipe.seed)
-    rows = complete_table(run, "unrelated", prompts, sampling, lambda: choose.engine(recipe.model, recipe))
+    rows = complete_table(run, "unrelated", prompts, sampling, engine)
     answered = {c.prompt_id for c in rows}
     return [p for p in prompts if p.id in answered], rows
 

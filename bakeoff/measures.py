@@ -13,7 +13,7 @@ import numpy as np
 
 from bakeoff import bestofn, stats
 
-MAIN = {"reference", "tuned"}
+MAIN = ("reference", "tuned")
 """The policies that are compared; the others are reported beside them."""
 GAP_AT = (8, 16)
 """Tries against which the gain is also told, where so many were drawn."""
@@ -52,7 +52,7 @@ def comparison(value: dict[str, np.ndarray], reward: dict[str, np.ndarray], *, s
         return [{"k": k} | mean(column) for k, column in zip(ks, curve_PK.T, strict=True)]
 
     own_ks = powers(value["tuned"].shape[1])
-    others = {f"{name}_at_1" if name == "control" else name: mean(at_1[name]) for name in at_1.keys() - MAIN}
+    others = {f"{name}_at_1" if name == "control" else name: mean(at_1[name]) for name in at_1 if name not in MAIN}
     return {
         "reference_at_1": mean(first),
         "reference_best_of_n": mean(curve_PK[:, -1]),

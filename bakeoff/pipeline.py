@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-from bakeoff import ingest, refresh, strategies, tasks
+from bakeoff import ingest, models, refresh, strategies, tasks
 from bakeoff.engines import choose
-from bakeoff.errors import UserError
+from bakeoff.errors import Missing, UserError
 from bakeoff.evaluate import evaluate
 from bakeoff.gold import sealed
 from bakeoff.ingest.stage import prompts
@@ -114,13 +115,14 @@ def check(recipe: Recipe) -> None:
     for alone in tasks.each(recipe).values():
         scorers.check(alone.score)
         ingest.check(alone.prompts)
-    if recipe.reward.members < 1:
-        raise UserError(f"reward.members: {recipe.reward.members} reward models cannot reward; give 1 or more")
-    if recipe.reward.heads < 1:
-        raise UserError(f"reward.heads: {recipe.reward.heads} heads cannot reward; give 1 or more")
+    for name in ("members", "heads"):
+        if (found := getattr(recipe.reward, name)) < 1:
+            raise UserError(f"reward.{name}: {found} cannot reward; give 1 or more")
     choose.kind(recipe.sample.engine)
     strategies.check(recipe)
     refresh.check(recipe)
+    if max(recipe.bake.lora, recipe.reward.lora) > 0 and not importlib.util.find_spec("peft"):
+        raise Missing(models.NO_PEFT)
     if recipe.sample.group_size < 2:
         raise UserError(f"sample.group_size: the best of {recipe.sample.group_size} is no choice; give 2 or more")
     _check_bake(recipe.bake)

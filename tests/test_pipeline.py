@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from bakeoff import config, models, pipeline
 from bakeoff.cli import main
+from bakeoff.engines import choose
 from bakeoff.errors import UserError
 from bakeoff.evaluate import UNRELATED
 from bakeoff.records import Completion, Failure, Message, Prompt, Score, SetAside, read_table
@@ -68,10 +69,14 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return load_file(run.policy / "model.safetensors")
 
 
-def test_the_loop(recipe, tmp_path, capsys, tiny_llama):
-    run = Run(tmp_path / "run")
+def test_the_loop(recipe, tmp_path, capsys, tiny_llama, monkeypatch):
+    run, engines = Run(tmp_path / "run"), list[str]()
+    start = choose.engine
+    monkeypatch.setattr(choose, "engine", lambda model, recipe: engines.append(model) or start(model, recipe))
     assert main(["run", str(recipe), "--anyway", "--out", str(run.folder)]) == 0
     assert str(run.report) in capsys.readouterr().out
+    sampled, evaluated = engines[0], engines[1:]
+    assert evaluated == [sampled, str(run.policy), str(run.control)]  # one for each model, whatever it is asked for
 
     prompts = read_table(run.table("prompts"), Prompt)
     completions = read_table(run.table("completions"), Completion)
@@ -304,6 +309,13 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(recipe, tmp_path, tiny_llam
     assert main(["run", *arguments, "--out", str(tmp_path / "run")]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("bakeoff: ") and words in last
+
+
+def test_adapters_without_their_package_are_refused_before_any_work(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert main(["run", str(recipe), "reward.lora=4", "--out", str(tmp_path / "run")]) == 2
+    assert "pip install 'bakeoff[lora]'" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "prompts.parquet").exists()
 
 
 def test_a_stage_says_what_must_come_first(recipe, tmp_path, capsys):

@@ -53,14 +53,11 @@ def score_tables(
     """
     made = {name: run.table(name) for name in tables}
     if not all(file.exists() for file in made.values()):
-        groups = {name: by_prompt(completions) for name, completions in tables.items()}
-        owners = [(name, c) for p in prompts for name, drawn in groups.items() for c in drawn.get(p.id, ())]
-        rows: dict[str, list[Score]] = {name: [] for name in tables}
-        scores = score_table(run, together, prompts, [c for _, c in owners], scorer)
-        for (name, _), score in zip(owners, scores, strict=True):
-            rows[name].append(score)
+        groups = [by_prompt(completions) for completions in tables.values()]
+        everything = [c for p in prompts for drawn in groups for c in drawn.get(p.id, ())]
+        scores = {s.completion_id: s for s in score_table(run, together, prompts, everything, scorer)}
         for name, file in made.items():
-            write_table(file, Score, rows[name])
+            write_table(file, Score, [scores[c.id] for c in tables[name]])
     run.table(together).unlink(missing_ok=True)  # also where a kill came in between
     return {name: read_table(file, Score) for name, file in made.items()}
 
