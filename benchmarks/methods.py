@@ -3,10 +3,10 @@
 Each of the runs is one of the demo, done up to the stage score, of a seed of its own:
 `bakeoff score recipes/filings.toml seed=1 --out runs/methods-1` after the stages before it.
 
-`--choose METHOD:LEARNING_RATE:COMPLETIONS:PROMPTS ...` bakes each on the first run and measures the reward, and how
-often the demo's maker finds the first answer right, on prompts held out of the log. `--compare` takes settings chosen
-so, one for each method, bakes them on every run, and only then opens the true answers: right first answers, paired over
-prompts, on all seeds together. Trainings that are there already are read, not made again.
+`--choose METHOD:LEARNING_RATE:COMPLETIONS:PROMPTS[:BATCH_SIZE] ...` bakes each on the first run and measures the
+reward, and how often the demo's maker finds the first answer right, on prompts held out of the log. `--compare` takes
+settings chosen so, one for each method, bakes them on every run, and only then opens the true answers: right first
+answers, paired over prompts, on all seeds together. Trainings that are there already are read, not made again.
 """
 
 from __future__ import annotations
@@ -50,13 +50,14 @@ def main() -> None:
 
 def trial(source: Path, out: Path, setting: str) -> tuple[Run, Recipe]:
     """One pass by one setting over a run's completions and rewards, with the seconds it took."""
-    method, rate, completions, prompts = setting.split(":")
+    method, rate, completions, prompts, *batch = setting.split(":")
     base = config.load(source / "config.toml")
     settings = dataclasses.replace(
         base.bake,
         method=method,
         learning_rate=float(rate),
         completions=int(completions),
+        batch_size=int(*batch) or base.bake.batch_size,
         surest=1.0,
         epochs=1,
         control=False,
