@@ -27,11 +27,12 @@ Figures = Mapping[str, Any]
 
 def alarms(summary: Figures, reward: Figures | None, referee: Figures | None, baked: Figures) -> list[str]:
     """Every alarm of a finished run; `reward`, `referee` and `baked` are the figures of those stages."""
+    policies = {f"Task {name}: ": of for name, of in (summary.get("tasks") or {}).items()} or {"": summary}
     return [
         *(doubts(reward) if reward else ()),
         *(f"Of the judge from outside: {sentence}" for sentence in (doubts(referee) if referee else ())),
         *(f"Round {number}: {sentence}" for number, of in baked.get("judges", {}).items() for sentence in doubts(of)),
-        *(f"{task}{sentence}" for task, figures in _each(summary) for sentence in _policy(figures)),
+        *(f"{task}{sentence}" for task, of in policies.items() for fault in POLICY for sentence in fault(of)),
         *_tasks(summary),
         *_lost(summary),
         *_rounds(baked),
@@ -41,24 +42,10 @@ def alarms(summary: Figures, reward: Figures | None, referee: Figures | None, ba
     ]
 
 
-def _each(summary: Figures) -> Iterator[tuple[str, Figures]]:
-    """(words before an alarm, figures): of each task, where there are several, else of all."""
-    if not summary.get("tasks"):
-        yield "", summary
-    for name, figures in (summary.get("tasks") or {}).items():
-        yield f"Task {name}: ", figures
-
-
-def _policy(figures: Figures) -> Iterator[str]:
-    """What may be wrong with the tuned policy on one task."""
-    for fault in (_gamed, _control, _greedy, _drift):
-        yield from fault(figures)
-
-
 def _gamed(summary: Figures) -> Iterator[str]:
     """The reward rose; did anything that the training did not see?"""
     outside = summary["wins"]["outside"]
-    if not summary["reward"] or Measured.of(summary["reward"]["gain"]).value <= 0:
+    if not summary["reward"] or Measured.of(summary["reward"]["gain"]).low <= 0:
         return
     if not outside:
         if (picker := summary["reward"]["picker"]) != "verifier":  # which compares with true answers
@@ -91,8 +78,9 @@ def _tasks(summary: Figures) -> Iterator[str]:
 
 
 def _control(summary: Figures) -> Iterator[str]:
-    over_control = (summary["quality"] or summary["reward"]).get("gain_over_control")
-    if over_control and Measured.of(over_control).low <= 0:
+    measure = summary["quality"] or summary["reward"]
+    over_control = measure.get("gain_over_control")
+    if over_control and Measured.of(over_control).low <= 0 < Measured.of(measure["gain"]).low:
         yield (
             "The same bake on random picks did as well, as far as can be told: the gain is not the scorer's; "
             "mend it (a reward model: add picks), or take a smaller temperature instead of a bake."
@@ -101,8 +89,9 @@ def _control(summary: Figures) -> Iterator[str]:
 
 def _greedy(summary: Figures) -> Iterator[str]:
     """A sharper policy is right more often when sampled, and no better than the reference at temperature 0."""
-    gain = (summary["quality"] or summary["reward"]).get("greedy_gain")
-    if gain and Measured.of(gain).low <= 0 < Measured.of((summary["quality"] or summary["reward"])["gain"]).low:
+    measure = summary["quality"] or summary["reward"]
+    gain = measure.get("greedy_gain")
+    if gain and Measured.of(gain).low <= 0 < Measured.of(measure["gain"]).low:
         yield (
             "At temperature 0 the tuned model is no better than the reference, as far as can be told: what it gained "
             "is sharpness, which serving the reference at temperature 0 gives without a bake."
@@ -126,6 +115,10 @@ def _drift(summary: Figures) -> Iterator[str]:
         )
     if summary["truncated"]["tuned"] > MANY:
         yield f"{summary['truncated']['tuned']:.0%} of the tuned answers are cut short: raise sample.max_tokens."
+
+
+POLICY = (_gamed, _control, _greedy, _drift)
+"""What may be wrong with the tuned policy on each task."""
 
 
 def _lost(summary: Figures) -> Iterator[str]:

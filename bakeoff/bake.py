@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
     sure = {group.prompt_id for group in surest(groups, lesson, recipe)}
     if lesson.dealt is not None:
         groups, counts = teaching(lesson.completions, lesson.dealt, recipe, dealt=True)
-    groups = [group for group in groups if group.prompt_id in sure]
+    groups = with_spread([g for g in groups if g.prompt_id in sure], {p.id: p.task for p in lesson.prompts})
     if unsure := counts["trained"] - len(groups):
         counts.update(trained=-unsure, unsure=unsure)
     if not groups:
@@ -196,8 +196,15 @@ def teaching(
         else:
             counts["trained"] += 1
             kept.append(group)
-    variances = [np.repeat(g.reward_M, g.count_M).var() for g in kept]
-    return [dataclasses.replace(g, spread=float(np.mean(variances)) ** 0.5) for g in kept], counts
+    return kept, counts
+
+
+def with_spread(groups: Sequence[Group], task: Mapping[str, str]) -> list[Group]:
+    """The groups with the deviation of rewards within groups, over all of their task: scales may differ by task."""
+    variances: dict[str, list[float]] = {}
+    for group in groups:
+        variances.setdefault(task[group.prompt_id], []).append(np.repeat(group.reward_M, group.count_M).var())
+    return [dataclasses.replace(g, spread=float(np.mean(variances[task[g.prompt_id]])) ** 0.5 or 1.0) for g in groups]
 
 
 def surest(groups: Sequence[Group], lesson: Lesson, recipe: Recipe) -> list[Group]:
@@ -232,7 +239,7 @@ def agreement(group: Group, drawn: Sequence[Completion], extract: str = "") -> f
 
 
 def group_of(prompt_id: str, rewarded: Sequence[tuple[Completion, float | None]]) -> Group:
-    """A group's different completions (by their tokens) in the order of their first draw.
+    """A group's different completions (by their tokens), whole answers first, in the order of their first draw.
 
     What is no whole answer (unfinished, empty, looping) is ranked below all that are, whatever its reward, and without
     one; a whole answer without a reward is left out.
@@ -241,7 +248,7 @@ def group_of(prompt_id: str, rewarded: Sequence[tuple[Completion, float | None]]
     kept = [(c, math.nan if r is None else r) for c, r in rewarded if r is not None or faulty[c.id]]
     counts = Counter(tuple(c.tokens) for c, _ in kept)
     first: dict[tuple[int, ...], tuple[Completion, float]] = {}
-    for completion, reward in kept:
+    for completion, reward in sorted(kept, key=lambda one: faulty[one[0].id]):  # of equal ones, a whole one counts
         first.setdefault(tuple(completion.tokens), (completion, reward))
     whole = np.array([not faulty[c.id] for c, _ in first.values()], dtype=bool)
     reward_M = np.array([reward for _, reward in first.values()], float)

@@ -93,8 +93,10 @@ def stage(parsed: argparse.Namespace) -> None:
     from bakeoff.run import open_run
 
     recipe = config.load(parsed.recipe, parsed.overrides)
-    folder = open_run(_out(parsed), recipe)
     chosen = next(s for s in pipeline.STAGES if s.name == parsed.stage)
+    if parsed.stage != "prompts":  # which needs no picks yet
+        pipeline.check(recipe, with_gold=chosen.opens_gold)
+    folder = open_run(_out(parsed), recipe)
     made = chosen.made(folder)
     if not made.exists():
         pipeline.run_stage(folder, recipe, chosen)

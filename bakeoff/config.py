@@ -27,7 +27,7 @@ def load(recipe: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
     """
     try:
         values = tomllib.loads(recipe.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{recipe}: no such recipe; give the path of a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{recipe}: not valid TOML ({error})") from None

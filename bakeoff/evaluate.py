@@ -211,7 +211,7 @@ def figures(
         correct = {name: _correct(answers, draws)[with_gold] for name, draws in drawn.items()}
         of_gold = {name: r[with_gold] for name, r in rewards.items()}
         quality = {"metric": "correct", "picker": picker, "measure": "true answers"}
-        quality |= measures.comparison(correct, of_gold, seed=seed)
+        quality |= measures.comparison(correct, of_gold, rewarded[with_gold], seed=seed)
         outside = _outside("true answers", correct, of_gold, kl_P[with_gold], seed=seed)
     elif referee:
         outside = _outside("referee", referee, rewards, kl_P, seed=seed)
@@ -259,14 +259,12 @@ def _style(drawn: dict[str, Draws], *, seed: int) -> dict:
     }
     return {
         "length": {name: row.pop("length") for name, row in style.items()},
-        "truncated": {name: _truncated(drawn[name]) for name in shown},
+        "truncated": {
+            name: float(np.mean([c.finish == "length" for group in drawn[name].completions for c in group]))
+            for name in shown
+        },
         "style": style,
     }
-
-
-def _truncated(draws: Draws) -> float:
-    """The share of completions that were cut short."""
-    return sum(c.finish == "length" for group in draws.completions for c in group) / draws.reward_PM.size
 
 
 def _correct(answers: dict[str, Answer], draws: Draws) -> np.ndarray:

@@ -24,22 +24,26 @@ LOOPING = 0.5
 """A completion of which more than this share repeats itself is no answer."""
 
 
-def comparison(value: dict[str, np.ndarray], reward: dict[str, np.ndarray], *, seed: int) -> dict:
+def comparison(
+    value: dict[str, np.ndarray], reward: dict[str, np.ndarray], told_P: np.ndarray | None = None, *, seed: int
+) -> dict:
     """The keys of `summary.json`'s `quality` and `reward`: one measure of all policies, picked by one scorer.
 
-    `value` and `reward` hold [P, draws] by policy.
+    `value` and `reward` hold [P, draws] by policy; where `told_P` is false no reward could pick, and none is asked to.
     """
     ks = powers(value["reference"].shape[1])
     curve_PK = bestofn.best_of_k_curve(reward["reference"], value["reference"], ks)
     at_1 = {name: values.mean(1) for name, values in value.items()}
     first, now = at_1["reference"], at_1["tuned"]
     wins_P = win_shares(reward["tuned"], reward["reference"])
+    every = np.arange(len(first))
+    told = every if told_P is None else np.flatnonzero(told_P)
 
-    def measured(statistic: Callable[[np.ndarray], float]) -> dict:
-        return stats.interval(statistic, len(first), seed=seed).as_dict()
+    def measured(statistic: Callable[[np.ndarray], float], rows: np.ndarray = told) -> dict:
+        return stats.interval(lambda i: statistic(rows[i]), len(rows), seed=seed).as_dict()
 
-    def mean(column_P: np.ndarray) -> dict:
-        return measured(lambda i: float(column_P[i].mean()))
+    def mean(column_P: np.ndarray, rows: np.ndarray = every) -> dict:
+        return measured(lambda i: float(column_P[i].mean()), rows)
 
     def gap_closed(best_P: np.ndarray) -> dict:
         def closed(i: np.ndarray) -> float:
@@ -48,14 +52,15 @@ def comparison(value: dict[str, np.ndarray], reward: dict[str, np.ndarray], *, s
 
         return measured(closed)
 
-    def curve(ks: list[int], curve_PK: np.ndarray) -> list[dict]:
-        return [{"k": k} | mean(column) for k, column in zip(ks, curve_PK.T, strict=True)]
+    def curve(ks: list[int], curve_PK: np.ndarray, rows: np.ndarray = every) -> list[dict]:
+        return [{"k": k} | mean(column, rows) for k, column in zip(ks, curve_PK.T, strict=True)]
 
     own_ks = powers(value["tuned"].shape[1])
     others = {f"{name}_at_1" if name == "control" else name: mean(at_1[name]) for name in at_1 if name not in MAIN}
     return {
         "reference_at_1": mean(first),
-        "reference_best_of_n": mean(curve_PK[:, -1]),
+        "reference_best_of_n": mean(curve_PK[:, -1], told),
+        "selection_gain": mean(curve_PK[:, -1] - first, told),
         "tuned_at_1": mean(now),
         "gain": mean(now - first),
         "gap_closed": gap_closed(curve_PK[:, -1]),
@@ -69,9 +74,9 @@ def comparison(value: dict[str, np.ndarray], reward: dict[str, np.ndarray], *, s
             if at_1.keys() >= {"tuned_greedy", "reference_greedy"}
             else {}
         ),
-        "curve": curve(ks, curve_PK),
+        "curve": curve(ks, curve_PK, told),
         "oracle": curve(ks, bestofn.pass_at_k(value["reference"], ks)),
-        "tuned_curve": curve(own_ks, bestofn.best_of_k_curve(reward["tuned"], value["tuned"], own_ks)),
+        "tuned_curve": curve(own_ks, bestofn.best_of_k_curve(reward["tuned"], value["tuned"], own_ks), told),
         "tuned_oracle": curve(own_ks, bestofn.pass_at_k(value["tuned"], own_ks)),
     }
 

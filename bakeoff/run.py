@@ -115,6 +115,8 @@ def open_run(folder: Path, recipe: Recipe) -> Run:
     What a killed process was writing is removed: one process works on a run at a time.
     """
     run = Run(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; --out names a folder")
     for unfinished in list(folder.rglob(".*.tmp")):
         shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
     new = config.dump(recipe)

@@ -28,8 +28,9 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     rows = studies.measured("surest", found, against)
     bases = [studies.base(out, seed, overrides) for seed in seeds]
     for name in ("all", *SHARES):
-        right = np.concatenate([taught(in_as_many_steps(of, name) if name in SHARES else of) for of in bases])
-        rows.append({"name": f"surest.taught_{name}"} | stats.bootstrap(right, seed=0).as_dict())
+        told = [taught(in_as_many_steps(of, name) if name in SHARES else of) for of in bases]
+        right, prompts = np.concatenate([r for r, _ in told]), [key for _, keys in told for key in keys]
+        rows.append({"name": f"surest.taught_{name}"} | stats.bootstrap(right, seed=0, owners=prompts).as_dict())
     studies.record("surest", rows, seeds, overrides)
 
 
@@ -55,12 +56,13 @@ def in_as_many_steps(of: studies.Base, name: str) -> studies.Base:
     return of.baking(dataclasses.replace(of.recipe.bake, surest=1 / part, epochs=part * of.recipe.bake.epochs))
 
 
-def taught(of: studies.Base) -> np.ndarray:
-    """[G]: whether the best try is right, in each group that is baked and whose true answer the maker knows."""
+def taught(of: studies.Base) -> tuple[np.ndarray, list[str]]:
+    """([G] whether the best try is right, their prompts), of the groups baked whose true answer the maker knows."""
     prompts, completions, scores = studies.tables(of.run)
     made = {(c.prompt_id, *c.tokens): c for c in completions}
     groups, _ = bake.teaching(completions, scores, of.recipe)
     lesson = bake.Lesson(of.recipe.model, prompts, completions, scores, of.recipe.seed)
     taken = bake.surest(groups, lesson, of.recipe)
-    best = (made[(group.prompt_id, *group.tokens[bake.best(group)])] for group in taken)
-    return studies.agrees(studies.filings_answers(prompts), best)
+    truth = studies.filings_answers(prompts)
+    best = [made[(g.prompt_id, *g.tokens[bake.best(g)])] for g in taken if g.prompt_id in truth]
+    return studies.agrees(truth, best), [c.prompt_id for c in best]

@@ -156,12 +156,26 @@ def test_what_is_no_whole_answer_ranks_below_all_that_are():
     assert group.reward_M.tolist() == [0, 1, -0.5, -0.5, -0.5]
 
 
-def test_spread_is_the_deviation_within_groups_over_all_groups():
-    completions = [Completion(f"{p}{i}", p, i, "x", [i], -1.0, "stop") for p in "ab" for i in range(2)]
-    rewards = [0.0, 2.0, 100.0, 104.0]
+def test_spread_is_the_deviation_within_groups_over_all_groups_of_a_task():
+    completions = [Completion(f"{p}{i}", p, i, "x", [i], -1.0, "stop") for p in "abc" for i in range(2)]
+    rewards = [0.0, 2.0, 100.0, 104.0, 0.0, 1.0]
     scores = [Score(c.id, c.prompt_id, "test", r) for c, r in zip(completions, rewards, strict=True)]
     kept, _ = teaching(completions, scores, recipe())
-    assert [g.spread for g in kept] == pytest.approx([2.5**0.5] * 2)  # variances 1 and 4
+    task = {"a": "one", "b": "one", "c": "other"}  # variances 1 and 4, and that of another scale
+    assert [g.spread for g in bake.with_spread(kept, task)] == pytest.approx([2.5**0.5] * 2 + [0.5])
+    assert [g.spread for g in bake.with_spread(kept[:1], task)] == [1.0]  # what is left out does not count
+
+
+def test_an_answer_that_one_strategy_left_without_its_mark_is_whole_where_another_gave_it():
+    drawn = [("steps", "length", None), ("examples", "stop", 5.0), ("examples", "stop", 0.0)]
+    tokens = [[42], [42], [43]]
+    rows = [
+        (Completion(f"c{i}", "p", i, "42", tokens[i], -1.0, finish, strategy), reward)
+        for i, (strategy, finish, reward) in enumerate(drawn)
+    ]
+    group = group_of("p", rows)
+    assert group.tokens == [[42], [43]] and group.finished_M.all() and group.reward_M.tolist() == [5.0, 0.0]
+    assert group.count_M.tolist() == [2, 1] and bake.best(group) == 0
 
 
 def lesson(model, size=4):

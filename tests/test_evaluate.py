@@ -70,6 +70,22 @@ def test_a_scorer_that_picks_the_wrong_ones_shows_in_quality_and_not_in_reward()
     assert found["reward"]["gain"]["value"] > 0
 
 
+def test_where_no_reward_can_pick_the_best_of_n_is_not_told():
+    def blind(rows):
+        hidden = {name: draws.reward_PM.copy() for name, draws in SOUND.items()}
+        for reward_PM in hidden.values():
+            reward_PM[rows] = np.nan
+        return measured({name: Draws(draws.completions, hidden[name]) for name, draws in SOUND.items()})["quality"]
+
+    half, none = blind([1]), blind([0, 1])
+    for key in ("reference_at_1", "tuned_at_1", "gain", "control_at_1"):  # these ask no reward
+        assert half[key] == none[key] == measured(SOUND)["quality"][key]
+    assert half["reference_best_of_n"] | {"n": 1} == half["reference_best_of_n"] and half["curve"][0]["n"] == 1
+    assert half["selection_gain"]["value"] == 3 / 4 and half["gap_closed"]["value"] == 1.0
+    for key in ("reference_best_of_n", "selection_gain", "gap_closed", "equivalent_n", "k_eff"):
+        assert none[key]["value"] is None and none[key]["n"] == 0
+
+
 def test_without_true_answers_the_reward_is_all_there_is_and_without_either_it_is_said():
     found = measured(SOUND, answers={})
     assert found["quality"] is None and found["wins"]["outside"] is None and found["reward"]["gain"]["value"] > 0

@@ -259,6 +259,7 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
     shutil.copytree(tiny_llama, bare)
     (bare / "model.safetensors").unlink()
     write_jsonl(tmp_path / "nothing.jsonl", [{"prompt": ""}, {"prompt": "hm"}])
+    write_jsonl(tmp_path / "odd.jsonl", [{"prompt": "p", "answer": "not stated", "verifier": "number"}])
     write_jsonl(tmp_path / "bad.jsonl", [{"prompt": "p", "completions": ["a", "b"], "pick": 7}])
     return {
         "recipe": (["nowhere.toml"], "no such recipe"),
@@ -277,8 +278,20 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
         "no share": (["bake.surest=0"], "bake.surest: 0.0 is no share of the groups"),
         "no patience": (["bake.patience=0"], "bake.patience: 0 is too few"),
         "engine": (["sample.engine=vlm"], "sample.engine: unknown engine 'vlm'; known: local, vllm"),
-        "empty model": ([f"model={empty}"], "no config.json"),
-        "no weights": ([f"model={bare}"], "cannot be loaded"),
+        "nothing held out": (["evaluate.gold=''", "prompts.heldout=0"], "evaluate.gold: nothing to evaluate"),
+        "too few held out": (
+            ["evaluate.gold=''", "prompts.heldout=0.001"],
+            "prompts.heldout: 0 prompts are held out, 1 needed",
+        ),
+        "true answer": ([f"evaluate.gold={tmp_path}/odd.jsonl"], "odd.jsonl:1: the answer 'not stated' must hold one number"),
+        "no temperature": (["sample.temperature=0"], "sample.temperature: at 0 all tries are alike"),
+        "no samples": (["evaluate.samples=0"], "evaluate.samples: 0 is too few"),
+        "one completion": (["bake.method=grpo", "bake.completions=1"], "bake.completions: grpo compares completions"),
+        "precision": (["dtype=float16"], "dtype: unknown precision 'float16'; known: auto, bfloat16, float32"),
+        "device": (["device=gpu"], "device: "),
+        "few picks": (["reward.heldout=0.1"], "held-out picks, too few to tell"),
+        "empty model": ([f"model={empty}", "reward.heldout=0.9"], "no config.json"),
+        "no weights": ([f"model={bare}", "reward.heldout=0.9"], "cannot be loaded"),
     }
 
 
@@ -298,6 +311,15 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
         "no share",
         "no patience",
         "engine",
+        "nothing held out",
+        "too few held out",
+        "true answer",
+        "no temperature",
+        "no samples",
+        "one completion",
+        "precision",
+        "device",
+        "few picks",
         "empty model",
         "no weights",
     ],
@@ -311,10 +333,21 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(recipe, tmp_path, tiny_llam
     assert last.startswith("bakeoff: ") and words in last
 
 
+def test_a_stage_alone_refuses_the_same_mistakes_and_places_that_are_no_folder(recipe, tmp_path, capsys):
+    assert main(["bake", str(recipe), "bake.method=magic", "--out", str(tmp_path / "run")]) == 2
+    assert "bake.method: unknown method 'magic'" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert main(["run", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    assert "no such recipe" in capsys.readouterr().err
+    assert main(["run", str(recipe), "--out", str(recipe)]) == 2
+    assert "is a file; --out names a folder" in capsys.readouterr().err
+
+
 def test_adapters_without_their_package_are_refused_before_any_work(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    assert main(["run", str(recipe), "reward.lora=4", "--out", str(tmp_path / "run")]) == 2
-    assert "pip install 'bakeoff[lora]'" in capsys.readouterr().err
+    monkeypatch.setattr(models, "LORA_ABOVE", 10)  # above so many weights adapters are the default
+    for settings in (["reward.lora=4", "bake.lora=0"], ["bake.lora=-1"]):
+        assert main(["run", str(recipe), *settings, "--out", str(tmp_path / "run")]) == 2
+        assert "pip install 'bakeoff[lora]'" in capsys.readouterr().err
     assert not (tmp_path / "run" / "prompts.parquet").exists()
 
 

@@ -94,7 +94,8 @@ class Lengths:
 def test_several_tables_are_scored_as_one_and_told_apart_again(run):
     def drawn(name, count, without=()):
         kept = [p for p in PROMPTS if p.id not in without]
-        return [Completion(f"{name}{p.id}-{i}", p.id, i, name * i, [1], None, "stop") for p in kept for i in range(count)]
+        rows = ((p.id, i) for p in kept for i in range(count))
+        return [Completion(f"{name}{key}-{i}", key, i, name * i, [1], None, "stop") for key, i in rows]
 
     tables = {"tuned_scores": drawn("t", 3), "greedy_scores": drawn("gg", 2, without=("p001", "p066"))}
     score = lambda scorer: score_tables(run, tables, PROMPTS, lambda: scorer, together="both_scores")  # noqa: E731

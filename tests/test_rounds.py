@@ -209,7 +209,11 @@ def test_a_spent_budget_ends_the_bake(recipe, tmp_path):
 
 
 def test_rounds_need_prompts_to_choose_by(recipe, tmp_path, capsys):
-    settings = [str(recipe), "prompts.heldout=0.0", "--out", str(tmp_path / "run")]
+    write_jsonl(tmp_path / "gold.jsonl", [{"prompt": "p", "answer": "a"}])
+    gold = f"evaluate.gold={tmp_path / 'gold.jsonl'}"
+    settings = [str(recipe), "prompts.heldout=0.0", gold, "--out", str(tmp_path / "run")]
+    assert main(["run", *settings]) == 2
+    assert "prompts.heldout: 0 prompts are held out, 1 needed" in capsys.readouterr().err
     for stage in ("prompts", "sample", "reward", "score"):
         assert main([stage, *settings]) == 0
     assert main(["bake", *settings]) == 2

@@ -253,8 +253,8 @@ def test_the_surest_groups_are_a_part_of_all(of, monkeypatch):
     trained = [g["trained"] for g in groups]
     assert trained[1:] == [max(1, round(trained[0] / part)) for part in (2, 4)]
     assert groups[2].get("unsure", 0) == trained[0] - trained[2]
-    right = {name: study_surest.taught(study_surest.in_as_many_steps(of, name)) for name in study_surest.SHARES}
-    right["all"] = study_surest.taught(of)
+    right = {name: study_surest.taught(study_surest.in_as_many_steps(of, name))[0] for name in study_surest.SHARES}
+    right["all"] = study_surest.taught(of)[0]
     assert {name: len(values) for name, values in right.items()} == dict(
         zip(("half", "quarter", "all"), (*trained[1:], trained[0]), strict=True)
     )

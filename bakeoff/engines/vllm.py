@@ -89,9 +89,11 @@ def _load(base: str, precision: str, rank: int) -> Any:
 
 
 def _memory() -> dict[str, Any]:
-    """Without a GPU, most of what is free: vLLM would ask for 92 % of all memory, and stop where others hold some."""
+    """Most of what is free: vLLM would ask for 92 % of all memory, and stop where others (a training) hold some."""
     if torch.cuda.is_available():
-        return {}
+        torch.cuda.empty_cache()  # what a training before held in this process
+        free, total = torch.cuda.mem_get_info()
+        return {"gpu_memory_utilization": round(0.92 * free / total, 2)}
     import psutil  # vLLM needs it too
 
     memory = psutil.virtual_memory()

@@ -27,20 +27,8 @@ _PREFERS = re.compile(
 _AGAINST = re.compile("incorrect|dislike|unhelpful|down", re.I)
 _GRADED = re.compile("rating|star|score|csat|satisf|quality", re.I)
 _UP = {
-    "up",
-    "thumbsup",
-    "thumbup",
-    "👍",
-    "+1",
-    "positive",
-    "like",
-    "liked",
-    "good",
-    "yes",
-    "true",
-    "helpful",
-    "correct",
-}
+    "up", "thumbsup", "thumbup", "👍", "+1", "positive", "like", "liked", "good", "yes", "true", "helpful", "correct"
+}  # fmt: skip
 _DOWN = {
     "down", "thumbsdown", "thumbdown", "👎", "negative", "dislike", "disliked", "bad", "no", "false", "unhelpful",
     "nothelpful", "incorrect", "wrong",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 from bakeoff.bestofn import equivalent_n
 from bakeoff.report import wording
@@ -16,26 +17,7 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 222, 48, 62
 LINE = 16
 """Height of a line of text."""
 
-STYLE = """
-.bakeoff{font:13px/1.2 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-.bakeoff text{fill:#4d5661}.bakeoff .paper{fill:#fff}.bakeoff .grid{stroke:#e3e6ea}.bakeoff .axis{stroke:#8b949e}
-.bakeoff .halo{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}
-.bakeoff .strong{font-weight:650}.bakeoff path,.bakeoff line{fill:none}
-.bakeoff .curve{stroke:#1c5d99;stroke-width:2.5}.bakeoff .band{fill:#1c5d99;fill-opacity:.14}
-.bakeoff .curve-dot{fill:#1c5d99}.bakeoff text.curve-text{fill:#1c5d99}
-.bakeoff .oracle{stroke:#7a838d;stroke-width:1.5;stroke-dasharray:2 4;stroke-linecap:round}
-.bakeoff .tuned{stroke:#b83a06;stroke-width:2}.bakeoff .level{stroke-dasharray:6 5;stroke-width:1.5}
-.bakeoff .tuned-dot{fill:#b83a06}.bakeoff text.tuned-text{fill:#b83a06}
-.bakeoff .meet{fill:#fff;stroke:#b83a06;stroke-width:2}
-@media (prefers-color-scheme:dark){
-.bakeoff text{fill:#b3bcc6}.bakeoff .paper{fill:#15191d}.bakeoff .grid{stroke:#2a3037}.bakeoff .axis{stroke:#77818b}
-.bakeoff .halo{stroke:#15191d}
-.bakeoff .curve{stroke:#74b3ee}.bakeoff .band{fill:#74b3ee;fill-opacity:.18}
-.bakeoff .curve-dot{fill:#74b3ee}.bakeoff text.curve-text{fill:#74b3ee}.bakeoff .oracle{stroke:#98a2ac}
-.bakeoff .tuned{stroke:#ff9b66}.bakeoff .tuned-dot{fill:#ff9b66}.bakeoff text.tuned-text{fill:#ff9b66}
-.bakeoff .meet{fill:#15191d;stroke:#ff9b66}
-}
-"""
+STYLE = "\n" + Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from bakeoff.report import wording
 from bakeoff.stats import Measured
 
 Outcome = Literal["better", "unclear", "worse", "unknown"]
+FEW = 10
+"""Of fewer prompts no interval is believed: where all changes have one sign, it leaves out zero too often."""
 
 
 def verdict(summary: dict[str, Any]) -> str:
@@ -16,16 +18,20 @@ def verdict(summary: dict[str, Any]) -> str:
 
     The model is better only when the whole 95 % interval of the paired gain lies above zero.
     """
-    measure = summary["quality"] or summary["reward"]
-    ending = {"better": _worth, "unclear": _advice, "worse": _advice, "unknown": _more_prompts}
-    first, second = _change(summary, measure), ending[outcome(summary)](measure)
-    return f"{first} {second}"
+    measure, found = summary["quality"] or summary["reward"], outcome(summary)
+    if found == "unknown":
+        number = measure["gain"]["n"]
+        return (
+            f"Not known: with {number} held-out prompt{'' if number == 1 else 's'} no change can be told from chance. "
+            "Hold out more prompts, a few hundred for a difference of ten points, and evaluate again."
+        )
+    return f"{_change(summary, measure)} {_worth(measure) if found == 'better' else _advice(measure)}"
 
 
 def outcome(summary: dict[str, Any]) -> Outcome:
     """Whether the first answer got better, by the interval of its paired gain."""
     gain = Measured.of((summary["quality"] or summary["reward"])["gain"])
-    if math.isinf(gain.low) or math.isnan(gain.value):
+    if gain.n < FEW or math.isinf(gain.low) or math.isnan(gain.value):
         return "unknown"
     if gain.low > 0:
         return "better"
@@ -46,12 +52,7 @@ def _change(summary: dict[str, Any], measure: dict[str, Any]) -> str:
         "unclear": f"No better that can be told from chance: the tuned model's first answer {score}, "
         f"the reference's {before}",
         "worse": f"Worse: the tuned model's first answer {score}, the reference's {before}",
-        "unknown": "Not known",
     }[outcome(summary)]
-    if outcome(summary) == "unknown":
-        return (
-            f"Not known: with {gain.n} held-out prompt{'' if gain.n == 1 else 's'} no change can be told from chance."
-        )
     return f"{happened} (a change of {difference} with 95 % confidence, {gain.n:,} held-out prompts)."
 
 
@@ -69,8 +70,9 @@ def _scores(after: str, metric: str, scorer: str) -> str:
 
 def _worth(measure: dict[str, Any]) -> str:
     """How the tuned model's one try compares with the reference's many."""
-    metric, closed = measure["metric"], Measured.of(measure["gap_closed"])
-    best = f"{_best_of(measure)} ({wording.amount(measure['reference_best_of_n']['value'], metric)})"
+    closed, best = Measured.of(measure["gap_closed"]), _best_of(measure)
+    if not measure["selection_gain"]["n"]:
+        return f"No answer here has a reward, so that {best} could not be chosen."
     if not _selects(measure):
         return (
             f"Choosing {best} would not have helped the reference, so do not credit {_scorer(measure)} with the gain."
@@ -85,25 +87,22 @@ def _worth(measure: dict[str, Any]) -> str:
 
 def _advice(measure: dict[str, Any]) -> str:
     """What to do about a model that did not get better."""
-    best = f"{_best_of(measure)} ({wording.amount(measure['reference_best_of_n']['value'], measure['metric'])})"
-    if _selects(measure):
-        return f"Keep the reference; since {best} is better, train longer, or with another learning rate or method."
+    reason = f"since {_best_of(measure)} is better, " if _selects(measure) else ""
+    if reason or not measure["selection_gain"]["n"]:
+        return f"Keep the reference; {reason}train longer, or with another learning rate or method."
     return (
-        f"Keep the reference; since {best} is no better than its first answer, mend the scorer first "
+        f"Keep the reference; since {_best_of(measure)} is no better than its first answer, mend the scorer first "
         "(a reward model: begin with more or cleaner picks)."
     )
 
 
-def _more_prompts(measure: dict[str, Any]) -> str:
-    return "Hold out more prompts, a few hundred for a difference of ten points, and evaluate again."
-
-
 def _selects(measure: dict[str, Any]) -> bool:
-    """Whether picking by the scorer helps the reference, beyond the interval of its first answer."""
-    return Measured.of(measure["reference_best_of_n"]).value > Measured.of(measure["reference_at_1"]).high
+    """Whether picking by the scorer helps the reference: a paired difference."""
+    return Measured.of(measure["selection_gain"]).low > 0
 
 
 def _best_of(measure: dict[str, Any]) -> str:
-    curve = measure.get("curve")
+    curve, value = measure.get("curve"), measure["reference_best_of_n"]["value"]
     number = f"the best of {curve[-1]['k']}" if curve else "the best of all"
-    return f"{number} reference tries picked by {_scorer(measure)}"
+    amount = "" if value is None else f" ({wording.amount(value, measure['metric'])})"
+    return f"{number} reference tries picked by {_scorer(measure)}{amount}"

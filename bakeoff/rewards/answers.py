@@ -38,7 +38,7 @@ def answers_of(setting: str) -> Callable[[Sequence[Message]], str | None]:
 def _text(path: Path, setting: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{path}: no such file of true answers; check {setting}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error}); convert it") from None
@@ -91,6 +91,10 @@ def _answer(line: str, source: str) -> Answer:
     turns, answer = messages(row, source), row["answer"]
     if "database" in row:
         answer = f"{DATABASE}{Path(source).parent / str(row['database'])}\n{answer}"
+    try:
+        VERIFIERS[verifier]("", answer)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"{source}: {error}") from None
     return Answer(prompt_id(turns), turns, answer, verifier, source)
 
 

@@ -122,9 +122,9 @@ def scorer(
     if not recipe.tasks:
         return _alone(run, recipe, peers, to_bake=to_bake)
     made: dict[str, Scorer] = {}
-    each = tasks.each(recipe)
-    for name, one in each.items():
-        same = next((other for other in made if each[other].score == one.score), None)
+    alike = dict(zip(tasks.each(recipe), tasks.scorings(recipe), strict=True))
+    for name, one in tasks.each(recipe).items():
+        same = next((other for other in made if alike[other] == alike[name]), None)
         made[name] = made[same] if same else _alone(run, one, peers, to_bake=to_bake)
     return ByTask(made, prompts)
 

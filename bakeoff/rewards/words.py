@@ -54,7 +54,7 @@ def json_schema(completion: str, answer: str) -> bool:
         raise ValueError(f"not a JSON schema ({str(error).splitlines()[0]})") from None
     try:
         return kind(schema).is_valid(json_in(completion))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
