@@ -63,4 +63,4 @@ def test_the_bake_learns_the_same():
 def test_a_whole_answer_that_could_not_be_rewarded_is_left_out():
     rows = GROUPS[0][1]
     found = group_of("a", [(c, None) for c in rows[:2]] + [(rows[2], 1.0)])
-    assert len(found.tokens) == 2 and found.finished_M.tolist() == [False, True] and not np.isnan(found.reward_M).any()
+    assert len(found.tokens) == 2 and found.finished_M.tolist() == [True, False] and not np.isnan(found.reward_M).any()
