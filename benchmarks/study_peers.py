@@ -51,7 +51,11 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
         raise UserError("study peers: set BAKEOFF_TRL to the Python interpreter of an environment with trl")
     arms = os.environ.get("BAKEOFF_PEERS", ARMS).split()
     rows = [row for seed in seeds for row in compared(studies.base(out, seed, overrides), python, arms)]
-    of_seeds = [f"{name}.seed{seed}" for name in ("peers.*", "time_to_quality_vs_trl") for seed in seeds]
+    of_seeds = [
+        f"{name}.seed{seed}"
+        for name in ("peers.*", "time_to_quality_vs_trl", "time_to_quality_vs_trl_at_least")
+        for seed in seeds
+    ]
     studies.record("peers", rows, seeds, overrides, replaced=of_seeds)
 
 
@@ -77,7 +81,7 @@ def compared(of: studies.Base, python: str, arms: Sequence[str]) -> Iterator[dic
             break
     else:
         return
-    found: list[float] = []
+    found, met = list[float](), list[float]()
     for arm in arms:
         curve = [(0.0, float(start_P.mean()))]
         every, most = EVERY * seconds, min([MOST * seconds, *found])
@@ -86,8 +90,10 @@ def compared(of: studies.Base, python: str, arms: Sequence[str]) -> Iterator[dic
             yield row(f"trl.{arm}.after{at:.0f}", right_P)
         when = reached(curve, float(goal_P.mean()))
         found.append(curve[-1][0] if when is None else when)
+        met += [] if when is None else [when]
         yield timed(f"trl.{arm}.{'not_' * (when is None)}reached", found[-1])
-    yield {"name": f"time_to_quality_vs_trl.seed{of.recipe.seed}", "value": round(min(found) / seconds, 2)}
+    name = "time_to_quality_vs_trl" if met else "time_to_quality_vs_trl_at_least"
+    yield {"name": f"{name}.seed{of.recipe.seed}", "value": round(min(met or found) / seconds, 2)}
 
 
 def ours(of: studies.Base, count: int) -> tuple[np.ndarray, float]:
