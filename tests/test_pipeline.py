@@ -283,7 +283,7 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
             ["evaluate.gold=''", "prompts.heldout=0.001"],
             "prompts.heldout: 0 prompts are held out, 1 needed",
         ),
-        "true answer": ([f"evaluate.gold={tmp_path}/odd.jsonl"], "odd.jsonl:1: the answer 'not stated' must hold one number"),
+        "true answer": ([f"evaluate.gold={tmp_path}/odd.jsonl"], "odd.jsonl:1: the answer 'not stated' must hold"),
         "no temperature": (["sample.temperature=0"], "sample.temperature: at 0 all tries are alike"),
         "no samples": (["evaluate.samples=0"], "evaluate.samples: 0 is too few"),
         "one completion": (["bake.method=grpo", "bake.completions=1"], "bake.completions: grpo compares completions"),
