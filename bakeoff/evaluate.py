@@ -27,6 +27,7 @@ from bakeoff.settings import Recipe
 UNRELATED = Path(__file__).with_name("unrelated.txt")
 """Everyday prompts, one a line, on which forgetting is measured."""
 UNRELATED_TOKENS = 64
+Everyday = tuple[list[Prompt], list[Completion]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,10 +52,10 @@ def evaluate(run: Run, recipe: Recipe) -> None:
     prompts = evaluation_prompts(run, recipe, answers)
     if not prompts:
         raise UserError("nothing to evaluate: no prompt was held out; raise prompts.heldout or give evaluate.gold")
-    drawn = _draws(run, recipe, prompts)
+    drawn, everyday = _draws(run, recipe, prompts)
     failed = Counter({f.prompt_id: f.reason for name in drawn for f in failures(run, name)}.values())
     prompts, drawn = answered_by_all(prompts, drawn)
-    moved = movement(run, recipe, prompts, drawn["tuned"])
+    moved = movement(run, recipe, prompts, drawn["tuned"], everyday)
     made = figures(recipe, answers, prompts, on_one_scale(recipe, prompts, drawn), moved)
     if not (made["quality"] or made["reward"]):
         raise UserError("nothing to evaluate: no held-out prompt has a reward or a true answer; see *_scores.parquet")
@@ -133,15 +134,15 @@ def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> 
     return with_gold + tasks.limited([p for p in held_out if p.id not in answers], recipe.evaluate.prompts)
 
 
-def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> dict[str, Draws]:
-    """What every policy answers, then what one scorer makes of it; those that compare do so with the reference's."""
+def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, Draws], Everyday]:
+    """What every policy answers, and what one scorer makes of it; and the reference's answers to unrelated prompts."""
     policies, tables = dict(_policies(run, recipe)), dict[str, list[Completion]]()
     for model, names in itertools.groupby(policies, lambda name: policies[name][0]):
         engine = functools.cache(functools.partial(choose.engine, model, recipe))
         for name in names:
             tables[name] = complete_table(run, name, prompts, policies[name][1], engine)
         if model == recipe.model:
-            unrelated(run, recipe, engine)
+            everyday = unrelated(run, recipe, engine)
         engine.cache_clear()  # what it holds is free for the next
     peers = by_prompt(tables["reference"])
     scorer = functools.cache(lambda: scorers.scorer(run, recipe, prompts, peers))
@@ -159,15 +160,16 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> dict[str, Draws]:
         score_tables(run, main, prompts, lambda: reward_model.load(run.referee, recipe), together="answers_referee")
         for name in measures.MAIN:
             drawn[name] = dataclasses.replace(drawn[name], referee_PM=rewards(name, "referee"))
-    return drawn
+    return drawn, everyday
 
 
-def movement(run: Run, recipe: Recipe, prompts: Sequence[Prompt], tuned: Draws) -> tuple[np.ndarray, np.ndarray]:
+def movement(
+    run: Run, recipe: Recipe, prompts: Sequence[Prompt], tuned: Draws, everyday: Everyday
+) -> tuple[np.ndarray, np.ndarray]:
     """([P] nats per sequence from the reference, by two tuned completions each; [U] forgotten, nats per token).
 
     What is forgotten is measured on prompts that have nothing to do with any task, answered by the reference.
     """
-    others, answers = unrelated(run, recipe, lambda: choose.engine(recipe.model, recipe))
     policy, tokenizer = models.load_policy(str(run.policy), recipe)
     reference, _ = models.load_policy(recipe.model, recipe)
 
@@ -179,10 +181,10 @@ def movement(run: Run, recipe: Recipe, prompts: Sequence[Prompt], tuned: Draws) 
 
     drawn = read(prompts, [group[:2] for group in tuned.completions])
     kl_P = divergence.sequence_kl(policy, reference, drawn, recipe.sample.temperature or 1.0)
-    return kl_P, divergence.forgotten(policy, reference, read(others, [[c] for c in answers]))
+    return kl_P, divergence.forgotten(policy, reference, read(everyday[0], [[c] for c in everyday[1]]))
 
 
-def unrelated(run: Run, recipe: Recipe, engine: Callable[[], Engine]) -> tuple[list[Prompt], list[Completion]]:
+def unrelated(run: Run, recipe: Recipe, engine: Callable[[], Engine]) -> Everyday:
     """Everyday prompts and the reference's answers, by its engine, to those that it could take."""
     texts = UNRELATED.read_text(encoding="utf-8").splitlines()
     turns = [[Message("user", text)] for text in texts]

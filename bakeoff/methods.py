@@ -58,6 +58,8 @@ class Method:
     there the completions were drawn, and there the policy is to draw best-of-N."""
     per_token: bool = False
     """Whether the losses of a batch are divided by its tokens, instead of by its groups."""
+    least: int = 1
+    """Of a group at least so many completions are wanted, for there to be something to compare."""
     by_token: bool = False
     """Whether `loss` is given log-probabilities of tokens, [S, T] padded with zeros, instead of their sums."""
 
@@ -195,12 +197,12 @@ def _like(values: np.ndarray, tensor: Tensor) -> Tensor:
 
 METHODS: dict[str, Method] = {
     "distil": Method(_weighty, _distil, reference=False, per_token=True),
-    "regress": Method(_spread, _regress(_quantile)),
-    "regress_log": Method(_spread, _regress(_log_quantile)),
-    "regress_reward": Method(_spread, _regress(_reward)),
-    "bond": Method(_spread, _bond),
-    "rloo": Method(_spread, _rloo),
-    "grpo": Method(_spread, _grpo, by_token=True, per_token=True),
+    "regress": Method(_spread, _regress(_quantile), least=2),
+    "regress_log": Method(_spread, _regress(_log_quantile), least=2),
+    "regress_reward": Method(_spread, _regress(_reward), least=2),
+    "bond": Method(_spread, _bond, least=2),
+    "rloo": Method(_spread, _rloo, least=2),
+    "grpo": Method(_spread, _grpo, least=2, by_token=True, per_token=True),
     "dpo": Method(_pair, _dpo),
     "ipo": Method(_pair, _ipo),
 }

@@ -85,14 +85,7 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
         if stage.wanted(recipe) and not stage.made(run).exists():
             run_stage(run, recipe, stage)
         if stage.name == "prompts":
-            _check_heldout(read_json(run.details("prompts"))["heldout"], recipe)
-        if stage.name == "prompts" and scorers.trains(recipe):
-            picks = known(run, recipe.reward)
-            if not picks:
-                raise UserError(f"{NO_PICKS} and the logs hold none")
-            heldout = len(split(picks, recipe.reward.heldout)[1])
-            if heldout < trust.FEW and not anyway:
-                gate({"pick_accuracy": {"n": heldout}})
+            _check_prompts(run, recipe, anyway=anyway)
         if stage.name == "reward" and stage.wanted(recipe) and not anyway:
             gate(read_json(run.details("reward_model")))
 
@@ -143,9 +136,7 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
 def _check_numbers(recipe: Recipe) -> None:
     heldout = [alone.prompts.heldout for alone in tasks.each(recipe).values()]
     if not tasks.gold_files(recipe) and not (recipe.evaluate.prompts and any(heldout)):
-        raise UserError(
-            "evaluate.gold: nothing to evaluate; give it, or a prompts.heldout and evaluate.prompts above 0"
-        )
+        raise UserError("evaluate.gold: nothing to evaluate; give it, or prompts.heldout and evaluate.prompts above 0")
     for setting in COUNTS.split():
         if (found := operator.attrgetter(setting)(recipe)) < 1:
             raise UserError(f"{setting}: {found} is too few; give 1 or more")
@@ -155,12 +146,19 @@ def _check_numbers(recipe: Recipe) -> None:
         raise UserError(f"sample.temperature: at {recipe.sample.temperature:g} all tries are alike; give more than 0")
 
 
-def _check_heldout(count: int, recipe: Recipe) -> None:
+def _check_prompts(run: Run, recipe: Recipe, *, anyway: bool) -> None:
+    held = read_json(run.details("prompts"))["heldout"]
     needed = (recipe.bake.rounds > 1) + (not tasks.gold_files(recipe))
-    if count < needed:
+    if held < needed:
         raise UserError(
-            f"prompts.heldout: {count} prompts are held out, {needed} needed; raise it, or give evaluate.gold"
+            f"prompts.heldout: {held} prompts are held out, {needed} needed; raise it or give evaluate.gold"
         )
+    if scorers.trains(recipe):
+        if not (picks := known(run, recipe.reward)):
+            raise UserError(f"{NO_PICKS} and the logs hold none")
+        heldout = len(split(picks, recipe.reward.heldout)[1])
+        if heldout < trust.FEW and not anyway:
+            gate({"pick_accuracy": {"n": heldout}})
 
 
 def _check_bake(settings: Bake) -> None:
@@ -168,7 +166,7 @@ def _check_bake(settings: Bake) -> None:
         raise UserError(f"bake.method: unknown method {settings.method!r}; known: {', '.join(METHODS)}")
     if settings.n < 0 or settings.n == 1:
         raise UserError(f"bake.n: the best of {settings.n} is no aim; give 2 or more, or 0 for sample.group_size")
-    if settings.completions < 2 and settings.method not in ("distil", "dpo", "ipo"):
+    if settings.completions < METHODS[settings.method].least:
         raise UserError(f"bake.completions: {settings.method} compares completions of a group; give 2 or more")
     if not 0 < settings.surest <= 1:
         raise UserError(f"bake.surest: {settings.surest} is no share of the groups; give more than 0, at most 1")

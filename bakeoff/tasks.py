@@ -34,8 +34,8 @@ def each(recipe: Recipe) -> dict[str, Recipe]:
 
 def scorings(recipe: Recipe) -> list[Scoring]:
     """How the completions of each task are rewarded; what only says where an answer ends makes no other scorer."""
-    each_ = [alone.score for alone in each(recipe).values()]
-    return [s if "majority" in str(s.scorer) else dataclasses.replace(s, extract="") for s in each_]
+    found = (alone.score for alone in each(recipe).values())
+    return [s if "majority" in str(s.scorer) else dataclasses.replace(s, extract="") for s in found]
 
 
 def gold_files(recipe: Recipe) -> dict[str, str]:

@@ -126,7 +126,7 @@ def test_a_clear_success():
         ),
         ({"selection_gain": m(0.01, -0.02, 0.04)}, "better", "Better: ", "do not credit the reward model"),
         # rewards that differ more between prompts than by choosing: the difference within prompts tells
-        ({"reference_best_of_n": m(0.29, 0.2, 0.4), "selection_gain": m(0.02, 0.01, 0.03)}, "better", "", "now beats"),
+        ({"reference_best_of_n": m(0.29, 0.2, 0.4), "selection_gain": m(0.02, 0.01, 0.03)}, "better", "B", "now beats"),
         (
             {"reference_best_of_n": m(None, None, None, 0), "selection_gain": m(None, None, None, 0)},
             "better",

@@ -21,8 +21,8 @@ from bakeoff.stats import Measured
 COMPARISON = {
     "reference_at_1": "Reference, first answer",
     "reference_best_of_n": "Reference, best of N picked by the scorer",
-    "tuned_at_1": "Tuned, first answer",
     "selection_gain": "Gain of that choice over the first answer",
+    "tuned_at_1": "Tuned, first answer",
     "gain": "Gain, tuned over reference",
     "reference_greedy": "Reference, greedy answer",
     "tuned_greedy": "Tuned, greedy answer",

@@ -122,8 +122,9 @@ def scorer(
     if not recipe.tasks:
         return _alone(run, recipe, peers, to_bake=to_bake)
     made: dict[str, Scorer] = {}
-    alike = dict(zip(tasks.each(recipe), tasks.scorings(recipe), strict=True))
-    for name, one in tasks.each(recipe).items():
+    each = tasks.each(recipe)
+    alike = dict(zip(each, tasks.scorings(recipe), strict=True))
+    for name, one in each.items():
         same = next((other for other in made if alike[other] == alike[name]), None)
         made[name] = made[same] if same else _alone(run, one, peers, to_bake=to_bake)
     return ByTask(made, prompts)
