@@ -147,12 +147,10 @@ def _check_numbers(recipe: Recipe) -> None:
 
 
 def _check_prompts(run: Run, recipe: Recipe, *, anyway: bool) -> None:
-    held = read_json(run.details("prompts"))["heldout"]
+    had = read_json(run.details("prompts"))["heldout"]
     needed = (recipe.bake.rounds > 1) + (not tasks.gold_files(recipe))
-    if held < needed:
-        raise UserError(
-            f"prompts.heldout: {held} prompts are held out, {needed} needed; raise it or give evaluate.gold"
-        )
+    if had < needed:
+        raise UserError(f"prompts.heldout: {had} prompts are held out, {needed} needed; raise it or give evaluate.gold")
     if scorers.trains(recipe):
         if not (picks := known(run, recipe.reward)):
             raise UserError(f"{NO_PICKS} and the logs hold none")
