@@ -6,13 +6,15 @@ Each of the runs is one of the demo, done up to the stage score, of a seed of it
 `--choose METHOD:LEARNING_RATE:COMPLETIONS:PROMPTS[:BATCH_SIZE] ...` bakes each on the first run and measures the
 reward, and how often the demo's maker finds the first answer right, on prompts held out of the log. `--compare` takes
 settings chosen so, one for each method, bakes them on every run, and only then opens the true answers: right first
-answers, paired over prompts, on all seeds together. Trainings that are there already are read, not made again.
+answers, paired over prompts, on all seeds together. Trainings that are there already are read, not made again; one that
+was killed starts anew, for its seconds count.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 import time
 from pathlib import Path
 
@@ -64,6 +66,8 @@ def trial(source: Path, out: Path, setting: str) -> tuple[Run, Recipe]:
     )
     recipe = dataclasses.replace(base, bake=settings)
     run, whole = Run(out / f"{source.name}-{setting.replace(':', '-')}"), Run(source)
+    if run.folder.exists() and not (run.folder / "seconds.json").exists():
+        shutil.rmtree(run.folder)  # it was killed: its seconds would be those of the remainder
     run.folder.mkdir(parents=True, exist_ok=True)
     if not run.reward_model.exists():
         run.reward_model.symlink_to(whole.reward_model.resolve())

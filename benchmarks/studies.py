@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import random
@@ -26,10 +27,11 @@ import results
 from bakeoff import bake, config, models, pipeline, stats, tasks
 from bakeoff.engines import Sampling, choose
 from bakeoff.engines.resume import complete_table
+from bakeoff.errors import UserError
 from bakeoff.gold import answers, sealed
 from bakeoff.records import Completion, Prompt, Score, content_id, read_table
 from bakeoff.rewards.verifiers import VERIFIERS
-from bakeoff.run import Run, open_run
+from bakeoff.run import Run, open_run, read_json, write_json
 from bakeoff.settings import Bake, Recipe
 
 RECIPE = results.ROOT / "recipes" / "filings.toml"
@@ -106,16 +108,33 @@ def bake_arm(
 ) -> Run:
     """The arm with a policy baked from the completions and rewards that `made` gives, by the base's settings.
 
-    `dealt` are trained on in place of the rewards.
+    `dealt` are trained on in place of the rewards. Raises UserError for one that was baked by other settings or from
+    another base.
     """
     run = of.arm(name)
+    source = {
+        "scores": content(of.run.table("scores")),
+        "bake": json.loads(json.dumps(dataclasses.asdict(of.recipe.bake))),
+    }
+    if run.details("arm").exists():
+        found = read_json(run.details("arm"))
+        if changed := [key for key in source if found[key] != source[key]]:
+            raise UserError(
+                f"{run.folder}: was baked (at {found['commit']}) from other {', '.join(changed)}; remove it"
+            )
     if not run.details("bake").exists():
+        write_json(run.details("arm"), source | {"commit": results.commit()})
         with sealed(tasks.gold_files(of.recipe).values()):
             completions, scores = made()
             prompts = read_table(of.run.table("prompts"), Prompt)
             lesson = bake.Lesson(of.recipe.model, prompts, completions, scores, of.recipe.seed, dealt)
             bake.train(run, of.recipe, lesson, "bake", run.policy)
     return run
+
+
+def content(file: Path) -> str:
+    """A file's content, as a hash."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def whole(of: Base) -> Run:

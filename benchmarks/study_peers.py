@@ -31,7 +31,7 @@ from bakeoff.errors import UserError
 from bakeoff.records import Prompt, read_table, write_table
 from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.resume import by_prompt, score_table
-from bakeoff.run import Run
+from bakeoff.run import Run, read_json, write_json
 
 ARMS = "grpo:3e-5:1 grpo:3e-5:1:mask rloo:3e-5:1 grpo:1e-4:1:mask"
 PARTS = (32, 16, 8, 4, 2, 1)
@@ -104,7 +104,9 @@ def ours(of: studies.Base, count: int) -> tuple[np.ndarray, float]:
         seed = of.recipe.seed + more
         settings = [f"seed={seed}", f"sample.prompts={count}", f"bake.batch_size={batch}"]
         name = f"peers-p{count}-{more}"
-        if not of.arm(name).table("prompts").exists():
+        run = of.arm(name)
+        if not run.details("bake").exists():
+            shutil.rmtree(run.folder)  # of one that was killed, a part of the seconds is lost
             write_table(of.arm(name).table("prompts"), Prompt, some(of, count, seed))
         run = studies.again(of, name, settings)
         right.append(studies.right(run, of.recipe, str(run.policy)))
@@ -144,10 +146,17 @@ def theirs(
     """([P] right first answers, seconds) of each checkpoint of a trainer, until one reaches the goal or time is over.
 
     `times` are the seconds between checkpoints, and those that it has. A trainer that was killed goes on from its last
-    checkpoint.
+    checkpoint; one of another job, so also one beside other seconds of ours, is trained again.
     """
     every, most = times
     folder = of.arm(f"peers-{arm.replace(':', '-')}").folder
+    job = _job(of, arm, every)
+    kept, told = Run(folder).details("job"), folder / "checkpoints.jsonl"
+    if told.exists() and (not kept.exists() or read_json(kept) != job):
+        print(f"{arm}: what is there had another job, or stood beside other seconds of ours: trained again", flush=True)
+        shutil.rmtree(folder)
+        folder.mkdir()
+    write_json(kept, job)
 
     def measured(row: dict[str, Any]) -> tuple[np.ndarray, float]:
         step, policy = Run(folder / f"measured-{row['step']}"), folder / f"step-{row['step']}"
@@ -157,7 +166,7 @@ def theirs(
         print(f"{arm}: {row} right {right_P.mean():.3f}", flush=True)
         return right_P, row["seconds"]
 
-    told, last = folder / "checkpoints.jsonl", 0.0
+    last = 0.0
     for line in told.read_text().splitlines() if told.exists() else []:
         right_P, last = measured(json.loads(line))
         yield right_P, last
@@ -166,7 +175,7 @@ def theirs(
     script = Path(__file__).with_name("peer_trl_train.py")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": _without_path()}
     with subprocess.Popen([python, script], **pipes) as peer:
-        peer.stdin.write(json.dumps(_job(of, arm, every) | {"folder": str(folder.resolve())}) + "\n")
+        peer.stdin.write(json.dumps(job | {"folder": str(folder.resolve())}) + "\n")
         peer.stdin.flush()
         for line in peer.stdout:
             right_P, last = measured(json.loads(line))
@@ -186,6 +195,7 @@ def _job(of: studies.Base, arm: str, every: float) -> dict[str, Any]:
         "learning_rate": float(rate),
         "model": str(models.folder(of.recipe.model)),
         "scorer": str(of.run.reward_model.resolve()),
+        "scores": studies.content(of.run.table("scores")),
         "prompts": [[{"role": m.role, "content": m.content} for m in p.messages] for p in prompts],
         "prompts_per_step": int(per_step),
         "mask_truncated": mask == ["mask"],

@@ -18,7 +18,7 @@ from bakeoff.ingest.stage import prompts as clean
 from bakeoff.methods import best_weights
 from bakeoff.records import Completion, Prompt, read_table
 from bakeoff.rewards.verifiers import VERIFIERS
-from bakeoff.run import Run, open_run, read_json
+from bakeoff.run import Run, open_run, read_json, write_json
 from bakeoff.settings import Bake
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +97,12 @@ def test_every_arm_is_baked_and_measured_once(of, capsys):
     assert steps["clean_longer"] == study_labels.PASSES * steps["clean"]
     assert {k: v.tolist() for k, v in study_labels.arms(of).items()} == {k: v.tolist() for k, v in found.items()}
     assert before == [file.stat().st_mtime_ns for file in baked]
+    other = dataclasses.replace(of.recipe.bake, learning_rate=3e-5)
+    with pytest.raises(UserError, match=r"whole: was baked \(at .*\) from other bake; remove it"):
+        studies.whole(of.baking(other))
+    of.run.table("scores").write_bytes(b"another base")
+    with pytest.raises(UserError, match="from other scores; remove it"):
+        studies.whole(of)
 
 
 def test_a_labelled_group_teaches_the_label_and_nothing_else(of):
@@ -406,7 +412,9 @@ def test_the_first_budget_that_reaches_the_goal_ends_the_time_of_both_sides(of, 
     rows = [{"step": 3, "seconds": long[0], "reward": 0.1}, {"step": 6, "seconds": long[1], "reward": 0.2}]
     write_jsonl(folder / "checkpoints.jsonl", rows)
     python = "no interpreter is started: the time is over"
-    first, *more = study_peers.theirs(of, python, "grpo:1e-4:1", 2.0, (9.0, long[0]))
+    every = study_peers.EVERY * seconds
+    write_json(folder / "job.json", study_peers._job(of, "grpo:1e-4:1", every))
+    first, *more = study_peers.theirs(of, python, "grpo:1e-4:1", 2.0, (every, long[0]))
     assert first[1] == long[0] and not more and not (folder / "step-3").exists() and (folder / "step-6").exists()
     named = {row["name"]: row["value"] for row in study_peers.compared(of, python, ["grpo:1e-4:1"])}
     # a tiny model is never right, so both sides are there at once
@@ -414,6 +422,13 @@ def test_the_first_budget_that_reaches_the_goal_ends_the_time_of_both_sides(of, 
         seconds, abs=0.1
     )
     assert named["time_to_quality_vs_trl.seed0"] == pytest.approx(long[0] / seconds, abs=0.01)
+
+    with pytest.raises(OSError, match="no interpreter"):  # beside other seconds of ours it is another job
+        list(study_peers.theirs(of, python, "grpo:1e-4:1", 2.0, (2 * every, long[0])))
+    assert not (folder / "checkpoints.jsonl").exists() and not (folder / "step-6").exists()
+    runs[1].details("bake").unlink()  # killed: its seconds are not known, so it is made anew
+    study_peers.ours(of, 6)
+    assert len([r for r in runs[1].logged() if r["stage"] == "sample" and "seconds" in r]) == 1
 
 
 @pytest.mark.parametrize("goal, seconds", [(0.25, 5.0), (0.5, 10.0), (0.9, 18.0), (1.1, None), (0.0, 0.0)])
