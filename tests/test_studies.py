@@ -431,6 +431,19 @@ def test_the_first_budget_that_reaches_the_goal_ends_the_time_of_both_sides(of, 
     assert len([r for r in runs[1].logged() if r["stage"] == "sample" and "seconds" in r]) == 1
 
 
+def test_the_interval_of_the_ratio_holds_the_prompts_on_which_either_side_falls_short():
+    goal_P, right_P = np.array([1.0, 0.0] * 50), np.array([1.0, 0.25] * 50)
+    slow = [(0.0, np.zeros(100)), (100.0, np.zeros(100))]
+    fast = [(0.0, np.zeros(100)), (40.0, np.array([1.0, 0.0] * 50)), (90.0, np.array([1.0, 0.25] * 50))]
+    found = study_peers.ratio([slow, fast], goal_P, right_P, 10.0)
+    assert [found[key] for key in ("value", "low", "high", "n")] == [4.0, 4.0, 4.0, 100]
+    few = study_peers.ratio([slow, fast], goal_P, np.linspace(0, 1, 100), 10.0)  # ours is as good on half the resamples
+    assert few["low"] == 2.0 and few["high"] == 4.0
+    rows = [{"name": f"{study_peers.RATIO}.seed{seed}", "value": float(seed)} for seed in (5, 3)]
+    assert study_peers.worst(rows, 2) == {"name": study_peers.RATIO, "value": 3.0}
+    assert study_peers.worst(rows, 3) == {"name": study_peers.RATIO, "value": None}
+
+
 @pytest.mark.parametrize("goal, seconds", [(0.25, 5.0), (0.5, 10.0), (0.9, 18.0), (1.1, None), (0.0, 0.0)])
 def test_the_time_of_a_goal_lies_on_the_line_between_two_checkpoints(goal, seconds):
     curve = [(0.0, 0.0), (10.0, 0.5), (20.0, 1.0), (30.0, 0.2)]
