@@ -25,8 +25,9 @@ DOTS = {
     "multitask": "Two tasks, together and alone",
     "rounds": "The same tries, spent otherwise",
     "surest": "Which groups are baked",
+    "tatqa": "Questions over real filings",
 }
-APART = re.compile("minus|taught")
+APART = re.compile("minus|taught|gap_closed")
 NUMBERED = re.compile(r"[a-z](\d+)$")
 
 

@@ -18,21 +18,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import results
 import studies
 
-from bakeoff import config, stats
+from bakeoff import bestofn, config
 from bakeoff.engines import Sampling, choose
 from bakeoff.engines.resume import complete_table
 from bakeoff.errors import UserError
-from bakeoff.records import Message, Prompt, content_id, prompt_id
+from bakeoff.records import Completion, Message, Prompt, Score, content_id, prompt_id, read_table
 from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, read_json, write_text
 from bakeoff.settings import Recipe
 
 FOLDER = "BAKEOFF_TATQA"
 FILES = ("prompts.jsonl", "gold.jsonl")
-QUALITY = ("gap_closed", "reference_at_1", "tuned_at_1", "reference_best_of_n", "control_at_1", "gain_over_control")
+POLICIES = ("reference", "tuned", "control")
+APART = [("tuned", other) for other in ("reference", "best_of_n", "control", "all", "clean")]
 TELLING = 60
 """Questions that share a line of so many characters, with a table before it or not, are about one context."""
 OWN = ["prompts.languages=[]", 'prompts.skip=["near_duplicates"]', "prompts.heldout=0", "prompts.redact=[]"]
@@ -44,13 +46,16 @@ Row = dict[str, Any]
 def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     """Every seed, then the table: the headline of the gap is the worst of the seeds."""
     parts = dealt(rows_of(os.environ.get(FOLDER, "")))
-    rows: list[Row] = []
+    closed, found = list[Row](), dict[str, list[np.ndarray]]()
     for seed in seeds:
-        rows += [row | {"name": f"{row['name']}.seed{seed}"} for row in measured(parts, seed, out, overrides)]
-        print(*rows, sep="\n", flush=True)
-    closed = [row for row in rows if ".gap_closed." in row["name"]]
+        gap, values = measured(parts, seed, out, overrides)
+        closed.append(gap | {"name": f"tatqa.gap_closed.seed{seed}"})
+        for name, values_P in values.items():
+            found.setdefault(name, []).append(values_P)
+            print(f"seed {seed}: {name}: {values_P.mean():.3f} right", flush=True)
     worst = min(closed, key=lambda row: float("-inf") if row["value"] is None else row["value"])
-    studies.record("tatqa", [worst | {"name": "tatqa.gap_closed"}, *rows], seeds, overrides)
+    rows = [worst | {"name": "tatqa.gap_closed"}, *closed, *studies.measured("tatqa", found, APART)]
+    studies.record("tatqa", rows, seeds, overrides)
 
 
 def rows_of(folder: str) -> list[Row]:
@@ -97,8 +102,8 @@ def _lines(prompt: str) -> list[str]:
 
 def measured(
     parts: tuple[list[Row], list[Row], list[Row]], seed: int, out: Path, overrides: Sequence[str]
-) -> list[Row]:
-    """The figures of one seed."""
+) -> tuple[Row, dict[str, np.ndarray]]:
+    """(the gap closed, [P] right answers by policy) of one seed."""
     folder = out / f"tatqa-{seed}-data"
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: folder / f"{name}.jsonl" for name in ("log", "picks", "gold")}
@@ -110,7 +115,6 @@ def measured(
     if not files["picks"].exists():
         write(files["picks"], picks(Run(folder), recipe, parts[0]))
     of = studies.Base(studies.upto(out / f"tatqa-{seed}", recipe, "evaluate"), recipe)
-    quality = read_json(of.run.details("evaluation"))["quality"]
     answers = {studies.words(row["prompt"]): row["answer"] for row in parts[1]}
     asked = {p.id: studies.words(p.messages[-1].content) for p in studies.tables(of.run)[0]}
     truth = {key: answers[text] for key, text in asked.items() if text in answers}
@@ -120,13 +124,24 @@ def measured(
         "clean": studies.bake_arm(every, "clean", lambda: studies.labelled(of, truth)),
     }
     right = {name: studies.right(run, recipe, str(run.policy)) for name, run in arms.items()}
-    rows = [{"name": f"tatqa.{name}"} | quality[name] for name in QUALITY]
-    some_right = {key: value for key, value in quality["oracle"][-1].items() if key != "k"}
-    rows.append({"name": "tatqa.reference_some_right"} | some_right)
-    return [
-        *rows,
-        *({"name": f"tatqa.{name}"} | stats.bootstrap(values, seed=0).as_dict() for name, values in right.items()),
-    ]
+    return read_json(of.run.details("evaluation"))["quality"]["gap_closed"], evaluated(of) | right
+
+
+def evaluated(of: studies.Base) -> dict[str, np.ndarray]:
+    """[P] right answers of the run's policies, of the reference's best of N by the scorer, and whether any of N is."""
+    tables = {name: read_table(of.run.table(name), Completion) for name in POLICIES}
+    sizes = dict.fromkeys(POLICIES, of.recipe.evaluate.samples) | {"reference": of.recipe.sample.group_size}
+    right = {name: studies.verified(of.recipe, table).reshape(-1, sizes[name]) for name, table in tables.items()}
+    tries_PN = right["reference"]
+    scores = read_table(of.run.table("reference_scores"), Score)
+    rewards, _ = bestofn.known_rewards(
+        {"reference": np.array([s.reward for s in scores], float).reshape(tries_PN.shape)}
+    )
+    best_P = bestofn.best_of_k_curve(rewards["reference"], tries_PN, [tries_PN.shape[1]])[:, 0]
+    return {name: values.mean(1) for name, values in right.items()} | {
+        "best_of_n": best_P,
+        "some_right": tries_PN.max(1),
+    }
 
 
 def picks(run: Run, recipe: Recipe, rows: Sequence[Row]) -> list[Row]:

@@ -130,10 +130,13 @@ def test_real_filings_are_baked_by_the_recipe_from_all_groups_and_from_labels(tm
     ]
     settings = [f"model={tiny_llama}", "dtype=float32", "sample.prompts=6", "sample.group_size=4", "bake.batch_size=2"]
     settings += ["sample.max_tokens=8", 'sample.stop=["a", "e", "i", "o"]', "evaluate.samples=2", "bake.epochs=2"]
-    made = study_tatqa.measured((rows[:16], rows[16:28], rows[28:32]), 0, tmp_path, settings)
-    named = {row["name"]: row for row in made}
-    assert set(named) == {f"tatqa.{name}" for name in (*study_tatqa.QUALITY, "reference_some_right", "all", "clean")}
-    assert all(row["n"] == 4 for row in made)
+    gap, found = study_tatqa.measured((rows[:16], rows[16:28], rows[28:32]), 0, tmp_path, settings)
+    assert gap["n"] == 4 and all(values.shape == (4,) for values in found.values())
+    assert list(found) == [*study_tatqa.POLICIES, "best_of_n", "some_right", "all", "clean"]
+    quality = read_json(tmp_path / "tatqa-0" / "evaluation.json")["quality"]
+    told = {"tuned": "tuned_at_1", "control": "control_at_1", "best_of_n": "reference_best_of_n"}
+    assert all(found[name].mean() == pytest.approx(quality[figure]["value"]) for name, figure in told.items())
+    assert found["some_right"].mean() == quality["oracle"][-1]["value"]
     runs = [Run(tmp_path / f"tatqa-0{arm}") for arm in ("", "-whole", "-clean")]
     groups = [read_json(run.details("bake"))["groups"]["trained"] for run in runs]
     assert groups[0] == max(1, round(groups[1] / 4)) and groups[2] == 6
