@@ -3,12 +3,14 @@
 The folder named by BAKEOFF_TATQA holds `prompts.jsonl` (`id`, `prompt`) and `gold.jsonl` (`id`, `gold`). The contexts
 are dealt out into three parts by their hash: on the first a simulated tester, who knows the answers, picks among 8
 completions; the second gives prompts alone; the third is evaluated. For comparison, `all` is baked from all groups and
-not from the sure ones of the demo's recipe, and `clean` learns the true answers of the second part.
+not from the sure ones of the demo's recipe, and `clean` learns the true answers of the second part, `clean_longer` four
+times over.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -34,7 +36,9 @@ from bakeoff.settings import Recipe
 FOLDER = "BAKEOFF_TATQA"
 FILES = ("prompts.jsonl", "gold.jsonl")
 POLICIES = ("reference", "tuned", "control")
-APART = [("tuned", other) for other in ("reference", "best_of_n", "control", "all", "clean")]
+APART = [("tuned", other) for other in ("reference", "best_of_n", "control", "all", "clean", "clean_longer")]
+PASSES = 4
+"""`clean_longer` learns the true answers so often."""
 TELLING = 60
 """Questions that share a line of so many characters, with a table before it or not, are about one context."""
 OWN = ["prompts.languages=[]", 'prompts.skip=["near_duplicates"]', "prompts.heldout=0", "prompts.redact=[]"]
@@ -119,9 +123,12 @@ def measured(
     asked = {p.id: studies.words(p.messages[-1].content) for p in studies.tables(of.run)[0]}
     truth = {key: answers[text] for key, text in asked.items() if text in answers}
     every = of.baking(dataclasses.replace(recipe.bake, surest=1.0, epochs=1))
+    longer = every.baking(dataclasses.replace(every.recipe.bake, epochs=PASSES))
+    labels = functools.cache(lambda: studies.labelled(of, truth))
     arms = {
         "all": studies.whole(every),
-        "clean": studies.bake_arm(every, "clean", lambda: studies.labelled(of, truth)),
+        "clean": studies.bake_arm(every, "clean", labels),
+        "clean_longer": studies.bake_arm(longer, "clean_longer", labels),
     }
     right = {name: studies.right(run, recipe, str(run.policy)) for name, run in arms.items()}
     return read_json(of.run.details("evaluation"))["quality"]["gap_closed"], evaluated(of) | right

@@ -132,13 +132,14 @@ def test_real_filings_are_baked_by_the_recipe_from_all_groups_and_from_labels(tm
     settings += ["sample.max_tokens=8", 'sample.stop=["a", "e", "i", "o"]', "evaluate.samples=2", "bake.epochs=2"]
     gap, found = study_tatqa.measured((rows[:16], rows[16:28], rows[28:32]), 0, tmp_path, settings)
     assert gap["n"] == 4 and all(values.shape == (4,) for values in found.values())
-    assert list(found) == [*study_tatqa.POLICIES, "best_of_n", "some_right", "all", "clean"]
+    assert list(found) == [*study_tatqa.POLICIES, "best_of_n", "some_right", "all", "clean", "clean_longer"]
     quality = read_json(tmp_path / "tatqa-0" / "evaluation.json")["quality"]
     told = {"tuned": "tuned_at_1", "control": "control_at_1", "best_of_n": "reference_best_of_n"}
     assert all(found[name].mean() == pytest.approx(quality[figure]["value"]) for name, figure in told.items())
     assert found["some_right"].mean() == quality["oracle"][-1]["value"]
-    runs = [Run(tmp_path / f"tatqa-0{arm}") for arm in ("", "-whole", "-clean")]
+    runs = [Run(tmp_path / f"tatqa-0{arm}") for arm in ("", "-whole", "-clean", "-clean_longer")]
     groups = [read_json(run.details("bake"))["groups"]["trained"] for run in runs]
+    assert groups[2] == groups[3] and len(runs[3].steps("bake")) == study_tatqa.PASSES * len(runs[2].steps("bake"))
     assert groups[0] == max(1, round(groups[1] / 4)) and groups[2] == 6
     picks = [json.loads(line) for line in (tmp_path / "tatqa-0-data" / "picks.jsonl").read_text().splitlines()]
     assert {row["prompt"] for row in picks} == {row["prompt"] for row in rows[:16]}
