@@ -19,6 +19,8 @@ REPETITION_DRIFT = 0.1
 """So much more of an answer repeated than before raises an alarm."""
 FORGOTTEN = 0.1
 """Nats per token by which answers to unrelated prompts may become less likely."""
+STILL = 0.01
+"""Nats per sequence below which the policy is still the reference."""
 COLLAPSED = 0.5
 """Fewer different answers than this share of the reference's raise an alarm when coverage is not known to be kept."""
 
@@ -34,6 +36,7 @@ def alarms(summary: Figures, reward: Figures | None, referee: Figures | None, ba
         *(f"Round {number}: {sentence}" for number, of in baked.get("judges", {}).items() for sentence in doubts(of)),
         *(f"{task}{sentence}" for task, of in policies.items() for fault in POLICY for sentence in fault(of)),
         *_tasks(summary),
+        *_moved(summary, baked),
         *_lost(summary),
         *_rounds(baked),
         *_groups(baked),
@@ -52,7 +55,7 @@ def _gamed(summary: Figures) -> Iterator[str]:
             yield f"Nothing but the {picker} measured its own gain: give evaluate.gold, or picks for a second judge."
         return
     judge, gain = outside["judge"], Measured.of(outside["gain"])
-    if gain.value < 0:
+    if gain.high < 0:
         yield (
             f"The reward rose while the judge from outside ({judge}) sees a loss of {-gain.value:.3g}: the scorer "
             "is being gamed; bake less (a smaller bake.n, fewer rounds), or teach it (picks of tuned answers)."
@@ -119,6 +122,21 @@ def _drift(summary: Figures) -> Iterator[str]:
 
 POLICY = (_gamed, _control, _greedy, _drift)
 """What may be wrong with the tuned policy on each task."""
+
+
+def _moved(summary: Figures, baked: Figures) -> Iterator[str]:
+    """A bake that did nothing, or more than it was allowed."""
+    spent, budget = Measured.of(summary["kl"]["tuned"]), baked.get("kl_budget", 0.0)
+    if spent.high < STILL:
+        yield (
+            f"The bake changed next to nothing ({spent.value:.2g} nats a sequence), so any difference is chance: raise "
+            "bake.learning_rate or bake.epochs."
+        )
+    elif 0 < budget < spent.low:
+        yield (
+            f"The tuned model is {spent.value:.3g} nats a sequence from the reference, bake.kl_budget is {budget:g}: "
+            "lower bake.learning_rate, so that the training is looked at before it is spent."
+        )
 
 
 def _lost(summary: Figures) -> Iterator[str]:

@@ -73,17 +73,16 @@ def _lesson(run: Run, recipe: Recipe) -> Lesson:
 def shuffled(completions: Sequence[Completion], scores: Sequence[Score], rng: random.Random) -> list[Score]:
     """The scores with the rewards of each prompt's completions, which follow each other, in random order.
 
-    Equal completions take the highest reward dealt to one of them, so that each is the best as often as it was drawn.
+    Each of the different ones takes the reward of another, and is the best as often as it was drawn.
     """
     tokens = {c.id: tuple(c.tokens) for c in completions}
     dealt = []
     for _, group in itertools.groupby(scores, lambda s: s.prompt_id):
         rows = list(group)
-        rewarded = [(tokens[s.completion_id], s.reward) for s in rows if s.reward is not None]
-        highest: dict[tuple[int, ...], float] = {}
-        for (key, _), (_, reward) in zip(rewarded, rng.sample(rewarded, len(rewarded)), strict=True):
-            highest[key] = max(reward, highest.get(key, reward))
-        dealt += [dataclasses.replace(s, reward=highest.get(tokens[s.completion_id])) for s in rows]
+        own = {tokens[s.completion_id]: s.reward for s in rows if s.reward is not None}
+        order = dict.fromkeys(tokens[s.completion_id] for s in rng.sample(rows, len(rows)))
+        new = dict(zip((key for key in order if key in own), sorted(own.values(), reverse=True), strict=True))
+        dealt += [dataclasses.replace(s, reward=new.get(tokens[s.completion_id])) for s in rows]
     return dealt
 
 
@@ -97,7 +96,8 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
     if unsure := counts["trained"] - len(groups):
         counts.update(trained=-unsure, unsure=unsure)
     if not groups:
-        raise NothingToBake(f"{run.folder}: no group has a finished best completion ({dict(counts)}); nothing to bake")
+        said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "no groups"
+        raise NothingToBake(f"{run.folder}: nothing to bake ({said}); raise sample.temperature or sample.max_tokens")
     if not folder.exists():
         model, tokenizer = models.load_policy(lesson.start, recipe)
         messages = {p.id: p.messages for p in lesson.prompts}
@@ -114,22 +114,23 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
         follow(run, stage, training.optimizer, steps)
         models.merge_lora(model)
         models.save(model, tokenizer, folder)
-        run.checkpoint(stage).unlink(missing_ok=True)
+    run.checkpoint(stage).unlink(missing_ok=True)
     tokens = sum(line["tokens"] for line in run.steps(stage))
     faults = Counter(kind for c in lesson.completions if (kind := fault(c.text, c.tokens, c.finish)))
     distinct = len({(c.prompt_id, *c.tokens) for c in lesson.completions})
     figures = {"groups": dict(counts), "completions": len(lesson.completions), "distinct": distinct}
-    figures |= {"faults": dict(faults)}
+    full, budget = recipe.bake.epochs * -(-len(groups) // recipe.bake.batch_size), recipe.bake.kl_budget
+    figures |= {"faults": dict(faults), "kl_budget": budget, "spent": budget > 0 and len(run.steps(stage)) < full}
     write_json(run.details(stage), figures | {"trained_tokens": round(tokens), "strategies": strategies(lesson)})
 
 
 def strategies(lesson: Lesson) -> dict[str, dict]:
-    """What each strategy's completions gave, by reward; nothing when all asked the plain prompt."""
+    """What each strategy's whole answers gave, by reward; nothing when all asked the plain prompt."""
     if {c.strategy for c in lesson.completions} <= {"plain"}:
         return {}
     reward = {s.completion_id: math.nan if s.reward is None else s.reward for s in lesson.scores}
     groups = list(by_prompt(lesson.completions).values())
-    rewards = [[reward[c.id] for c in group] for group in groups]
+    rewards = [[math.nan if fault(c.text, c.tokens, c.finish) else reward[c.id] for c in group] for group in groups]
     told = [i for i, row in enumerate(rewards) if not np.isnan(row).all()]
     return earned([[c.strategy for c in groups[i]] for i in told], [rewards[i] for i in told], seed=lesson.seed)
 

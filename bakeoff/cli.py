@@ -90,14 +90,17 @@ def report(parsed: argparse.Namespace) -> None:
 def stage(parsed: argparse.Namespace) -> None:
     """`bakeoff STAGE RECIPE`: one stage over a run folder; does nothing when it is done."""
     from bakeoff import pipeline
-    from bakeoff.run import open_run
+    from bakeoff.rewards.trust import doubts
+    from bakeoff.run import open_run, read_json
 
     recipe = config.load(parsed.recipe, parsed.overrides)
     chosen = next(s for s in pipeline.STAGES if s.name == parsed.stage)
     if parsed.stage != "prompts":  # which needs no picks yet
         pipeline.check(recipe, with_gold=chosen.opens_gold)
     folder = open_run(_out(parsed), recipe)
-    made = chosen.made(folder)
+    made, judge = chosen.made(folder), folder.details("reward_model")
+    for doubt in doubts(read_json(judge)) if judge.exists() else ():
+        print(f"warning: {doubt}", file=sys.stderr)
     if not made.exists():
         pipeline.run_stage(folder, recipe, chosen)
     print(f"{parsed.stage}: {made}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tomli_w
 
+from bakeoff import limits
 from bakeoff.errors import UserError
 from bakeoff.settings import Recipe
 from bakeoff.typed import build
@@ -38,7 +39,9 @@ def overridden(values: dict, overrides: typing.Sequence[str], where: str) -> Rec
     """The recipe of nested settings and `section.key=value` overrides; `where` names their origin in errors."""
     for override in overrides:
         _apply(values, override)
-    return build(Recipe, _inherited(values), where)
+    recipe = build(Recipe, _inherited(values), where)
+    limits.check(recipe, where)
+    return recipe
 
 
 def dump(recipe: Recipe) -> str:

@@ -205,7 +205,8 @@ def figures(
     """Everything the report and `summary.json` say about quality, reward, divergence and style."""
     seed, (kl_P, forgotten_U) = recipe.seed, moved
     with_gold = np.array([p.id in answers for p in prompts])
-    rewards, rewarded = bestofn.known_rewards({name: draws.reward_PM for name, draws in drawn.items()})
+    raw = {name: draws.reward_PM for name, draws in drawn.items()}
+    rewards, rewarded = bestofn.known_rewards(raw)
     referee = {name: draws.referee_PM for name, draws in drawn.items() if draws.referee_PM is not None}
     picker = scorers.words(recipe)
     quality, reward, wins, outside = None, None, None, None
@@ -214,9 +215,10 @@ def figures(
         of_gold = {name: r[with_gold] for name, r in rewards.items()}
         quality = {"metric": "correct", "picker": picker, "measure": "true answers"}
         quality |= measures.comparison(correct, of_gold, rewarded[with_gold], seed=seed)
-        outside = _outside("true answers", correct, of_gold, kl_P[with_gold], seed=seed)
+        raw = {name: r[with_gold] for name, r in raw.items()}
+        outside = _outside("true answers", correct, raw, kl_P[with_gold], seed=seed)
     elif referee:
-        outside = _outside("referee", referee, rewards, kl_P, seed=seed)
+        outside = _outside("referee", referee, raw, kl_P, seed=seed)
     if rewarded.any():
         known = {name: r[rewarded] for name, r in rewards.items()}
         reward = {"metric": "reward", "picker": picker, "measure": picker}

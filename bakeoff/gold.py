@@ -26,6 +26,8 @@ def answers(recipe: Recipe) -> list[Answer]:
         for name, path in tasks.gold_files(recipe).items()
         for answer in read_gold(Path(path))
     ]
+    if not rows and (files := tasks.gold_files(recipe)):
+        raise UserError(f"{', '.join(files.values())}: holds no true answers; correct evaluate.gold")
     return list({answer.prompt_id: answer for answer in reversed(rows)}.values())[::-1]
 
 

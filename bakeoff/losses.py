@@ -121,15 +121,17 @@ def ipo(gap: Tensor, beta: float) -> Tensor:
     return (gap - 1 / (2 * beta)) ** 2
 
 
-def leave_one_out(reward_GM: Tensor, weight_GM: Tensor | None = None) -> Tensor:
+def leave_one_out(reward_GM: Tensor, weight_GM: Tensor | None = None, count_GM: Tensor | float = 1.0) -> Tensor:
     """Each reward less the (weighted) mean of the group's others: RLOO (arXiv:2402.14740); [G, M], M > 1.
 
-    With equal weights it sums to zero over a group.
+    With equal weights it sums to zero over a group. A row that stands for `count_GM` draws has the weight of all of
+    them, and the others of each are also its own kind.
     """
     if weight_GM is None:
         weight_GM = torch.ones_like(reward_GM)
-    others = weight_GM.sum(-1, keepdim=True) - weight_GM
-    total = (weight_GM * reward_GM).sum(-1, keepdim=True) - weight_GM * reward_GM
+    own = weight_GM / count_GM
+    others = weight_GM.sum(-1, keepdim=True) - own
+    total = (weight_GM * reward_GM).sum(-1, keepdim=True) - own * reward_GM
     return reward_GM - total / others.clamp(min=1e-6)
 
 
@@ -137,7 +139,7 @@ def standardised(reward_GM: Tensor) -> Tensor:
     """Each reward less its group's mean, over the group's deviation: GRPO (arXiv:2402.03300); 0 without spread."""
     centred = reward_GM - reward_GM.mean(-1, keepdim=True)
     deviation = centred.square().mean(-1, keepdim=True).sqrt()
-    return torch.where(deviation > 0, centred / deviation, 0.0)
+    return torch.where(reward_GM.amax(-1, keepdim=True) > reward_GM.amin(-1, keepdim=True), centred / deviation, 0.0)
 
 
 def clipped(logp: Tensor, old_logp: Tensor, advantage: Tensor, clip: tuple[float, float]) -> Tensor:
@@ -151,15 +153,22 @@ def clipped(logp: Tensor, old_logp: Tensor, advantage: Tensor, clip: tuple[float
 
 
 def bond(
-    best_logp_G: Tensor, logp_GM: Tensor, penalty_GM: Tensor, weight_GM: Tensor | None = None, mix: float = 0.5
+    best_logp_G: Tensor,
+    logp_GM: Tensor,
+    penalty_GM: Tensor,
+    weight_GM: Tensor | None = None,
+    *,
+    count_GM: Tensor | float = 1.0,
+    mix: float = 0.5,
 ) -> Tensor:
     """(1 - mix) KL(pi_N || pi) + mix KL(pi || pi_N) up to a constant: BOND (arXiv:2407.14622); [G].
 
     The forward term learns the reference's best-of-N; the backward one is REINFORCE with a leave-one-out baseline on
-    M > 1 samples of the policy, or on others' with their importance as `weight_GM`, which are not passed through.
+    M > 1 samples of the policy, or on others' with their importance as `weight_GM`, which are not passed through; a
+    row may stand for `count_GM` draws.
     `penalty_GM` is logp - ref_logp - (N - 1) u of those samples, u their log quantile among the reference's; it is a
     reward with its sign turned, so no gradient flows through it either.
     """
     weight_GM = torch.ones_like(logp_GM) / logp_GM.shape[-1] if weight_GM is None else weight_GM.detach()
-    backward = (weight_GM * leave_one_out(penalty_GM.detach(), weight_GM) * logp_GM).sum(-1)
+    backward = (weight_GM * leave_one_out(penalty_GM.detach(), weight_GM, count_GM) * logp_GM).sum(-1)
     return (1 - mix) * -best_logp_G + mix * backward

@@ -6,6 +6,7 @@ prompts, the same ones for every quantity, so that differences are paired.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -55,6 +56,14 @@ def comparison(
     def curve(ks: list[int], curve_PK: np.ndarray, rows: np.ndarray = every) -> list[dict]:
         return [{"k": k} | mean(column, rows) for k, column in zip(ks, curve_PK.T, strict=True)]
 
+    def worth() -> dict:
+        found = stats.interval(
+            lambda i: bestofn.equivalent_n(curve_PK[told[i]].mean(0), ks, float(now[told[i]].mean())),
+            len(told),
+            seed=seed,
+        )
+        return (found if found.high < ks[-1] else dataclasses.replace(found, high=math.inf)).as_dict()
+
     own_ks = powers(value["tuned"].shape[1])
     others = {f"{name}_at_1" if name == "control" else name: mean(at_1[name]) for name in at_1 if name not in MAIN}
     return {
@@ -65,8 +74,8 @@ def comparison(
         "gain": mean(now - first),
         "gap_closed": gap_closed(curve_PK[:, -1]),
         **{f"gap_closed_at_{k}": gap_closed(curve_PK[:, ks.index(k)]) for k in GAP_AT if k in ks},
-        "equivalent_n": measured(lambda i: bestofn.equivalent_n(curve_PK[i].mean(0), ks, float(now[i].mean()))),
-        "k_eff": measured(lambda i: bestofn.k_eff(float(wins_P[i].mean()))),
+        "equivalent_n": worth(),
+        "k_eff": _k_eff(wins_P[told], seed=seed),
         **dict(sorted(others.items())),
         **({"gain_over_control": mean(now - at_1["control"])} if "control" in at_1 else {}),
         **(
@@ -84,8 +93,9 @@ def comparison(
 def wins(value: dict[str, np.ndarray], kl_P: np.ndarray, *, seed: int) -> dict:
     """`win_rate`, `k_eff` and `kl_efficiency` of the tuned policy's draws against the reference's, by one judge.
 
-    `kl_efficiency` is the divergence that a best-of-`k_eff` needs at most, over the one that was spent (`kl_P`, nats):
-    1 is ideal, and less means that the policy also moved where the judge does not look.
+    `kl_efficiency` is the divergence that a best-of-`k_eff` needs at most, over the one that was spent (`kl_P`, nats).
+    Where the judge holds no draws equal 1 is ideal, and less means that the policy also moved where the judge does not
+    look; of right and wrong answers even an exact best-of-N has less (0.4 to 0.9).
     """
     wins_P = win_shares(value["tuned"], value["reference"])
 
@@ -98,9 +108,15 @@ def wins(value: dict[str, np.ndarray], kl_P: np.ndarray, *, seed: int) -> dict:
 
     return {
         "win_rate": measured(lambda i: float(wins_P[i].mean())),
-        "k_eff": measured(lambda i: bestofn.k_eff(float(wins_P[i].mean()))),
+        "k_eff": _k_eff(wins_P, seed=seed),
         "kl_efficiency": measured(efficiency),
     }
+
+
+def _k_eff(wins_P: np.ndarray, *, seed: int) -> dict:
+    share = stats.bootstrap(wins_P, seed=seed)
+    value, low, high = (bestofn.k_eff(v) if 0 <= v <= 1 else v for v in (share.value, share.low, share.high))
+    return stats.Measured(value, low, high, share.n).as_dict()
 
 
 def coverage(value: dict[str, np.ndarray], *, seed: int) -> dict:
@@ -117,8 +133,9 @@ def coverage(value: dict[str, np.ndarray], *, seed: int) -> dict:
 def agreement(value: dict[str, np.ndarray], reward: dict[str, np.ndarray], *, seed: int) -> dict:
     """How often the scorer orders two draws of a prompt as the measure does, ties of the scorer half, by policy.
 
-    Draws that the measure holds equal do not count; `change` is the tuned policy's less the reference's, over prompts
-    where both have two draws that differ. A fall says that the policy went where the scorer no longer knows.
+    Draws that the measure holds equal, or of which one has no reward (NaN), do not count; `change` is the tuned
+    policy's less the reference's, over prompts where both have two draws that differ. A fall says that the policy went
+    where the scorer no longer knows.
     """
     found = {name: ordered_alike(value[name], reward[name]) for name in ("reference", "tuned")}
     rows = found | {"change": found["tuned"] - found["reference"]}
@@ -128,8 +145,8 @@ def agreement(value: dict[str, np.ndarray], reward: dict[str, np.ndarray], *, se
 
 def ordered_alike(value_PM: np.ndarray, reward_PM: np.ndarray) -> np.ndarray:
     """[P]: of the pairs of draws that differ in value, the share that the reward orders alike; NaN without a pair."""
-    above = value_PM[:, :, None] > value_PM[:, None, :]
     apart = reward_PM[:, :, None] - reward_PM[:, None, :]
+    above = (value_PM[:, :, None] > value_PM[:, None, :]) & ~np.isnan(apart)
     right = ((apart > 0) + 0.5 * (apart == 0)) * above
     with np.errstate(invalid="ignore"):
         return right.sum((1, 2)) / above.sum((1, 2))

@@ -79,7 +79,7 @@ def best_weights(group: Group, n: float) -> np.ndarray:
 def _weighty(group: Group, n: float, most: int) -> list[int]:
     weights = best_weights(group, n)
     order = [int(i) for i in np.argsort(-weights, kind="stable")[:most]]
-    return [i for i in order if weights[i] >= LEAST_WEIGHT]
+    return [i for i in order if weights[i] >= min(LEAST_WEIGHT, weights[order[0]])]
 
 
 def _distil(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
@@ -136,10 +136,11 @@ def _bond(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int],
     best_M = bestofn.distribution(share_M, group.reward_M, n) * group.finished_M
     ratio_S = torch.exp(logp_S - ref_logp_S).clamp(max=n)
     weight_S = _like(share_M[selected] / share_M[selected].sum(), logp_S) * ratio_S
-    target_S = ((n - 1) * _like(utility_M[selected], logp_S)).clamp(min=LEAST_TARGET)
+    target_S = ((n - 1) * _like(utility_M[selected], logp_S)).clamp(min=LEAST_TARGET - math.log(n))
     penalty_S = logp_S - ref_logp_S - target_S
     best_logp = (_like(best_M[selected] / best_M[selected].sum(), logp_S) * logp_S).sum()
-    return losses.bond(best_logp[None], logp_S[None], penalty_S[None], weight_S[None])[0]
+    count_S = _like(group.count_M[selected], logp_S)
+    return losses.bond(best_logp[None], logp_S[None], penalty_S[None], weight_S[None], count_GM=count_S[None])[0]
 
 
 def _rloo(logp_S: Tensor, old_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:

@@ -165,6 +165,8 @@ def add_lora(model: Any, rank: int) -> None:
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     layers = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and f"{n}.weight" in trained]
     layers = [n for n in layers if n not in ("score", "lm_head")]
+    if not layers:
+        raise UserError("lora: no linear layer is left to adapt; lower `frozen`, or set `lora` to 0")
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers), model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad = ".lora_" in name or (name in trained and name.startswith("score."))

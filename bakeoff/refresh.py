@@ -28,8 +28,8 @@ def refreshed(
     """
     if not recipe.bake.ask:
         return recipe
-    if not current.picks.exists():
-        asked = ask(prompts, completions, recipe.bake.ask)
+    asked = [] if current.picks.exists() else ask(prompts, completions, recipe.bake.ask)
+    if asked:
         write_text(current.ask, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in asked))
         raise UserError(
             f"{current.ask}: testers, pick among the current policy's completions of these {len(asked)} prompts: give "

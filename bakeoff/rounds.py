@@ -57,6 +57,8 @@ def bake(run: Run, recipe: Recipe) -> None:
             break
         history.append(validated(current, recipe, str(current.policy), prompts))
         _prune(run, "bake", {kept(history), len(history) - 1})
+        if read_json(current.details("bake")).get("spent"):
+            break
     _take(run, "bake", kept(history), len(history) - 1)
     rows = [{key: row[key] for key in ("reward", "kl")} for row in history]
     taught = {n: run.round("bake", n).details(run.reward_model.name) for n in range(2, len(history))}

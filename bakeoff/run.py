@@ -101,7 +101,7 @@ class Run:
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Log the seconds a stage took, finished or not, so that the times of resumed stages add up."""
+        """Log the seconds a stage took, finished or not, so that resumed stages add up, but for a SIGKILL."""
         start = time.perf_counter()
         try:
             yield
@@ -110,7 +110,8 @@ class Run:
 
 
 def open_run(folder: Path, recipe: Recipe) -> Run:
-    """Make the folder, or go on with it if its settings are the same; else UserError lists the differences.
+    """Make the folder, or go on with it if its settings are the same or nothing is in it; else UserError lists the
+    differences.
 
     What a killed process was writing is removed: one process works on a run at a time.
     """
@@ -121,14 +122,19 @@ def open_run(folder: Path, recipe: Recipe) -> Run:
         shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
     new = config.dump(recipe)
     if run.config.exists():
-        old = tomllib.loads(run.config.read_text(encoding="utf-8"))
+        try:
+            old = tomllib.loads(run.config.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{run.config}: damaged ({error}); mend it, or take another --out") from None
         changed = config.differences(old, tomllib.loads(new))
-        if changed:
+        begun = any(p.is_file() and p not in (run.config, run.metrics) for p in folder.rglob("*"))
+        if changed and begun:
             raise UserError(
                 f"{folder}: was made with other settings ({'; '.join(changed)}); "
                 "use the same settings to go on, or another --out"
             )
-        return run
+        if not changed:
+            return run
     folder.mkdir(parents=True, exist_ok=True)
     write_text(run.config, new)
     return run

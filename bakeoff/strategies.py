@@ -33,8 +33,6 @@ def check(recipe: Recipe) -> None:
     if len(strategies) > recipe.sample.group_size:
         raise UserError(f"sample.strategies: {len(strategies)} cannot share a group of {recipe.sample.group_size}")
     for strategy in strategies:
-        if strategy.share < 1:
-            raise UserError(f"sample.strategies: {strategy.name}: share must be 1 or more; found {strategy.share}")
         if strategy.examples and not recipe.reward.picks and not recipe.reward.feedback:
             raise UserError(f"sample.strategies: {strategy.name}: examples come from reward.picks, which names no file")
     alike = [s.name for s in strategies if not _adds(s) and not _marks(s)]
@@ -133,12 +131,14 @@ class StrategyEngine:
         if not _adds(strategy) and not _marks(strategy):
             return prompt
         *before, last = prompt.messages
-        text = f"{last.content}\n\n{strategy.instruction}" if strategy.instruction else last.content
+        asked = f"{last.content}\n\n{strategy.instruction}" if strategy.instruction else last.content
         others = [p for p in self.pool if p.messages != prompt.messages] if strategy.examples else []
         shown = random.Random(f"{seed} {prompt.id}").sample(others, min(strategy.examples, len(others)))
         pairs = [m for p in shown for m in (*p.messages, Message("assistant", p.completions[p.pick]))]
-        system = [Message("system", strategy.system)] if strategy.system else []
-        messages = [*system, *pairs, *before, Message(last.role, text)]
+        said = [strategy.system, *(m.content for m in before if m.role == "system")]
+        system = [Message("system", text)] if (text := "\n\n".join(filter(None, said))) else []
+        turns = [m for m in (*pairs, *before) if m.role != "system"]  # templates take one, at the head
+        messages = [*system, *turns, Message(last.role, asked)]
         return dataclasses.replace(prompt, id=content_id("strategy", strategy.name, prompt.id), messages=messages)
 
     def _answer(self, strategy: Strategy, completion: Completion) -> Completion:

@@ -52,6 +52,8 @@ def mixed(prompts: Sequence[Prompt], recipe: Recipe, number: int) -> list[Prompt
     pools: dict[str, list[Prompt]] = {name: [] for name in each(recipe)}
     for prompt in sorted(prompts, key=lambda p: p.id):
         pools[prompt.task].append(prompt)
+    if recipe.tasks and (empty := [name for name, pool in pools.items() if not pool]):
+        raise UserError(f"tasks: {', '.join(empty)}: no prompt to train on is left; prompts.html says why")
     weights = {task.name: task.weight for task in recipe.tasks} or {"": 1.0}
     sizes = shares({name: len(pool) for name, pool in pools.items()}, weights, recipe.sample.prompts)
     taken = [
@@ -108,12 +110,12 @@ def check(recipe: Recipe) -> None:
     """Raise UserError for tasks that could not be told apart, lack what they need, or share what they may not."""
     names = [task.name for task in recipe.tasks]
     for number, task in enumerate(recipe.tasks, 1):
-        if not task.name or names.count(task.name) > 1 or "/" in task.name:
-            raise UserError(f"tasks: task {number} is named {task.name!r}; give each a name of its own, without a /")
+        if not task.name or names.count(task.name) > 1 or "/" in task.name or task.name.startswith("."):
+            raise UserError(
+                f"tasks: task {number} is named {task.name!r}; give each its own name, without / or . first"
+            )
         if not task.prompts.sources:
             raise UserError(f"tasks: {task.name} has no prompts; give [tasks.prompts] sources")
-        if not task.weight > 0:
-            raise UserError(f"tasks: {task.name} has the weight {task.weight:g}; give more than 0")
     if recipe.tasks and recipe.evaluate.gold:
         raise UserError("evaluate.gold: with [[tasks]], each task names its true answers itself, as `gold`")
     if recipe.tasks and recipe.prompts.sources:

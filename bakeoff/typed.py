@@ -35,7 +35,8 @@ def _typed(hint: typing.Any, value: typing.Any, where: str) -> typing.Any:
         if not isinstance(value, list):
             raise UserError(f"{where}: expected a list, found {value!r}")
         item = typing.get_args(hint)[0]
-        return [build(item, v, where) if dataclasses.is_dataclass(item) else _typed(item, v, where) for v in value]  # type: ignore[arg-type]
+        make = build if dataclasses.is_dataclass(item) else _typed
+        return [make(item, v, f"{where} {number}") for number, v in enumerate(value, 1)]  # type: ignore[arg-type]
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise UserError(f"{where}: expected {hint.__name__}, found {value!r}")
     return value

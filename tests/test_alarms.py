@@ -24,6 +24,7 @@ SUMMARY = {
     "quality": {"gain": m(0.3), "gain_over_control": m(0.2), "greedy_gain": m(0.2)},
     "reward": {"gain": m(2.0), "picker": "verifier"},
     "wins": {"outside": OUTSIDE},
+    "kl": {"tuned": m(2.0)},
     "forgotten": m(0.02),
     "length": {"reference": m(20), "tuned": m(18)},
     "truncated": {"reference": 0.0, "tuned": 0.0},
@@ -62,6 +63,7 @@ def test_a_sound_run_is_quiet():
         (["style", "tuned", "repetition"], m(0.3), "30% of a tuned answer repeats itself", "bake less"),
         (["truncated", "tuned"], 0.4, "40% of the tuned answers are cut short", "raise sample.max_tokens"),
         (["scorer", "missing", "score"], {"timeout": 3}, "stage score: 3 timeout", "scores.parquet says why"),
+        (["kl", "tuned"], m(0.0, 0.0), "changed next to nothing (0 nats", "raise bake.learning_rate"),
         (["forgotten"], m(0.3), "less likely by 0.3 nats per token", "lower bake.learning_rate"),
         (["failed", "sample"], {"too_long": 3}, "3 too_long", "says why"),
         (["leaked"], 2, "2 prompts with true answers were also trained on", "take them out"),
@@ -126,3 +128,53 @@ def test_without_an_outside_judge_variety_stands_for_coverage():
 def test_a_bound_that_is_not_known_raises_no_alarm_of_a_fall():
     unknown = {"value": -0.2, "low": None, "high": None, "n": 1}
     assert found(["wins", "outside", "coverage", "change"], unknown) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["wins", "outside", "gain"], m(-0.04)),
+        (["quality"], {"gain": m(0.01), "gain_over_control": m(0.0), "greedy_gain": m(0.0)}),
+        (["forgotten"], m(0.1)),
+        (["length", "tuned"], m(30)),
+        (["length", "tuned"], m(13.4)),
+        (["style", "tuned", "repetition"], m(0.11)),
+        (["truncated", "tuned"], 0.2),
+        (["kl", "tuned"], m(0.01, 0.0)),
+    ],
+)
+def test_up_to_its_threshold_and_within_chance_an_alarm_is_silent(path, value):
+    assert found(path, value) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["wins", "outside", "gain"], m(-0.06)),
+        (["forgotten"], m(0.11)),
+        (["length", "tuned"], m(31)),
+        (["length", "tuned"], m(13.2)),
+        (["style", "tuned", "repetition"], m(0.12)),
+        (["truncated", "tuned"], 0.21),
+    ],
+)
+def test_just_beyond_its_threshold_an_alarm_sounds(path, value):
+    assert len(found(path, value)) == 1
+
+
+def test_a_budget_that_was_overspent_is_told():
+    (alarm,) = found(baked=BAKED | {"kl_budget": 0.5})
+    assert (
+        "2 nats a sequence from the reference, bake.kl_budget is 0.5" in alarm and "lower bake.learning_rate" in alarm
+    )
+    assert found(baked=BAKED | {"kl_budget": 1.96}) == [] == found(baked=BAKED | {"kl_budget": 0.0})
+
+
+def test_what_counts_as_no_help_and_as_nothing_taught():
+    rounds = [{"reward": m(1.0)}, {"reward": m(1.0)}]
+    (alarm,) = found(baked=BAKED | {"rounds": rounds, "kept": 1})
+    assert "No round raised the reward" in alarm
+    assert found(baked=BAKED | {"rounds": [rounds[0], {"reward": m(1.1)}], "kept": 1}) == []
+    (alarm,) = found(baked=BAKED | {"groups": {"trained": 79, "unscored": 21}})
+    assert "21 of 100 groups taught nothing" in alarm
+    assert found(baked=BAKED | {"groups": {"trained": 80, "unscored": 20}}) == []

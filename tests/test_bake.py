@@ -100,6 +100,31 @@ def test_at_random_a_completion_is_the_best_as_often_as_it_was_drawn():
     assert {s.reward for s in bake.shuffled(rows, unscored, random.Random(0))} == {None}
 
 
+def test_dealt_rewards_have_spread_where_the_real_ones_have():
+    tokens = [[1]] * 3 + [[2]] * 3
+    rows = [Completion(f"c{i}", "p", i, "x", t, -1.0, "stop") for i, t in enumerate(tokens)]
+    scores = [Score(c.id, "p", "test", float(i < 3)) for i, c in enumerate(rows)]
+    dealt = [bake.shuffled(rows, scores, random.Random(seed)) for seed in range(200)]
+    assert all(len({s.reward for s in group}) == 2 for group in dealt)
+    assert sum(group[0].reward for group in dealt) == pytest.approx(100, abs=25)
+    uneven = [dataclasses.replace(c, tokens=[1 + (i == 5)]) for i, c in enumerate(rows)]  # 5 draws of the right answer
+    right = [dataclasses.replace(s, reward=float(i < 5)) for i, s in enumerate(scores)]
+    assert sum(bake.shuffled(uneven, right, random.Random(seed))[0].reward for seed in range(200)) == pytest.approx(
+        200 * 5 / 6, abs=20
+    )
+    flat = [dataclasses.replace(s, reward=1.0) for s in scores]
+    assert {s.reward for s in bake.shuffled(rows, flat, random.Random(0))} == {1.0}
+
+
+def test_a_strategy_is_judged_by_its_whole_answers():
+    drawn = [("plain", "stop", 1.0), ("plain", "stop", 0.0), ("steps", "length", 5.0), ("steps", "stop", 0.5)]
+    rows = [Completion(f"c{i}", "p", i, "x", [i], -1.0, end, name) for i, (name, end, _) in enumerate(drawn)]
+    scores = [Score(c.id, "p", "test", reward) for c, (*_, reward) in zip(rows, drawn, strict=True)]
+    found = bake.strategies(bake.Lesson("m", [], rows, scores, 0))
+    assert {name: row["best"]["value"] for name, row in found.items()} == {"plain": 1.0, "steps": 0.0}
+    assert found["steps"]["reward"]["value"] == 0.5 and found["steps"]["share"]["value"] == 0.5
+
+
 def test_groups_that_teach_nothing_are_dropped_and_counted():
     def drawn(key, rewards, finish="stop"):
         rows = [Completion(f"{key}{i}", key, i, "x", [i], -1.0, finish) for i in range(len(rewards))]

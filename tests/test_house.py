@@ -16,6 +16,7 @@ ORDER = (
     ("errors",),
     ("records", "typed"),
     ("settings",),
+    ("limits",),
     ("config", "tasks"),
     ("run",),
     ("losses", "bestofn", "stats", "optimizer"),

@@ -169,6 +169,21 @@ def test_leave_one_out_by_hand():
     assert losses.leave_one_out(torch.tensor([[1.0, 0.0, 0.0]])).tolist() == [pytest.approx([1, -0.5, -0.5])]
 
 
+def test_a_row_of_several_draws_is_left_out_once():
+    repeated = losses.leave_one_out(torch.tensor([[1.0, 1.0, 1.0, 0.0]]), torch.tensor([[0.2, 0.2, 0.2, 0.4]]))
+    weight, count = torch.tensor([[0.6, 0.4]]), torch.tensor([[3.0, 1.0]])
+    counted = losses.leave_one_out(torch.tensor([[1.0, 0.0]]), weight, count)
+    assert counted[0].tolist() == pytest.approx([1 - 0.4 / 0.8, -1.0])
+    assert torch.allclose(counted, repeated[:, 2:])
+
+
+def test_a_group_without_spread_has_no_standardised_rewards():
+    flat = torch.tensor([[0.1] * 3, [0.7] * 3, [0.3] * 3], dtype=torch.float64)
+    assert (flat - flat.mean(-1, keepdim=True)).any()  # the mean is rounded
+    assert not losses.standardised(flat).any()
+    assert losses.standardised(torch.tensor([[1.0, 0.0]])).tolist() == [[1.0, -1.0]]
+
+
 # A policy that is a table of logits: what the objectives converge to is known.
 
 
@@ -214,3 +229,23 @@ def test_bond_converges_to_best_of_n(rewards):
         return losses.bond(logp[best].mean()[None], logp[own][None], penalty[None]).mean()
 
     assert total_variation(fit(loss, steps=600, learning_rate=0.02, size=5), target) < 0.03
+
+
+def test_the_two_halves_of_bond_are_the_two_divergences():
+    """Forward: the cross-entropy of the best. Backward, over all samples: the gradient of KL(pi || pi_N)."""
+    n, draws, reference = 4, 3, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    rewards = np.array([0.0, 2.0, 1.0])
+    target = torch.tensor(bestofn.distribution(reference.numpy(), rewards, n))
+    logits = torch.tensor([0.2, -0.3, 0.1], dtype=torch.float64, requires_grad=True)
+    logp = logits.log_softmax(-1)
+    best = (target * logp).sum()
+    forward = losses.bond(best[None], logp[None, :2], torch.zeros(1, 2), mix=0.0)
+    assert float(forward.detach()) == pytest.approx(-float(best.detach()))
+
+    (exact,) = torch.autograd.grad((logp.exp() * (logp - target.log())).sum(), logits, retain_graph=True)
+    penalty, expected = (logp - target.log()).detach() + 5.0, torch.zeros(())  # a constant falls away
+    for sample in itertools.product(range(3), repeat=draws):
+        rows, chance = list(sample), logp.detach().exp()[list(sample)].prod()
+        expected = expected + chance * losses.bond(best[None], logp[None, rows], penalty[None, rows], mix=1.0)[0]
+    (found,) = torch.autograd.grad(expected, logits)
+    assert torch.allclose(found, exact)

@@ -70,6 +70,58 @@ def test_agreement_counts_pairs_that_differ():
     assert found["change"]["value"] == pytest.approx(((0 - 1) + (0.75 - 0.25)) / 2)
 
 
+def test_agreement_leaves_out_draws_without_a_reward():
+    value = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    reward = np.array([[3.0, math.nan, 2.0], [math.nan, math.nan, math.nan]])
+    assert measures.ordered_alike(value, reward) == pytest.approx([1.0, math.nan], nan_ok=True)
+    found = measures.agreement({"reference": value, "tuned": value}, {"reference": reward, "tuned": reward}, seed=0)
+    assert found["reference"] == {"value": 1.0, "low": None, "high": None, "n": 1}
+
+
+def test_what_was_gained_and_lost_has_its_sign_and_its_picker():
+    value = {"reference": np.array([[1.0, 0, 0, 0], [0, 1, 0, 0]] * 10)}
+    value |= {"tuned": np.array([[1.0, 1.0], [0, 0]] * 10), "control": np.array([[0.0, 1.0], [0, 0]] * 10)}
+    reward = {"reference": np.array([[3.0, 2, 1, 0], [3, 2, 1, 0]] * 10), "tuned": np.array([[0.0, 1.0], [1, 0]] * 10)}
+    found = measures.comparison(value, reward | {"control": reward["tuned"]}, seed=0)
+    assert found["gain"]["value"] == 0.25 and found["gain_over_control"]["value"] == 0.25
+    assert [row["value"] for row in found["curve"]] == [0.25, 0.41667, 0.5]  # (1/2 + 1/3)/2 of two
+    assert [row["value"] for row in found["oracle"]] == [0.25, 0.5, 1.0]
+    assert (
+        [row["value"] for row in found["tuned_curve"]] == [row["value"] for row in found["tuned_oracle"]] == [0.5, 0.5]
+    )
+    told = {"reference": 1 - value["reference"], "tuned": value["tuned"]}
+    turned = measures.comparison(told, told, seed=0)  # a tuned draw wins less than half against these
+    assert turned["k_eff"]["value"] < 1 < measures.comparison(value, value, seed=0)["k_eff"]["value"]
+    kept = measures.coverage({"reference": value["reference"], "tuned": value["control"]}, seed=0)
+    assert (kept["reference"]["value"], kept["tuned"]["value"], kept["change"]["value"]) == (0.5, 0.5, 0.0)
+    lost = measures.coverage({"reference": value["reference"], "tuned": value["tuned"] * 0}, seed=0)
+    assert (lost["reference"]["value"], lost["tuned"]["value"], lost["change"]["value"]) == (0.5, 0.0, -0.5)
+
+
+def test_more_than_all_tries_are_worth_has_no_upper_end():
+    reference = np.tile(np.arange(4.0), (30, 1))
+    above = measures.comparison(
+        {"reference": reference, "tuned": reference[:, :2] + 9},
+        {"reference": reference, "tuned": reference[:, :2]},
+        seed=0,
+    )
+    assert above["equivalent_n"] == {"value": 4.0, "low": 4.0, "high": None, "n": 30}
+    within = measures.comparison(
+        {"reference": reference, "tuned": reference[:, 1:3] + 0.5},
+        {"reference": reference, "tuned": reference[:, :2]},
+        seed=0,
+    )
+    assert 1 < within["equivalent_n"]["low"] == within["equivalent_n"]["high"] < 4
+
+
+def test_tries_that_are_certainly_many_have_a_lower_end():
+    reference, tuned = np.zeros((10, 2)), np.array([[1.0, 1.0]] * 9 + [[0.0, 0.0]])
+    found = measures.comparison(
+        {"reference": reference, "tuned": tuned}, {"reference": reference, "tuned": tuned}, seed=0
+    )["k_eff"]
+    assert found["value"] == pytest.approx(19) and found["low"] > 4 and found["high"] is None
+
+
 def test_repetition_by_hand():
     assert measures.repetition([1, 2, 3]) == 0
     assert measures.repetition([1, 2, 3, 4, 5, 6, 7, 8]) == 0

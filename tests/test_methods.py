@@ -233,3 +233,40 @@ def test_rounds_on_the_policy_s_own_answers_find_the_best_answer(name):
             method.loss(logp, old[answers].reshape(shape), g, selected, N).backward()
             adam.step()
     assert (logits.softmax(-1).detach().numpy() * arms).sum() > 0.85  # from 0.5
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_a_completion_that_was_drawn_several_times_counts_as_often_and_is_computed_once(name):
+    method, counts, rewards = METHODS[name], [3, 1, 2], [1.0, 0.0, 2.0]
+    once, repeated = group(rewards, counts), group(np.repeat(rewards, counts))
+    places = np.repeat(np.arange(3), counts)
+    gradients = []
+    for g, kinds in ((once, np.arange(3)), (repeated, places)):
+        logits = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64, requires_grad=True)
+        logp, reference = logits.log_softmax(-1), torch.tensor([0.1, 0.2, -0.4], dtype=torch.float64).log_softmax(-1)
+        selected = method.select(g, N, 99)
+        answers = torch.tensor(kinds[selected])
+        shape = (-1, 1) if method.by_token else (-1,)
+        loss = method.loss(logp[answers].reshape(shape), reference[answers].reshape(shape), g, selected, N)
+        loss = loss / (len(selected) if method.by_token else 1)  # those of tokens are divided by the batch's tokens
+        gradients.append(torch.autograd.grad(loss, logits)[0])
+    assert torch.allclose(*gradients)
+
+
+def test_a_pair_is_the_best_against_two_deviations_below_the_mean_and_not_the_worst():
+    g = group([0.0, *np.linspace(0.5, 1.0, 31)])
+    best, bad = METHODS["dpo"].select(g, N, 2)
+    aim = g.reward_M.mean() - 2 * g.reward_M.std()
+    assert g.reward_M[best] == 1.0 and g.reward_M[bad] == 0.5 and 0.25 < aim < 0.5
+    heavy = group([0.0, 0.4, 0.6, 1.0], counts=[12, 2, 1, 1])  # twelve draws of the worst are no outlier
+    assert METHODS["dpo"].select(heavy, N, 2) == [3, 0]
+
+
+@pytest.mark.parametrize("name", ["regress_log", "bond"])
+def test_targets_are_cut_at_seven_nats_below_the_reference(name):
+    g = group(np.arange(16.0))
+    policy = trained(METHODS[name], [g], torch.zeros(16, dtype=torch.float64), n=16, steps=4000)
+    exact = bestofn.distribution(np.full(16, 1 / 16), g.reward_M, 16)
+    assert np.log(exact[0] * 16) < 3 * LEAST_TARGET
+    # where the targets of some are cut, those of all do not sum to one: bond, which has probabilities, is below
+    assert np.log(policy.numpy()[:4] * 16) == pytest.approx(LEAST_TARGET, abs=0.1 if name == "regress_log" else 0.6)

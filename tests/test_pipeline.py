@@ -259,6 +259,7 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
     shutil.copytree(tiny_llama, bare)
     (bare / "model.safetensors").unlink()
     write_jsonl(tmp_path / "nothing.jsonl", [{"prompt": ""}, {"prompt": "hm"}])
+    write_jsonl(tmp_path / "empty.jsonl", [])
     write_jsonl(tmp_path / "odd.jsonl", [{"prompt": "p", "answer": "not stated", "verifier": "number"}])
     write_jsonl(tmp_path / "bad.jsonl", [{"prompt": "p", "completions": ["a", "b"], "pick": 7}])
     return {
@@ -271,12 +272,14 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
         ),
         "no picks": (["reward.picks=[]"], "no file of testers' picks"),
         "gold": (["evaluate.gold=/nowhere.jsonl"], "evaluate.gold: /nowhere.jsonl: no such file"),
+        "empty gold": ([f"evaluate.gold='{tmp_path}/empty.jsonl'"], "empty.jsonl: holds no true answers"),
+        "no log": (["prompts.sources=[]"], "prompts.sources: names no log"),
         "setting": (["bake.lerning_rate=1"], "did you mean 'learning_rate'"),
         "method": (["bake.method=magic"], "magic"),
-        "group of one": (["sample.group_size=1"], "sample.group_size: the best of 1 is no choice"),
-        "best of one": (["bake.n=1"], "bake.n: the best of 1 is no aim"),
-        "no share": (["bake.surest=0"], "bake.surest: 0.0 is no share of the groups"),
-        "no patience": (["bake.patience=0"], "bake.patience: 0 is too few"),
+        "group of one": (["sample.group_size=1"], "sample.group_size: 1: give 2 or more"),
+        "best of one": (["bake.n=1"], "bake.n: 1: give 2 or more, or 0"),
+        "no share": (["bake.surest=0"], "bake.surest: 0.0: give more than 0, at most 1"),
+        "no patience": (["bake.patience=0"], "bake.patience: 0: give 1 or more"),
         "engine": (["sample.engine=vlm"], "sample.engine: unknown engine 'vlm'; known: local, vllm"),
         "nothing held out": (["evaluate.gold=''", "prompts.heldout=0"], "evaluate.gold: nothing to evaluate"),
         "too few held out": (
@@ -285,7 +288,7 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
         ),
         "true answer": ([f"evaluate.gold={tmp_path}/odd.jsonl"], "odd.jsonl:1: the answer 'not stated' must hold"),
         "no temperature": (["sample.temperature=0"], "sample.temperature: at 0 all tries are alike"),
-        "no samples": (["evaluate.samples=0"], "evaluate.samples: 0 is too few"),
+        "no samples": (["evaluate.samples=0"], "evaluate.samples: 0: give 1 or more"),
         "one completion": (["bake.method=grpo", "bake.completions=1"], "bake.completions: grpo compares completions"),
         "precision": (["dtype=float16"], "dtype: unknown precision 'float16'; known: auto, bfloat16, float32"),
         "device": (["device=gpu"], "device: "),
@@ -304,6 +307,8 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
         "picks",
         "no picks",
         "gold",
+        "empty gold",
+        "no log",
         "setting",
         "method",
         "group of one",

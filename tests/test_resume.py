@@ -49,6 +49,14 @@ def test_failures_of_all_parts_are_one_table_and_the_groups_stay_whole(run):
     assert {f.prompt_id for f in failures(run, "completions")} == bad
 
 
+def test_answers_to_other_prompts_are_not_taken_for_those_to_these(run):
+    complete_table(run, "completions", PROMPTS[:3], TWO, lambda: Echo(bad={"p001"}))
+    with pytest.raises(UserError, match=r"completions.parquet: answers other prompts than now.*--out"):
+        complete_table(run, "completions", PROMPTS[:4], TWO, lambda: None)
+    with pytest.raises(UserError, match="answers other prompts"):
+        complete_table(run, "completions", PROMPTS[:2], TWO, lambda: None)
+
+
 def test_without_failures_there_is_no_table_of_them(run):
     complete_table(run, "completions", PROMPTS, TWO, Echo)
     assert failures(run, "completions") == [] and not run.table("completions_failed").exists()

@@ -9,8 +9,23 @@ from bakeoff.settings import Recipe, Sample
 def test_the_same_settings_go_on_and_others_are_listed(tmp_path):
     open_run(tmp_path / "run", Recipe())
     open_run(tmp_path / "run", Recipe())
+    other = Recipe(seed=1, sample=Sample(group_size=4))
+    (tmp_path / "run" / "prompts.json").write_text("{}")
     with pytest.raises(UserError, match=r"sample.group_size: 16 -> 4; seed: 0 -> 1"):
-        open_run(tmp_path / "run", Recipe(seed=1, sample=Sample(group_size=4)))
+        open_run(tmp_path / "run", other)
+    (tmp_path / "run" / "prompts.json").unlink()  # a folder in which nothing was made takes any settings
+    open_run(tmp_path / "run", Recipe()).log("prompts", seconds=1.0)
+    open_run(tmp_path / "run", other)
+    with pytest.raises(UserError, match="seed: 1 -> 0"):
+        (tmp_path / "run" / "parts").mkdir()
+        (tmp_path / "run" / "parts" / "completions-00000.parquet").write_text("")
+        open_run(tmp_path / "run", Recipe())
+
+
+def test_damaged_settings_are_one_line(tmp_path):
+    open_run(tmp_path / "run", Recipe()).config.write_text("seed = = 1")
+    with pytest.raises(UserError, match=r"config.toml: damaged \(.*line 1.*\); mend it"):
+        open_run(tmp_path / "run", Recipe())
 
 
 def test_times_of_broken_off_stages_are_kept(tmp_path):

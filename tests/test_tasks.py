@@ -175,7 +175,7 @@ def test_each_prompt_is_scored_by_the_scorer_of_its_task():
         (Recipe(tasks=[Task("a", 1, Prompts(sources=["x"])), Task("a", 1, Prompts(sources=["x"]))]), "'a'"),
         (Recipe(tasks=[Task("", 1, Prompts(sources=["x"]))]), "''"),
         (Recipe(tasks=[Task("a")]), "a has no prompts"),
-        (Recipe(tasks=[Task("a", 0, Prompts(sources=["x"]))]), "weight 0"),
+        (Recipe(tasks=[Task("..", 1, Prompts(sources=["x"]))]), r"'\.\.'"),
         (of(1, prompts=9, evaluate=Evaluate(gold="g.jsonl")), "evaluate.gold"),
     ],
 )

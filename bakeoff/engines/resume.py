@@ -32,6 +32,8 @@ def complete_table(
 
     rows = table_in_parts(run, name, Completion, prompts, make)
     _gather(run, name)
+    if {c.prompt_id for c in rows} | {f.prompt_id for f in failures(run, name)} != numbers.keys():
+        raise UserError(f"{run.table(name)}: answers other prompts than now: a file has changed; take another --out")
     return rows
 
 
@@ -81,7 +83,7 @@ def _gather(run: Run, name: str) -> None:
     """Put the parts' failures into one table, which is there only if there are any."""
     parts = run.parts(f"{name}_failed")
     failed = [failure for path in parts for failure in read_table(path, Failure)]
-    if failed:
+    if failed and not run.table(f"{name}_failed").exists():  # else a kill came while the parts were taken away
         write_table(run.table(f"{name}_failed"), Failure, failed)
     for path in [*parts, *run.parts(f"{name}_begun")]:
         path.unlink()

@@ -52,6 +52,8 @@ class Counts:
 def check(settings: Prompts) -> None:
     """Raise UserError for a setting that names something unknown, with the nearest known name, or no file."""
     sources.files(map(Path, settings.sources))
+    if not settings.sources:
+        raise UserError("prompts.sources: names no log; give files, folders or globs")
     sources.files(map(Path, settings.avoid))
     if settings.step:
         sandbox.check(settings.step, "step")
@@ -59,13 +61,10 @@ def check(settings: Prompts) -> None:
         for value in getattr(settings, name):
             if value not in known:
                 raise UserError(f"prompts.{name}: {value!r} is not known; {hint(value, known)}")
-    if settings.limit < 0 or (settings.stratify and not settings.limit):
+    if settings.stratify and not settings.limit:
         raise UserError(
-            f"prompts.limit: found {settings.limit}; give the number of prompts to keep, 0 for all"
-            + (f" (prompts.stratify = {settings.stratify!r} shares that number)" if settings.stratify else "")
+            f"prompts.limit: give the number of prompts that prompts.stratify = {settings.stratify!r} shares"
         )
-    if not 0 <= settings.heldout < 1:
-        raise UserError(f"prompts.heldout: {settings.heldout!r} is not a share from 0 up to, not including, 1")
 
 
 def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong together)

@@ -71,7 +71,7 @@ def _expand(source: Path) -> list[Path]:
     matches = [Path(p) for p in sorted(glob.glob(str(source), recursive=True))]
     readable = [p for p in matches if p.is_file() and format_of(p)]
     if not readable:
-        raise UserError(f"{source}: no such file; check the path (it is taken from the working folder)")
+        raise UserError(f"{source}: no such file; check the path")
     return readable
 
 

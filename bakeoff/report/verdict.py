@@ -12,6 +12,9 @@ Outcome = Literal["better", "unclear", "worse", "unknown"]
 FEW = 10
 """Of fewer prompts no interval is believed: where all changes have one sign, it leaves out zero too often."""
 
+NOTHING = 1e-9
+"""A best of all tries that is no better than the first, however it is picked."""
+
 
 def verdict(summary: dict[str, Any]) -> str:
     """Two sentences: what changed by the gold answers, or else by the scorer's reward; then what that is worth.
@@ -88,6 +91,8 @@ def _worth(measure: dict[str, Any]) -> str:
 def _advice(measure: dict[str, Any]) -> str:
     """What to do about a model that did not get better."""
     reason = f"since {_best_of(measure)} is better, " if _selects(measure) else ""
+    if measure["oracle"][-1]["value"] - measure["reference_at_1"]["value"] < NOTHING:
+        return "Keep the reference; none of its tries is better than its first: more tries, or a better model."
     if reason or not measure["selection_gain"]["n"]:
         return f"Keep the reference; {reason}train longer, or with another learning rate or method."
     return (

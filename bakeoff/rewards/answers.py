@@ -37,7 +37,7 @@ def answers_of(setting: str) -> Callable[[Sequence[Message]], str | None]:
 
 def _text(path: Path, setting: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{path}: no such file of true answers; check {setting}") from None
     except UnicodeDecodeError as error:
@@ -83,10 +83,10 @@ def _graded(line: str, source: str) -> Graded:
 
 def _answer(line: str, source: str) -> Answer:
     row = _row(line, source)
-    if not isinstance(row.get("answer"), str):
+    if not isinstance(row.get("answer"), str) or not row["answer"].strip():
         raise UserError(f"{source}: a row needs prompt or messages, and answer (text); found {line[:80]!r}")
     verifier = row.get("verifier", "exact")
-    if verifier not in VERIFIERS:
+    if not isinstance(verifier, str) or verifier not in VERIFIERS:
         raise UserError(f"{source}: unknown verifier {verifier!r}; known: {', '.join(VERIFIERS)}")
     turns, answer = messages(row, source), row["answer"]
     if "database" in row:

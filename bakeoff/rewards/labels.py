@@ -192,4 +192,4 @@ def _numbers(found: Any, size: int, source: str, name: str) -> list[float | None
     values = _list(found, source, name)
     if len(values) != size or not all(v is None or type(v) in (int, float) for v in values):
         raise UserError(f"{source}: {name} must hold a number for each of the {size} completions; found {found!r:.80}")
-    return values
+    return [None if v != v else v for v in values]  # what is NaN is no number

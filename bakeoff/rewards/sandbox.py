@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Score
+from bakeoff.rewards.worker import GIVEN
 
 WORKER = Path(__file__).with_name("worker.py")
 SEALED = "BAKEOFF_SEALED"
@@ -170,9 +171,15 @@ def check(named: str, kind: str = "reward") -> None:
         body = ast.parse(Path(file).read_text(encoding="utf-8")).body
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{SETTINGS[kind]}: {file}: cannot be read as Python ({error}); correct the setting") from None
-    defined = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    defined = {node.name: node.args for node in body if isinstance(node, ast.FunctionDef)}
     if function not in defined:
         raise UserError(f"{SETTINGS[kind]}: {file} defines no function {function!r}; it defines {sorted(defined)}")
+    has = defined[function]
+    places = [*has.posonlyargs, *has.args]
+    needed = places[: len(places) - len(has.defaults)]
+    needed += [a for a, default in zip(has.kwonlyargs, has.kw_defaults, strict=True) if default is None]
+    if unknown := ", ".join(a.arg for a in needed if a.arg not in GIVEN[kind]):
+        raise UserError(f"{named} wants {unknown}; a function can have {', '.join(GIVEN[kind])}")
 
 
 def _end(process: subprocess.Popen) -> None:
