@@ -6,7 +6,6 @@ prompts, the same ones for every quantity, so that differences are paired.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -56,14 +55,7 @@ def comparison(
     def curve(ks: list[int], curve_PK: np.ndarray, rows: np.ndarray = every) -> list[dict]:
         return [{"k": k} | mean(column, rows) for k, column in zip(ks, curve_PK.T, strict=True)]
 
-    def worth() -> dict:
-        found = stats.interval(
-            lambda i: bestofn.equivalent_n(curve_PK[told[i]].mean(0), ks, float(now[told[i]].mean())),
-            len(told),
-            seed=seed,
-        )
-        return (found if found.high < ks[-1] else dataclasses.replace(found, high=math.inf)).as_dict()
-
+    worth = measured(lambda i: bestofn.equivalent_n(curve_PK[i].mean(0), ks, float(now[i].mean())))
     own_ks = powers(value["tuned"].shape[1])
     others = {f"{name}_at_1" if name == "control" else name: mean(at_1[name]) for name in at_1 if name not in MAIN}
     return {
@@ -74,7 +66,7 @@ def comparison(
         "gain": mean(now - first),
         "gap_closed": gap_closed(curve_PK[:, -1]),
         **{f"gap_closed_at_{k}": gap_closed(curve_PK[:, ks.index(k)]) for k in GAP_AT if k in ks},
-        "equivalent_n": worth(),
+        "equivalent_n": worth | {"high": None if worth["high"] == ks[-1] else worth["high"]},
         "k_eff": _k_eff(wins_P[told], seed=seed),
         **dict(sorted(others.items())),
         **({"gain_over_control": mean(now - at_1["control"])} if "control" in at_1 else {}),

@@ -116,6 +116,8 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
         raise UserError(NO_PICKS)
     read_picks(recipe.reward.picks)
     for alone in tasks.each(recipe).values():
+        if not alone.prompts.sources:
+            raise UserError("prompts.sources: names no log; give files, folders or globs")
         scorers.check(alone.score)
         ingest.check(alone.prompts)
     models.dtype(recipe.dtype, models.device(recipe.device))

@@ -59,8 +59,8 @@ def over(engine: Engine, model: str, recipe: Recipe, run: Run) -> Engine:
 
 def shares(strategies: Sequence[Strategy], size: int) -> list[int]:
     """How many of a group each strategy draws: at least one, the rest by `share`, what is left to the first."""
-    total, free = sum(s.share for s in strategies), size - len(strategies)
-    counts = [1 + free * s.share // total for s in strategies]
+    total, free = sum(strategy.share for strategy in strategies), size - len(strategies)
+    counts = [1 + free * strategy.share // total for strategy in strategies]
     for i in range(size - sum(counts)):
         counts[i] += 1
     return counts

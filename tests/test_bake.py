@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from bakeoff import bake, models, optimizer, trees
 from bakeoff.bake import group_of, teaching
+from bakeoff.errors import UserError
 from bakeoff.methods import METHODS, Group, best_weights
 from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Message, Prompt, Score
@@ -273,6 +274,13 @@ def test_dealt_rewards_are_trained_on_in_the_groups_that_the_real_ones_are_sure_
     assert seen[0].keys() == seen[1].keys() == seen[2].keys() == {"p1", "p3"} and seen[0] != seen[1]
     no_spread, _ = bake.teaching(rows, level, chosen)
     assert no_spread == []
+
+
+def test_where_no_layer_is_left_for_adapters_it_is_one_line(tiny_llama):
+    model, _ = models.load_policy(str(tiny_llama))
+    models.freeze(model, 1.0)
+    with pytest.raises(UserError, match="no linear layer is left to adapt; lower `frozen`"):
+        models.add_lora(model, 4)
 
 
 def test_adapters_are_the_default_above_a_size_only(tiny_llama, monkeypatch):

@@ -1,5 +1,7 @@
 """Sampling in parts: what is finished is kept, what failed is recorded, nothing is dropped or shortened."""
 
+from pathlib import Path
+
 import pytest
 
 from bakeoff.engines import Sampling
@@ -46,6 +48,22 @@ def test_failures_of_all_parts_are_one_table_and_the_groups_stay_whole(run):
     assert {f.prompt_id for f in failures(run, "completions")} == bad
     assert not list((run.folder / "parts").iterdir())
     assert complete_table(run, "completions", PROMPTS, TWO, lambda: None) == rows
+    assert {f.prompt_id for f in failures(run, "completions")} == bad
+
+
+def test_a_kill_while_failures_are_gathered_loses_none(run, monkeypatch):
+    bad, unlink = {"p003", f"p{GROUPS_PER_PART + 2:03d}"}, Path.unlink
+
+    def killed(path, **options):
+        unlink(path, **options)
+        if path.name.startswith("completions_failed"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        complete_table(run, "completions", PROMPTS, TWO, lambda: Echo(bad))
+    monkeypatch.setattr(Path, "unlink", unlink)
+    complete_table(run, "completions", PROMPTS, TWO, lambda: None)
     assert {f.prompt_id for f in failures(run, "completions")} == bad
 
 

@@ -12,6 +12,7 @@ from conftest import write_jsonl
 from safetensors.torch import load_file
 from test_pipeline import bakeoff
 
+from bakeoff import bake as once
 from bakeoff import rounds, splits
 from bakeoff.bake import within
 from bakeoff.cli import main
@@ -198,7 +199,7 @@ def test_killed_in_any_round_the_same_command_ends_with_the_same_weights(recipe,
         assert pair[0] == pair[1]
 
 
-def test_a_spent_budget_ends_the_bake(recipe, tmp_path):
+def test_a_spent_budget_ends_the_bake(recipe, tmp_path, monkeypatch):
     run = Run(tmp_path / "run")
     settings = [str(recipe), "bake.kl_budget=1e-6", "bake.learning_rate=1e-3", "--out", str(run.folder)]
     for stage in ("prompts", "sample", "reward", "score", "bake"):
@@ -206,6 +207,14 @@ def test_a_spent_budget_ends_the_bake(recipe, tmp_path):
     assert len(json.loads(run.details("bake").read_text())["rounds"]) == 2  # the reference and one round
     steps = run.round("bake", 1).steps("bake")
     assert [line.get("kl") for line in steps][:1] == [0.0] and len(steps) < 3
+
+    spent = Run(tmp_path / "spent")  # by the training's own prompts alone: those that choose among rounds are nearer
+    monkeypatch.setattr(once, "Spent", lambda *_: lambda model, step: 9.0 * (step > 0))
+    settings = [str(recipe), "bake.kl_budget=8", "bake.rounds=3", "bake.patience=3", "--out", str(spent.folder)]
+    for stage in ("prompts", "sample", "reward", "score", "bake"):
+        assert main([stage, *settings]) == 0
+    told = json.loads(spent.details("bake").read_text())["rounds"]
+    assert len(told) == 2 and told[1]["kl"]["value"] < 8
 
 
 def test_rounds_need_prompts_to_choose_by(recipe, tmp_path, capsys):

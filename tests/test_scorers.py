@@ -121,9 +121,11 @@ def test_the_loop_by_majority(recipe, tmp_path):
         (["score.rubric=/none.txt"], "score.rubric: /none.txt: cannot be read"),
         (["score.scorer=/none.py:f"], "/none.py: cannot be read as Python"),
         (["score.scorer={}/mine.py:consonants"], "defines no function 'consonants'; it defines ['vowels']"),
+        (["score.scorer={}/odd.py:odd"], "odd.py:odd wants gold, by; a function can have prompt, messages, completion"),
     ],
 )
 def test_what_a_user_gets_wrong(recipe, tmp_path, settings, words):
+    (tmp_path / "odd.py").write_text("def odd(completion, gold, answer, more=1, *, by, so=2): ...")
     with pytest.raises(UserError) as raised:
         choose.check(config.load(recipe, [s.format(tmp_path) for s in settings]).score)
     assert words in str(raised.value)

@@ -89,6 +89,17 @@ def test_examples_are_picked_answers_to_other_prompts():
     assert pairs == {(f"q{i}", f"good{i}") for i in range(4)}  # never its own
 
 
+def test_a_conversation_has_one_system_message_at_its_head(monkeypatch):
+    said = [Message("system", "Own."), Message("user", "q"), Message("assistant", "a"), Message("user", "How much?")]
+    pool = [Pick([Message("system", "Another's."), Message("user", "q0")], ["bad", "good"], 1, "picks:1")]
+    strategy = Strategy("few", examples=1, system="Be exact.")
+    wrapped = StrategyEngine(Says(lambda messages, i: "x"), [strategy], byte_tokenizer(), pool)
+    list(wrapped.complete([Prompt("p", said, "log:1", 1, "train")], Sampling(group_size=1), pytest.fail))
+    (messages, _), *_ = wrapped.engine.asked
+    assert [m.role for m in messages] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert messages[0].content == "Be exact.\n\nOwn." and messages[2].content == "good"
+
+
 def test_only_the_marked_answer_counts():
     texts = ["so 4 + 5. Answer: 9 ", "no mark", "Answer: 1, no, Answer: 2"]
     (group, _) = drawn(Says(lambda m, i: texts[i]), Strategy("steps", answer_after="Answer:"), size=3)
@@ -155,7 +166,6 @@ def test_mistakes_are_told(tmp_path):
         ([Strategy(), Strategy("a")], "a name of its own"),
         ([Strategy("a"), Strategy("a")], "a name of its own"),
         ([Strategy(n) for n in "abcde"], "5 cannot share a group of 4"),
-        ([Strategy("a", share=0)], "share must be 1 or more"),
         ([Strategy("a", examples=2)], "reward.picks"),
         ([Strategy("a"), Strategy("b")], "all ask the plain prompt"),
     ):

@@ -52,8 +52,6 @@ class Counts:
 def check(settings: Prompts) -> None:
     """Raise UserError for a setting that names something unknown, with the nearest known name, or no file."""
     sources.files(map(Path, settings.sources))
-    if not settings.sources:
-        raise UserError("prompts.sources: names no log; give files, folders or globs")
     sources.files(map(Path, settings.avoid))
     if settings.step:
         sandbox.check(settings.step, "step")
