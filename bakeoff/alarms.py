@@ -3,8 +3,6 @@
 All are on by default. They read the summary of a run (docs/summary.md).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

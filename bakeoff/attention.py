@@ -5,8 +5,6 @@ log-sum-exp. T tokens, H query heads, K key heads, D head size. For the CPU, for
 there is slow backwards, and computes what a mask then hides.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence

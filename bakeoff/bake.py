@@ -1,7 +1,5 @@
 """Stage: completions and rewards in, a policy whose first answer is the best of N out."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math

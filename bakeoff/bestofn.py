@@ -4,8 +4,6 @@ Shapes: Y answers of a policy known in full; P prompts, M draws per prompt. F(y)
 most y's, F_<(y) of a smaller one; equal rewards are ties, broken at random (exactly, never by position).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

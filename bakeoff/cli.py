@@ -1,7 +1,5 @@
 """The command line: one function per command. Parse, call, print."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import importlib
@@ -139,7 +137,7 @@ def prompts(parsed: argparse.Namespace) -> None:
     _tell_data(folder)
 
 
-def _tell_data(folder: Run) -> None:
+def _tell_data(folder: "Run") -> None:
     from bakeoff.report.data import text
     from bakeoff.report.stage import data_report
 

@@ -1,7 +1,5 @@
 """Recipes: read, with overrides, and written; unknown names are errors. What may be set is in settings.py."""
 
-from __future__ import annotations
-
 import dataclasses
 import tomllib
 import typing

@@ -1,7 +1,5 @@
 """How far a policy has moved from its reference: exact divergences along completions, and what it has forgotten."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

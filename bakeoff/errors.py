@@ -1,7 +1,5 @@
 """What a user can mend: raised anywhere, printed as one line by the command line, exit code 2."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Collection
 

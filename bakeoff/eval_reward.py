@@ -1,7 +1,5 @@
 """A reward model and what people judged in, the figures of how far it can be trusted out: `bakeoff reward eval`."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path

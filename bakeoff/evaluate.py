@@ -1,7 +1,5 @@
 """Stage: reference and tuned policy in, the honest figures of the difference out."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools
@@ -39,7 +37,7 @@ class Draws:
     referee_PM: np.ndarray | None = None
     """The rewards of a second reward model, made from other picks."""
 
-    def of(self, ids: set[str]) -> Draws:
+    def of(self, ids: set[str]) -> "Draws":
         """The draws for some prompts only."""
         kept = [group[0].prompt_id in ids for group in self.completions]
         referee = None if self.referee_PM is None else self.referee_PM[kept]

@@ -1,7 +1,5 @@
 """True answers: read by the evaluation alone, and sealed while anything trains."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import os

@@ -4,8 +4,6 @@ Torch runs them as a dozen operations each, which wait for memory and for Python
 Where torch's own OpenMP library is found they use its threads, as many as torch does; else one.
 """
 
-from __future__ import annotations
-
 import ctypes
 import dataclasses
 import functools

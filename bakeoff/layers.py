@@ -1,7 +1,5 @@
 """Layers of training in one pass each, forward and backward, where the kernels can: less is kept, and read again."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any

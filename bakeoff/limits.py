@@ -1,7 +1,5 @@
 """The numbers that a recipe may hold: limits.toml says which."""
 
-from __future__ import annotations
-
 import math
 import operator
 import tomllib

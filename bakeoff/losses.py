@@ -5,8 +5,6 @@ log-probability summed over its tokens: a mean over tokens would tilt the optimu
 `bestofn.quantiles` and `bestofn.log_quantiles`.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid

@@ -4,8 +4,6 @@
 prompts, the same ones for every quantity, so that differences are paired.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -3,8 +3,6 @@
 M different completions in a group, S of them trained on. Equal completions are one, counted.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

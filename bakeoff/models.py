@@ -1,7 +1,5 @@
 """Loading and saving models: one of the few files that know `transformers`."""
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import importlib.metadata

@@ -1,7 +1,5 @@
 """AdamW with float32 master weights for a model that computes in bfloat16."""
 
-from __future__ import annotations
-
 import math
 import random
 import time

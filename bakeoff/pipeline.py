@@ -1,7 +1,5 @@
 """The whole recipe on one screen: stages that meet on disk, in order, each done once."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The nouns of the loop. Each frozen dataclass is the schema of one Parquet table; tables join on content-hash ids."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib

@@ -3,8 +3,6 @@
 A policy that was baked by a reward model moves to where that model was never taught; new picks teach it there.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

@@ -7,8 +7,6 @@ play no part in it, and the prompts that chose are not evaluated.
 The first round learns from the tables in the run folder; all else of a round is in `rounds/bake-NUMBER/`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import random
 import shutil

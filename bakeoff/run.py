@@ -1,7 +1,5 @@
 """The run folder: the only file that knows its paths."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import resource
@@ -47,15 +45,15 @@ class Run:
         """The folders of an ensemble's reward models, the first learnt from all picks."""
         return [self.reward_model, *(self.folder / f"reward_model_{number}" for number in range(2, count + 1))]
 
-    def round(self, stage: str, number: int) -> Run:
+    def round(self, stage: str, number: int) -> "Run":
         """The folder of one round of a bake; 0 is the reference."""
         return Run(self.folder / "rounds" / f"{stage}-{number}")
 
-    def task(self, name: str) -> Run:
+    def task(self, name: str) -> "Run":
         """The folder in which the prompts of one of several tasks are cleaned."""
         return Run(self.folder / "tasks" / name)
 
-    def whole(self) -> Run:
+    def whole(self) -> "Run":
         """The run that a round belongs to; itself when it is none."""
         return Run(self.folder.parent.parent) if self.folder.parent.name == "rounds" else self
 

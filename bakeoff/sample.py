@@ -1,7 +1,5 @@
 """Stage: training prompts in, N completions of each out."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Stage: completions in, rewards out."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """A recipe's settings: what a user may change, with its default and its meaning."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 PERSONAL = ("key", "email", "iban", "card", "ip", "id", "phone")

@@ -1,7 +1,5 @@
 """Which prompts are whose: those a round trains on, those that choose among rounds, those that only the end sees."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from bakeoff import tasks

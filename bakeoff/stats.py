@@ -1,7 +1,5 @@
 """Intervals: every number that is reported is a `Measured`, with its 95 % interval over prompts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ class Measured:
         return {"value": _json(self.value), "low": _json(self.low), "high": _json(self.high), "n": self.n}
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Measured:
+    def of(cls, row: Mapping[str, Any]) -> "Measured":
         """Back from `as_dict`, or from a longer row that holds it."""
         value, low, high = row["value"], row["low"], row["high"]
         return cls(
@@ -48,7 +46,7 @@ def interval(
     resamples: int = 2000,
     level: float = 0.95,
     owners: Sequence[Hashable] | None = None,
-) -> Measured:
+) -> "Measured":
     """The percentile bootstrap over n rows (Efron 1979) of any function of resampled row indices.
 
     With `owners` (the prompt of each row, say) whole owners are drawn, because their rows are not independent.
@@ -89,7 +87,7 @@ def bootstrap(
     seed: int,
     resamples: int = 2000,
     owners: Sequence[Hashable] | None = None,
-) -> Measured:
+) -> "Measured":
     """The interval of a statistic (np.mean, np.median) of one number per prompt, values [P], or per row of an owner."""
     values = np.asarray(values, float)
     return interval(lambda rows: statistic(values[rows]), len(values), seed=seed, resamples=resamples, owners=owners)

@@ -4,8 +4,6 @@ A strategy that thinks first, or sees examples, finds better answers than the ba
 is enough. Each completion records its strategy, so that the report can say which earn their keep.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import random

@@ -1,7 +1,5 @@
 """Stage: the figures of all stages in, `summary.json` out: stable keys that people and programs read."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 

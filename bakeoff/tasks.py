@@ -3,8 +3,6 @@
 A run without `[[tasks]]` is one job, whose name is empty.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Stage: testers' picks in, a reward model and its figures on held-out picks out."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence

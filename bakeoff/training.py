@@ -1,7 +1,5 @@
 """Training a policy in place on its rewarded groups: steps that a caller logs, checks, saves and stops."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

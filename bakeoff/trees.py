@@ -4,8 +4,6 @@ Each branch sees the prompt and itself, and its positions restart where the prom
 state it would have in a row of its own. T tokens in the sequence, H hidden units, M gathered tokens.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any

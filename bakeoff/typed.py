@@ -1,7 +1,5 @@
 """Dataclasses of settings from plain values, checked against their types; unknown names are errors."""
 
-from __future__ import annotations
-
 import dataclasses
 import types
 import typing

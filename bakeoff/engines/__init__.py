@@ -1,7 +1,5 @@
 """Engines: prompts in, groups of completions out. One small protocol; `choose.py` picks one."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +25,7 @@ class Sampling:
     """With the prompt's id and the completion's index it fixes the completion's own random stream."""
 
     @classmethod
-    def of(cls, settings: Sample, seed: int) -> Sampling:
+    def of(cls, settings: Sample, seed: int) -> "Sampling":
         """A recipe's `sample` section with its seed."""
         values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(cls) if f.name != "seed"}
         return cls(**values | {"stop": tuple(settings.stop), "seed": seed})

@@ -4,8 +4,6 @@ R rows (completions), P prompts held, H query heads, K key heads, G = H / K, L l
 far, D head size, T tokens of one forward pass.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

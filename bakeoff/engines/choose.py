@@ -1,7 +1,5 @@
 """Which engine draws the completions: what `sample.engine` names."""
 
-from __future__ import annotations
-
 import urllib.parse
 
 from bakeoff import models

@@ -3,8 +3,6 @@
 R rows, V tokens in the vocabulary.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 

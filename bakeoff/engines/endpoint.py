@@ -1,7 +1,5 @@
 """The engine that asks an OpenAI-compatible endpoint: many requests at once, each group topped up until it is whole."""
 
-from __future__ import annotations
-
 import dataclasses
 import queue
 import re

@@ -1,7 +1,5 @@
 """Which prompts an engine can take, and the recorded reason for each of the others."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The in-process engine: N completions of a prompt for little more than the price of one."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import itertools

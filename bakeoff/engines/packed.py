@@ -4,8 +4,6 @@ On a CPU with bfloat16 matrix products the library behind torch re-orders a plai
 and can apply an activation and a product to a result before it leaves the cache.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Asking an HTTP endpoint: waits and asks again where that can help, and tells apart what it cannot mend."""
 
-from __future__ import annotations
-
 import datetime
 import email.utils
 import http.client

@@ -1,7 +1,5 @@
 """Sampling that can be killed and resumed: a table of completions, made part by part."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The slower path for models that cannot share a prompt: `generate`, one prompt at a time, its rows side by side."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any

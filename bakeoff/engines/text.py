@@ -1,7 +1,5 @@
 """Where a completion ends, and its text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The engine that samples with vLLM in this process; an adapter is laid over weights that are loaded once."""
 
-from __future__ import annotations
-
 import json
 import weakref
 from collections.abc import Iterator, Sequence

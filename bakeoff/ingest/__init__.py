@@ -1,7 +1,5 @@
 """Raw logs in, trustworthy prompts out: every source row is kept, merged into one that is kept, or set aside."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

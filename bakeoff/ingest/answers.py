@@ -1,7 +1,5 @@
 """The old answers that a record holds, in the shapes in which services and tracers write them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

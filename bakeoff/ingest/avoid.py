@@ -1,7 +1,5 @@
 """Contamination: prompts that carry a question of an evaluation set, word for word or nearly so."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Checksums and forms that tell an account, card, address or national number from a number that looks like one."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 

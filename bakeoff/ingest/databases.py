@@ -1,7 +1,5 @@
 """Sources that are no files of ours: what DuckDB can read, and data sets of the hub. Each needs its library."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 from collections.abc import Iterator

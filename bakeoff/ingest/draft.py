@@ -1,7 +1,5 @@
 """A row while it is cleaned."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable
 from typing import Any
@@ -30,7 +28,7 @@ class Draft:
         """All that may be kept of the row: its turns, then its answers."""
         return [*(m.content for m in self.messages), *(text for f in self.feedback for text in f.answers)]
 
-    def rewritten(self, texts: Iterable[str]) -> Draft:
+    def rewritten(self, texts: Iterable[str]) -> "Draft":
         """The same with other `texts`."""
         new = iter(texts)
         messages = [Message(m.role, next(new)) for m in self.messages]

@@ -4,8 +4,6 @@ MinHash proposes pairs; the words that differ decide. Another number, year, name
 however long the excerpt that both share; a typo, case, punctuation or white space does not.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import re

@@ -1,7 +1,5 @@
 """What users said of old answers, wherever a log keeps it: thumbs, ratings, edits, regenerated answers, choices."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence

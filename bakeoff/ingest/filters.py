@@ -1,7 +1,5 @@
 """Prompts that nobody can answer: empty, too short, mashed keys, a probe that asks whether anybody is there."""
 
-from __future__ import annotations
-
 import itertools
 import re
 

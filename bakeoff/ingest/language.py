@@ -1,7 +1,5 @@
 """Which language a text is in: by script, or by the commonest words of the languages written in Latin letters."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 import unicodedata

@@ -1,7 +1,5 @@
 """Which prompts are kept where there are more than `prompts.limit`."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence

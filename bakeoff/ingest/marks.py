@@ -1,7 +1,5 @@
 """What is remembered of each prompt so that alike ones find each other: a few hundred bytes, whatever its length."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import itertools

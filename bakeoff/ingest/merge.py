@@ -3,8 +3,6 @@
 In memory are a prompt's marks (some 300 bytes), never its text.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import os

@@ -1,7 +1,5 @@
 """A function of the user's as a step of cleaning: prompts in, texts out, in a process of its own."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ A part folder is written beside its place and renamed, so one that exists is com
 those that are missing. What is in a part depends on its rows and the settings alone.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import itertools

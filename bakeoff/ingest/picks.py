@@ -1,7 +1,5 @@
 """What users said of old answers, as picks: within one row, or among the rows that one prompt stands for."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections import Counter

@@ -1,7 +1,5 @@
 """What a source seems to be, from its first rows: shown before anything long starts."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """From a file to its rows, never the whole file at once. A row that cannot be read is still a row: it says why."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io

@@ -1,7 +1,5 @@
 """Personal data and secrets become typed placeholders, the same one for the same value within a record."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Text made sound: encodings, control characters, white space, chat-template tokens."""
 
-from __future__ import annotations
-
 import codecs
 import json
 import re

@@ -1,7 +1,5 @@
 """Thumbs, ratings and named scores that people gave an answer, as numbers; what machines gave is left out."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any

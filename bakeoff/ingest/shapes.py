@@ -1,7 +1,5 @@
 """From one record, of whatever shape, to the conversation that somebody wanted answered."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

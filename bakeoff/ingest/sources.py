@@ -1,7 +1,5 @@
 """From what a user names (files, folders, globs) to the files to read, and to their bytes."""
 
-from __future__ import annotations
-
 import glob
 import io
 from collections.abc import Iterable

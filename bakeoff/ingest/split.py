@@ -1,7 +1,5 @@
 """Held-out prompts, by cluster: prompts that share a passage, or nearly all their words, stay on one side."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

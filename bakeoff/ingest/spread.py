@@ -6,8 +6,6 @@ shared evenly among the centres' clusters, and within each the same again. All s
 that float32 is exact and the choice the same on every machine.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Sequence
 

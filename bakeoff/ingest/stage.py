@@ -1,7 +1,5 @@
 """Stage: dirty logs in, clean prompts out, some of them held out."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

@@ -1,7 +1,5 @@
 """Cleaning, step by step: each step takes a batch of drafts and gives it back, some of them set aside."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Callable, Sequence

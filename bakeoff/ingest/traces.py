@@ -1,7 +1,5 @@
 """What tracers and servers write: spans of OpenTelemetry, MLflow and Langfuse, the tables of Databricks, vLLM's log."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -1,7 +1,5 @@
 """What to do next about the data: sentences that follow from the counts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

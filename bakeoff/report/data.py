@@ -3,8 +3,6 @@
 Everything is read from the tables of a run, in which personal data and secrets are placeholders already.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

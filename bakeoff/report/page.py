@@ -1,7 +1,5 @@
 """The report: one HTML file that needs nothing else, made from a run's figures."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,7 +84,7 @@ class Curve:
     oracle: list[Measured]
 
     @classmethod
-    def of(cls, measure: Mapping[str, Any]) -> Curve:
+    def of(cls, measure: Mapping[str, Any]) -> "Curve":
         """From the rows {k, value, low, high, n} under `curve` and `oracle`."""
         rows, oracle = measure["curve"], measure.get("oracle") or []
         return cls([row["k"] for row in rows], [Measured.of(row) for row in rows], [Measured.of(row) for row in oracle])

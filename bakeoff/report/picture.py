@@ -1,7 +1,5 @@
 """The one picture: what the reference reaches with ever more tries, and the tuned model with one, as an SVG."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Small plots in the manner of the report's picture: lines with their bands, and dots with their whiskers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How far a reward model can be trusted, as a person reads it: text for a terminal and a page with plots."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """From a run folder to `report.html`."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """The result in two sentences that somebody who never trained a model understands."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

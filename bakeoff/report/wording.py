@@ -1,7 +1,5 @@
 """Numbers as a person reads them. A metric is a share, shown in per cent, unless it is the scorer's reward."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Rewards: completions in, numbers out. A scorer is a small protocol; higher is better."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Prompts that are nearly the same text: what is learnt of one must not be measured on another."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """True answers: JSONL with one for each prompt, or one file that is the answer to all."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Callable, Sequence

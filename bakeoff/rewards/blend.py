@@ -6,8 +6,6 @@ One right answer among sixteen counts as much above the wrong ones as one among 
 than a win.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """The scorer of a run with several tasks: each prompt's completions go to the scorer of its task."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 

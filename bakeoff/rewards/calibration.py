@@ -1,8 +1,6 @@
 """Whether a scorer's confidence is to be believed: its share of the choice, softmax(reward / T), beside how often it
 is right."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which scorer rewards the completions: what `score.scorer` names."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

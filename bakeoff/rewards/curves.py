@@ -1,7 +1,5 @@
 """What more completions, and more picks, are worth with a scorer: the best of k by true answers, the learning curve."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 The mean less a multiple of the variance over members (uncertainty-weighted optimisation, arXiv:2310.02743).
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

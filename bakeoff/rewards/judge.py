@@ -1,7 +1,5 @@
 """A model as a judge, over any engine: it reads the answers and says how good they are, or which of two is better."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -8,8 +8,6 @@ A row holds `prompt` (text or messages) or `messages`, and one of
   Without a prompt they are whole dialogues: messages, or text with "Human:" and "Assistant:" as in HH.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Whether a scorer likes length for its own sake, and a term that takes that out of its rewards (length control)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 Used as the reward of a training it can only sharpen what the policy mostly knows (arXiv:2504.16084).
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

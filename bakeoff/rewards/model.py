@@ -1,7 +1,5 @@
 """The reward model: learns from testers' picks, then rewards any policy's completions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any

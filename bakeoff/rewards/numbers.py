@@ -1,7 +1,5 @@
 """Numbers that a text states: with scale, unit and sign, without years, dates and other context. Imports no bakeoff."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import re

@@ -1,7 +1,5 @@
 """Reading what people prefer."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Quantities: a number with a unit, converted within its dimension, and a tolerance. Imports no bakeoff."""
 
-from __future__ import annotations
-
 import re
 
 ROUNDING = 1e-3

@@ -1,7 +1,5 @@
 """Scoring that can be killed and resumed: a table of scores, made part by part."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections import Counter

@@ -1,7 +1,5 @@
 """What a judging model is asked: the conversation, an answer or two, and the rubric's question."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

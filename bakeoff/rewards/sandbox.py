@@ -1,7 +1,5 @@
 """A function of somebody's as a scorer: run in processes of its own, in parallel, with limits of time and memory."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """Where a scorer is weakest: its figures on parts of the data that a reader could have named beforehand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """SQL checked by what it returns, on a SQLite database that nothing can change. Imports no bakeoff."""
 
-from __future__ import annotations
-
 import math
 import re
 import sqlite3

@@ -1,7 +1,5 @@
 """Whether a scorer has learnt what people prefer: figures over groups that people have judged, and the gate."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Programs that check a completion against a true answer. No model, no judgement: the same verdict every time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from bakeoff.rewards.numbers import number

@@ -3,8 +3,6 @@
 Unfinished answers are the longest ones, so that on the demo half of a reward model's work falls away.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """Verifiers of text: words, patterns, JSON. Imports no bakeoff."""
 
-from __future__ import annotations
-
 import json
 import re
 import string

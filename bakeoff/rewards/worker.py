@@ -4,8 +4,6 @@ Arguments: FILE FUNCTION MEMORY_BYTES SECONDS KIND, which is `reward` (of a comp
 What the function prints goes to stderr, and it has no input.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import inspect
 import json

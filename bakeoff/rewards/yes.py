@@ -3,8 +3,6 @@
 The prompt and the question are read once for a whole group, as a tree; nothing is generated.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
