@@ -24,14 +24,14 @@ def answers(recipe: Recipe) -> list[Answer]:
         for name, path in tasks.gold_files(recipe).items()
         for answer in read_gold(Path(path))
     ]
-    if not rows and (files := tasks.gold_files(recipe)):
-        raise UserError(f"{', '.join(files.values())}: holds no true answers; correct evaluate.gold")
     return list({answer.prompt_id: answer for answer in reversed(rows)}.values())[::-1]
 
 
 def read_gold(path: Path) -> list[Answer]:
-    """The held-out prompts and true answers of the file `evaluate.gold`, as `read_answers` reads them."""
-    return read_answers(path, "evaluate.gold")
+    """The held-out prompts and true answers of the file `evaluate.gold`, as `read_answers` reads them; at least one."""
+    if not (found := read_answers(path, "evaluate.gold")):
+        raise UserError(f"{path}: holds no true answers; correct evaluate.gold")
+    return found
 
 
 def questions(path: str) -> list[list[Message]]:

@@ -114,10 +114,10 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
         raise UserError(NO_PICKS)
     read_picks(recipe.reward.picks)
     for alone in tasks.each(recipe).values():
-        if not alone.prompts.sources:
-            raise UserError("prompts.sources: names no log; give files, folders or globs")
         scorers.check(alone.score)
         ingest.check(alone.prompts)
+        if not alone.prompts.sources:
+            raise UserError("prompts.sources: names no log; give files, folders or globs")
     models.dtype(recipe.dtype, models.device(recipe.device))
     choose.kind(recipe.sample.engine)
     strategies.check(recipe)
