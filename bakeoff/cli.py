@@ -4,7 +4,7 @@ import argparse
 import errno
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -227,72 +227,52 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bakeoff", description="Bake best-of-N into a model's first answer.")
     parser.add_argument("--version", action="version", version=f"bakeoff {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    whole = commands.add_parser("run", help="the whole loop of a recipe; goes on where it stopped")
-    whole.set_defaults(command=run)
-    whole.add_argument(
-        "--anyway",
-        action="store_true",
-        help="go on with a reward model that does not beat chance and the longest answer",
-    )
-    _recipe_arguments(whole)
-    page = commands.add_parser("report", help="write report.html")
-    page.set_defaults(command=report)
-    _recipe_arguments(page)
-    learn = commands.add_parser("reward train", help="a reward model from files of what people prefer")
-    learn.set_defaults(command=reward_train)
-    learn.add_argument("overrides", nargs="*", metavar="DATA|key=value", help="files; settings of the reward section")
-    learn.add_argument("--base", required=True, help="model whose weights it starts from: best the policy's own")
-    learn.add_argument("--out", type=Path, required=True, help="folder of the reward model; nothing is there yet")
-    _reward_eval_arguments(commands.add_parser("reward eval", help="how far a reward model can be trusted"))
-    experiment = commands.add_parser(
-        "study", help="an experiment of benchmarks/, with its table; goes on where it stopped"
-    )
-    experiment.set_defaults(command=study)
-    experiment.add_argument("name", help="which one: benchmarks/study_NAME.py")
-    experiment.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings of all its runs")
-    experiment.add_argument("--seeds", type=int, nargs="+", default=[0], help="a run of each (default: 0)")
-    experiment.add_argument("--out", type=Path, help="folder of the runs (default: runs/studies)")
-    _prompts_arguments(commands.add_parser("prompts", help=STAGES["prompts"]))
-    for name, what in STAGES.items():
-        if name == "prompts":
-            continue
+
+    def command(name: str, does: Callable[[argparse.Namespace], None], what: str) -> Callable[..., object]:
         one = commands.add_parser(name, help=what)
-        one.set_defaults(command=stage, stage=name)
-        _recipe_arguments(one)
+        one.set_defaults(command=does, stage=name, overrides=[])
+        return one.add_argument
+
+    add = command("run", run, "the whole loop of a recipe; goes on where it stopped")
+    what = "go on with a reward model that does not beat chance and the longest answer"
+    add("--anyway", action="store_true", help=what)
+    _recipe_arguments(add)
+    _recipe_arguments(command("report", report, "write report.html"))
+    add = command("reward train", reward_train, "a reward model from files of what people prefer")
+    add("overrides", nargs="*", metavar="DATA|key=value", help="files; settings of the reward section")
+    add("--base", required=True, help="model whose weights it starts from: best the policy's own")
+    add("--out", type=Path, required=True, help="folder of the reward model; nothing is there yet")
+    _reward_eval_arguments(command("reward eval", reward_eval, "how far a reward model can be trusted"))
+    add = command("study", study, "an experiment of benchmarks/, with its table; goes on where it stopped")
+    add("name", help="which one: benchmarks/study_NAME.py")
+    add("overrides", nargs="*", metavar="section.key=value", help="settings of all its runs")
+    add("--seeds", type=int, nargs="+", default=[0], help="a run of each (default: 0)")
+    add("--out", type=Path, help="folder of the runs (default: runs/studies)")
+    add = command("prompts", prompts, STAGES["prompts"])
+    what = "a recipe, or logs: files, folders, globs, duckdb:FILE?TABLE, hf:OWNER/NAME"
+    add("sources", nargs="+", metavar="RECIPE|SOURCE|key=value", help=what)
+    add("--out", type=Path, help="the folder to write to")
+    what = "the field that holds the prompt, or a template: '{title}\\n{body}'"
+    add("--prompt-field", default="", help=what)
+    add("--model", default="", help="whose tokens prompts.max_tokens counts (default: four bytes each)")
+    for name, what in STAGES.items():
+        if name != "prompts":
+            _recipe_arguments(command(name, stage, what))
     return parser
 
 
-def _prompts_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command=prompts, overrides=[])
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="RECIPE|SOURCE|key=value",
-        help="a recipe, or logs: files, folders, globs, duckdb:FILE?TABLE, hf:OWNER/NAME",
-    )
-    parser.add_argument("--out", type=Path, help="the folder to write to")
-    parser.add_argument(
-        "--prompt-field", default="", help="the field that holds the prompt, or a template: '{title}\\n{body}'"
-    )
-    parser.add_argument("--model", default="", help="whose tokens prompts.max_tokens counts (default: four bytes each)")
+def _reward_eval_arguments(add: Callable[..., object]) -> None:
+    add("model", help="a sequence-classification folder with one output")
+    add("data", nargs="+", help="files of picks that it was not trained on")
+    add("--out", type=Path, help="folder of the figures and the page (default: runs/MODEL-eval)")
+    what = "take only this share of the prompts: what a run with it held out"
+    add("--heldout", type=float, default=0.0, help=what)
+    add("--gold", type=Path, help="JSONL of prompt, completions, and gold or answer: the best of k")
+    add("--learn", nargs="+", default=[], help="picks to train on: the learning curve (trains 4 models)")
+    add("--base", default="smollm2-135m", help="what the models of the learning curve start from")
 
 
-def _reward_eval_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command=reward_eval, overrides=[])
-    parser.add_argument("model", help="a sequence-classification folder with one output")
-    parser.add_argument("data", nargs="+", help="files of picks that it was not trained on")
-    parser.add_argument("--out", type=Path, help="folder of the figures and the page (default: runs/MODEL-eval)")
-    parser.add_argument(
-        "--heldout", type=float, default=0.0, help="take only this share of the prompts: what a run with it held out"
-    )
-    parser.add_argument("--gold", type=Path, help="JSONL of prompt, completions, and gold or answer: the best of k")
-    parser.add_argument(
-        "--learn", nargs="+", default=[], help="picks to train on: the learning curve (trains 4 models)"
-    )
-    parser.add_argument("--base", default="smollm2-135m", help="what the models of the learning curve start from")
-
-
-def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", type=Path, help="a TOML file of settings")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the recipe's")
-    parser.add_argument("--out", type=Path, help="the run folder (default: runs/ and the recipe's name)")
+def _recipe_arguments(add: Callable[..., object]) -> None:
+    add("recipe", type=Path, help="a TOML file of settings")
+    add("overrides", nargs="*", metavar="section.key=value", help="settings that replace the recipe's")
+    add("--out", type=Path, help="the run folder (default: runs/ and the recipe's name)")

@@ -39,7 +39,7 @@ ORDER = (
     ("__main__", "__init__"),
 )
 """Files and folders of the package from the bottom up: each imports only from lines above its own, or itself."""
-LINES, PACKAGE_LINES, FUNCTION_LINES = 320, 15000, 60
+LINES, PACKAGE_LINES, FUNCTION_LINES = 320, 14800, 60
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

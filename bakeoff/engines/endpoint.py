@@ -119,11 +119,8 @@ class EndpointEngine:
         return group
 
     def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self.model,
-            "temperature": sampling.temperature,
-            "max_tokens": sampling.max_tokens,
-        }
+        body: dict[str, Any] = {"model": self.model}
+        body |= {"temperature": sampling.temperature, "max_tokens": sampling.max_tokens}
         if self.chat:
             body["messages"] = [dataclasses.asdict(m) for m in prompt.messages]
         else:
@@ -138,22 +135,16 @@ class EndpointEngine:
 
     def _choices(self, body: dict[str, Any]) -> list[dict]:
         """The usable choices of one answer; what the server does not take is left out from then on."""
+        sent = {name: value for name, value in body.items() if name not in self.untaken}
         try:
-            answer = self.client.ask(
-                "chat/completions" if self.chat else "completions",
-                {name: value for name, value in body.items() if name not in self.untaken},
-            )
+            answer = self.client.ask("chat/completions" if self.chat else "completions", sent)
         except GivenUp as error:
-            culprits = (name for name in OPTIONAL if name in body and name not in self.untaken)
-            culprit = next(
-                (n for n in culprits if error.reason == "refused" and re.search(rf"\b{n}\b", error.said)), None
-            )
-            if culprit is None:
+            culprits = [n for n in OPTIONAL if n in sent and re.search(rf"\b{n}\b", error.said)]
+            if error.reason != "refused" or not culprits:
                 raise
-            self.untaken.add(culprit)
-            warnings.warn(
-                f"{self.client.base} does not take {culprit!r} ({error.said}); going on without", stacklevel=1
-            )
+            self.untaken.add(culprits[0])
+            told = f"{self.client.base} does not take {culprits[0]!r} ({error.said}); going on without"
+            warnings.warn(told, stacklevel=1)
             return self._choices(body)
         choices = answer.get("choices")
         return [c for c in choices if isinstance(c, dict) and _usable(c)] if isinstance(choices, list) else []
@@ -206,16 +197,12 @@ def _in_threads(
     work: Callable[[Prompt], list[Completion]], prompts: Sequence[Prompt], threads: int, stopped: threading.Event
 ) -> Iterator[tuple[Prompt, list[Completion] | Exception]]:
     """(prompt, what `work` gave or raised) as they finish; nobody waits for a silent server once `stopped` is set."""
-    waiting: queue.SimpleQueue[Prompt] = queue.SimpleQueue()
+    waiting = iter(prompts)  # which the threads share: each prompt goes to one of them
     finished: queue.SimpleQueue[tuple[Prompt, list[Completion] | Exception]] = queue.SimpleQueue()
-    for prompt in prompts:
-        waiting.put(prompt)
 
     def take() -> None:
-        while not stopped.is_set():
-            try:
-                prompt = waiting.get_nowait()
-            except queue.Empty:
+        for prompt in waiting:
+            if stopped.is_set():
                 return
             try:
                 finished.put((prompt, work(prompt)))

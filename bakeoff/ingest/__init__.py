@@ -90,11 +90,10 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     if len(unwanted):
         avoid.save(work.questions, unwanted)
     with processes(workers) as starmap:
-        made = 0
-        for rows in starmap(work.make, enumerate(batches(found))):
-            made += 1
+        parts = []
+        for number, rows in enumerate(starmap(work.make, enumerate(batches(found)))):
+            parts.append(work.part(number))
             progress(rows)
-        parts = [work.part(i) for i in range(made)]
         read, reasons, redacted = _tally(parts)
         if read == reasons.total():
             raise UserError(_nothing(found, parts, reasons))
@@ -104,9 +103,8 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     said, picks = write_picks(out / "picks.parquet", parts, fate, held)
     merge.write_aside(out / "set_aside.parquet", parts, fate)
     merge.write_prompts(out / "prompts.parquet", parts, fate, held)
-    kept = int((fate.count > 0).sum())
+    kept, heldout = int((fate.count > 0).sum()), int(held.sum())
     reasons.update(merged(fate))
-    heldout = int(held.sum())
     dropped, placeholders, kinds = (dict((+c).most_common()) for c in (reasons, redacted, said))
     strata = dict(Counter(itertools.compress(limit.strata(parts, settings), fate.count > 0)).most_common(STRATA))
     counts = Counts(read, kept, kept - heldout, heldout, dropped, placeholders, kinds, picks, strata)
@@ -144,8 +142,7 @@ def _parts_folder(out: Path, key: list[object]) -> Path:
 def merged(fate: merge.Fate) -> dict[str, int]:
     """Rows that passed every step and are no prompt, by reason."""
     stands = fate.count[fate.head] > 0
-    equal = fate.equal != np.arange(len(fate.equal))
-    exact = int((stands & equal).sum())
+    exact = int((stands & (fate.equal != np.arange(len(fate.equal)))).sum())
     kept = int((fate.count > 0).sum())
     return {"duplicate": exact, "near duplicate": int(stands.sum()) - exact - kept, merge.OVER: int((~stands).sum())}
 

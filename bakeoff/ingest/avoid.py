@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bakeoff.errors import UserError
 from bakeoff.ingest import readers, repair, sources, steps
 from bakeoff.ingest.duplicates import tokens
-from bakeoff.ingest.marks import hashed, runs
+from bakeoff.ingest.marks import arrays, hashed, runs
 from bakeoff.ingest.redact import redact
 from bakeoff.records import Message, content_id
 from bakeoff.settings import Prompts
@@ -108,14 +108,14 @@ def carries(document: Sequence[str], found: Questions) -> bool:
 
 def digest(found: Questions) -> str:
     """Equal for equal questions."""
-    return content_id(*(getattr(found, f.name).tolist() for f in dataclasses.fields(found)))
+    return content_id(*(array.tolist() for array in arrays(found).values()))
 
 
 def save(path: Path, found: Questions) -> None:
-    np.savez(path, **{f.name: getattr(found, f.name) for f in dataclasses.fields(found)})
+    np.savez(path, **arrays(found))
 
 
 @functools.lru_cache(2)
 def load(path: Path) -> Questions:
-    with np.load(path) as arrays:
-        return Questions(**arrays)
+    with np.load(path) as saved:
+        return Questions(**saved)

@@ -2,7 +2,8 @@
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from bakeoff.errors import UserError
 
 SCHEMES = {"duckdb:": "duckdb", "hf:": "hub"}
 """How such a source begins, and the format that is read."""
-BATCH = 512
 MEMORY = "512MB"
 """What DuckDB may hold; it spills to disk past that."""
 
@@ -51,27 +51,25 @@ def duckdb_rows(source: Path) -> Iterator[Item]:
     try:
         with contextlib.closing(duckdb.connect(name or ":memory:", read_only=bool(name))) as connection:
             connection.execute(f"SET threads = 1; SET memory_limit = '{MEMORY}'")
-            yield from _records(connection, _queries(connection, rest))
+            names = [rest] if rest else [name for (name,) in connection.execute("SHOW TABLES").fetchall()]
+            yield from records(connection, [rest] if " " in rest else map(whole, names))
     except duckdb.Error as error:
         raise UserError(f"{source}: DuckDB cannot read it: {str(error).splitlines()[0]}") from error
 
 
-def _queries(connection: Any, rest: str) -> list[str]:
-    if " " in rest:
-        return [rest]
-    names = [rest] if rest else [row[0] for row in connection.execute("SHOW TABLES").fetchall()]
-    return ["SELECT * FROM {}".format('"{}"'.format(name.replace('"', '""'))) for name in names]
+def whole(table: str) -> str:
+    """The query of all rows of a table."""
+    return 'SELECT * FROM "{}"'.format(table.replace('"', '""'))
 
 
-def _records(connection: Any, queries: list[str]) -> Iterator[Item]:
-    number = 0
+def records(connection: Any, queries: Iterable[str]) -> Iterator[Item]:
+    """The rows of one query after the other."""
+    number = itertools.count(1)
     for query in queries:
         found = connection.execute(query)
         columns = [column[0] for column in found.description]
-        while batch := found.fetchmany(BATCH):
-            for row in batch:
-                number += 1
-                yield number, dict(zip(columns, row, strict=True)), ""
+        for row in iter(found.fetchone, None):
+            yield next(number), dict(zip(columns, row, strict=True)), ""
 
 
 def hub_rows(source: Path) -> Iterator[Item]:

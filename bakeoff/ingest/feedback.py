@@ -132,8 +132,7 @@ def _said(fields: Mapping[str, Any], shown: Found, turns: int) -> Iterator[Feedb
     if pair:
         yield Feedback("choice", "", turns, [_texts(fields[side])[-1] for side in pair], [1.0, 0.0])
         return
-    pick = _pick(fields, shown)
-    if pick is not None:
+    if (pick := _pick(fields, shown)) is not None:
         yield Feedback("choice", "", turns, texts, [float(i == pick) for i in range(len(texts))])
     rejected = [text for key in REJECTED for text in _texts(fields.get(key))]
     if rejected and len(texts) == 1:
@@ -192,11 +191,10 @@ def _rated(fields: Mapping[str, Any], shown: Found, rated: str, turns: int) -> I
     for key in sorted(RATINGS & fields.keys()):
         values = fields[key]
         if isinstance(values, list) and len(values) == len(shown) > 1:
-            each += [
-                (t, key, v) for (t, _), value in zip(shown, values, strict=True) if (v := worth(value)) is not None
-            ]
-    alone = [(rated, key, v) for key, v in given(fields)] if rated else []
-    for text, key, v in [*each, *alone]:
+            worths = zip(shown, map(worth, values), strict=True)
+            each += [(text, key, v) for (text, _), v in worths if v is not None]
+    each += [(rated, key, v) for key, v in given(fields)] if rated else []
+    for text, key, v in each:
         yield Feedback("rating" if graded(key, v) else "thumbs", key, turns, [text], [v])
 
 

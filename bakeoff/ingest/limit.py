@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bakeoff.ingest import merge
-from bakeoff.ingest.marks import summed
 from bakeoff.ingest.parts import Part
 from bakeoff.ingest.spread import spread, vectors
 from bakeoff.settings import Prompts
@@ -18,8 +17,7 @@ def limited(parts: Sequence[Part], fate: merge.Fate, settings: Prompts, seed: in
     heads = np.flatnonzero(fate.count)
     if not settings.limit or len(heads) <= settings.limit:
         return fate
-    loaded = [np.load(part.marks) for part in parts]
-    words, counts = summed(*(np.concatenate([part[name] for part in loaded]) for name in ("words", "counts")))
+    words, counts = merge.word_counts([np.load(part.marks) for part in parts])
     documents = itertools.compress(_documents(parts), fate.count > 0)
     found = vectors(documents, words, counts, total=len(fate.count))
     names = merge.ids(parts)

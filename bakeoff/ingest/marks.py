@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import zlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,11 @@ class Marks:
     """The hash of each word that occurs, in order..."""
     counts: U32
     """...and in how many of the prompts."""
+
+
+def arrays(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass, by name, as `np.savez` takes them."""
+    return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
 
 
 class _Hashes(dict[str, int]):

@@ -53,12 +53,10 @@ def fates(parts: Sequence[Part], folder: Path, *, near: bool, starmap: Starmap) 
     _, first, inverse = np.unique(np.concatenate([m["exact"] for m in loaded]), return_index=True, return_inverse=True)
     equal = first[inverse]
     unique = np.flatnonzero(equal == np.arange(len(equal)))
-    bands = np.concatenate([m["bands"] for m in loaded])[unique]
-    pairs, shared = candidates(bands)
-    del bands
+    pairs, shared = candidates(np.concatenate([m["bands"] for m in loaded])[unique])
     same = np.zeros(len(pairs), bool)
     if near:
-        _save_counts(loaded, folder / "counts.npy")
+        np.save(folder / "counts.npy", np.stack(word_counts(loaded)))
         same = _same(parts, sizes, unique[pairs], folder, starmap)
     passages = split.shared_passages(*_passages(loaded, sizes), unique, len(equal))
     merged = split.clusters(len(unique), pairs[same])
@@ -85,9 +83,10 @@ def candidates(keys: U32) -> tuple[Ints, Ints]:
     return np.stack([pairs // n, pairs % n], 1), shared
 
 
-def _save_counts(loaded: Sequence[Any], path: Path) -> None:
+def word_counts(loaded: Sequence[Any]) -> tuple[U32, U32]:
+    """The hashes of the words of all parts' marks, in order, and in how many rows each occurs."""
     hashes, counts = (np.concatenate([part[name] for part in loaded]) for name in ("words", "counts"))
-    np.save(path, np.stack(summed(hashes, counts)))
+    return summed(hashes, counts)
 
 
 def _passages(loaded: Sequence[Any], sizes: Sequence[int]) -> tuple[npt.NDArray[np.uint64], U32]:

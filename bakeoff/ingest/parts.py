@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from bakeoff.ingest import avoid, own, readers, steps
 from bakeoff.ingest.draft import Draft
 from bakeoff.ingest.duplicates import tokens
-from bakeoff.ingest.marks import Marks, marks
+from bakeoff.ingest.marks import arrays, marks
 from bakeoff.ingest.readers import Row
 from bakeoff.ingest.steps import CountTokens
 from bakeoff.records import Message, Prompt, SetAside, content_id, prompt_id, schema
@@ -37,38 +37,20 @@ ROWS, BYTES = 2048, 32 << 20
 """A part ends at so many rows, or when their text is so long."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class Part:
     """The paths of one part's tables."""
 
-    folder: Path
-
-    @property
-    def kept(self) -> Path:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kept = folder / "kept.parquet"
         """Rows that passed every step, as `Prompt`s whose count and split are not known yet."""
-        return self.folder / "kept.parquet"
-
-    @property
-    def remarks(self) -> Path:
+        self.remarks = folder / "remarks.parquet"
         """What users said of the answers to them."""
-        return self.folder / "remarks.parquet"
-
-    @property
-    def aside(self) -> Path:
-        return self.folder / "aside.parquet"
-
-    @property
-    def words(self) -> Path:
+        self.aside = folder / "aside.parquet"
+        self.words = folder / "words.txt"
         """The tokens of the kept rows, one row a line, for `duplicates.same`."""
-        return self.folder / "words.txt"
-
-    @property
-    def marks(self) -> Path:
-        return self.folder / "marks.npz"
-
-    @property
-    def counts(self) -> Path:
-        return self.folder / "counts.json"
+        self.marks = folder / "marks.npz"
+        self.counts = folder / "counts.json"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,9 +94,9 @@ class Work:
             words = [tokens(_text(d.messages)) if not d.reason else [] for d in drafts]
             if self.questions.exists():
                 found = avoid.load(self.questions)
-                carried = [bool(w) and avoid.carries(w, found) for w in words]
                 drafts = [
-                    dataclasses.replace(d, reason=CARRIED) if c else d for d, c in zip(drafts, carried, strict=True)
+                    dataclasses.replace(d, reason=CARRIED) if w and avoid.carries(w, found) else d
+                    for d, w in zip(drafts, words, strict=True)
                 ]
             beside = Part(part.folder.with_name(part.folder.name + ".tmp"))
             shutil.rmtree(beside.folder, ignore_errors=True)
@@ -131,24 +113,17 @@ def _write(part: Part, drafts: Sequence[Draft], words: Sequence[list[str]], sett
     lines = [" ".join(w).encode() + b"\n" for w in words]
     part.words.write_bytes(b"".join(lines))
     offsets = np.cumsum([0, *map(len, lines)])
-    fields = _fields(marks(words))
+    fields = arrays(marks(words))
     if settings.stratify:
         fields["strata"] = np.array([d.stratum for d in kept], str)
     np.savez(part.marks, offsets=offsets, **fields)
-    pq.write_table(_prompts(kept), part.kept)
+    prompts = [Prompt(prompt_id(d.messages), d.messages, d.source, 0, "") for d in kept]
+    pq.write_table(_table(Prompt, prompts), part.kept)
     pq.write_table(_table(Remark, list(_remarks(kept))), part.remarks)
     pq.write_table(_table(SetAside, aside), part.aside)
     redacted = Counter(kind for d in kept for kind in d.redacted)
     reasons = Counter(a.reason for a in aside)
     part.counts.write_text(json.dumps({"rows": len(drafts), "reasons": reasons, "redacted": redacted}))
-
-
-def _fields(record: Marks) -> dict[str, Any]:
-    return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
-
-
-def _prompts(kept: Sequence[Draft]) -> pa.Table:
-    return _table(Prompt, [Prompt(prompt_id(d.messages), d.messages, d.source, 0, "") for d in kept])
 
 
 def _remarks(kept: Sequence[Draft]) -> Iterator[Remark]:

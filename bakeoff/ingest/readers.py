@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -54,7 +55,6 @@ def rows(path: Path) -> Iterator[Row]:
 
 def lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes, str]]:
     """Numbered lines; one that is too long is cut, and says so."""
-    number = 0
     for number, line in enumerate(_pieces(stream), 1):
         yield number, line[:ROW_BYTES].rstrip(b"\r\n"), "row too long" if len(line) > ROW_BYTES else ""
 
@@ -62,12 +62,10 @@ def lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes, str]]:
 def _pieces(stream: IO[bytes]) -> Iterator[bytes]:
     """Lines of at most ROW_BYTES + 1 bytes: what follows in a longer one is read and forgotten."""
     readline = _line_of(stream)
-    first = readline(ROW_BYTES + 1)
-    while first:
-        yield first
-        while first and not first.endswith(b"\n"):
-            first = readline(ROW_BYTES)
-        first = readline(ROW_BYTES + 1)
+    while piece := readline(ROW_BYTES + 1):
+        yield piece
+        while piece and not piece.endswith(b"\n"):
+            piece = readline(ROW_BYTES)
 
 
 def _line_of(stream: IO[bytes]) -> Callable[[int], bytes]:
@@ -225,39 +223,27 @@ def _cells(text: str, delimiter: str, *, strict: bool = False) -> list[str]:
     return records[0] if len(records) == 1 else [""]
 
 
-def _tsv(path: Path) -> Iterator[Item]:
-    return _delimited(path, "\t")
-
-
 def _parquet(path: Path) -> Iterator[Item]:
-    number = 0
     with pq.ParquetFile(path) as table:
-        for batch in table.iter_batches(batch_size=PARQUET_ROWS):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row, ""
+        batches = (batch.to_pylist() for batch in table.iter_batches(batch_size=PARQUET_ROWS))
+        for number, row in enumerate(itertools.chain.from_iterable(batches), 1):
+            yield number, row, ""
 
 
 def _sqlite(path: Path) -> Iterator[Item]:
     """The rows of every table, table after table, in the order of their ids."""
-    number = 0
     with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as database:
         database.text_factory = decode
         names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-        for (name,) in sorted(names.fetchall()):
-            cursor = database.execute('SELECT * FROM "{}"'.format(name.replace('"', '""')))
-            columns = [c[0] for c in cursor.description]
-            for row in cursor:
-                number += 1
-                yield number, dict(zip(columns, row, strict=True)), ""
+        yield from databases.records(database, [databases.whole(name) for (name,) in sorted(names.fetchall())])
 
 
 csv.field_size_limit(1 << 30)  # a row is bounded by ROW_BYTES and RECORD_LINES before it gets here
-READERS = {
+READERS: dict[str, Callable[[Path], Iterator[Item]]] = {
     "jsonl": _jsonl,
     "json": _json,
     "csv": _delimited,
-    "tsv": _tsv,
+    "tsv": functools.partial(_delimited, delimiter="\t"),
     "parquet": _parquet,
     "text": _text,
     "sqlite": _sqlite,

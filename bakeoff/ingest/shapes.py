@@ -132,12 +132,10 @@ def _search(value: Any, depth: int) -> Turns | None:
         return messages(value) or _first(value, lambda v: _search(v, depth - 1))
     if not isinstance(value, dict):
         return None
-    traced = traces.request(value)
-    if traced is not None:
+    if (traced := traces.request(value)) is not None:
         return _search(traced, depth - 1)
-    return _record(value) or _first(
-        [v for k, v in value.items() if str(k).lower() not in ANSWER_KEYS], lambda v: _search(v, depth - 1)
-    )
+    questions = [v for k, v in value.items() if str(k).lower() not in ANSWER_KEYS]
+    return _record(value) or _first(questions, lambda v: _search(v, depth - 1))
 
 
 def _first(values: list[Any], find: Callable[[Any], Turns | None]) -> Turns | None:
@@ -219,17 +217,14 @@ def text_of(content: Any) -> str | None:
         content = content.get("parts") or [content]
     if not isinstance(content, list):
         return None
-    parts = [_part(p) for p in content if not (isinstance(p, dict) and (str(p.get("type")) in WORDLESS or _media(p)))]
-    return None if any(not isinstance(p, str) for p in parts) else "\n".join(p for p in parts if p)
+    said = [p for p in content if not (isinstance(p, dict) and (str(p.get("type")) in WORDLESS or _media(p)))]
+    parts = [p.get("text", p.get("content")) if isinstance(p, dict) else p for p in said]
+    return "\n".join(filter(None, parts)) if all(isinstance(p, str) for p in parts) else None
 
 
 def _media(part: Any) -> bool:
     """Whether a part of a message is an image, a sound, a film or a file; Gemini names those by a key."""
     return isinstance(part, dict) and (str(part.get("type")) in MEDIA or any(key in part for key in MEDIA_KEYS))
-
-
-def _part(part: Any) -> Any:
-    return part.get("text", part.get("content")) if isinstance(part, dict) else part
 
 
 _PLACE = re.compile(r"\{([\w. -]+)\}")

@@ -44,11 +44,7 @@ def files(sources: Iterable[Path]) -> list[Path]:
 
     Raises UserError for a source that names no file, or none of a format that is read.
     """
-    found: dict[Path, None] = {}
-    for source in sources:
-        for path in _expand(Path(source)):
-            found.setdefault(path)
-    return list(found)
+    return list(dict.fromkeys(path for source in sources for path in _expand(Path(source))))
 
 
 def _expand(source: Path) -> list[Path]:
@@ -61,12 +57,13 @@ def _expand(source: Path) -> list[Path]:
             raise UserError(f"{source}: {source.suffix!r} is no format that is read; use one of {known}")
         return [source]
     if source.is_dir():
-        inside = [p for p in sorted(source.rglob("*")) if p.is_file() and not _hidden(p.relative_to(source))]
+        every = [p for p in sorted(source.rglob("*")) if p.is_file()]
+        inside = [p for p in every if not any(x.startswith((".", "_")) for x in p.relative_to(source).parts)]
         readable = [p for p in inside if format_of(p)]
         if not readable:
             raise UserError(f"{source}: no file to read among the {len(inside)} in this folder; expected {known}")
         return readable
-    matches = [Path(p) for p in sorted(glob.glob(str(source), recursive=True))]
+    matches = map(Path, sorted(glob.glob(str(source), recursive=True)))
     readable = [p for p in matches if p.is_file() and format_of(p)]
     if not readable:
         raise UserError(f"{source}: no such file; check the path")
@@ -78,10 +75,6 @@ def stamp(source: Path) -> list[object]:
     path = Path(databases.parts_of(source)[0]) if databases.scheme_of(source) else source
     known = path.stat() if path.is_file() else None
     return [str(source), known.st_size if known else 0, known.st_mtime_ns if known else 0]
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
 
 
 def open_bytes(path: Path) -> IO[bytes]:

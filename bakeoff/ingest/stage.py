@@ -62,10 +62,8 @@ def together(run: Run, made: Mapping[str, Run]) -> None:
     rows: dict[str, Prompt] = {}
     aside, logged, counts = list[SetAside](), list[LoggedPick](), list[dict[str, Any]]()
     for name, one in made.items():
-        again = []
-        for prompt in read_table(one.table("prompts"), Prompt):
-            if rows.setdefault(prompt.id, dataclasses.replace(prompt, task=name)).task != name:
-                again.append(prompt)
+        own = read_table(one.table("prompts"), Prompt)
+        again = [p for p in own if rows.setdefault(p.id, dataclasses.replace(p, task=name)).task != name]
         aside += read_table(one.table("set_aside"), SetAside)
         aside += [SetAside(OF_ANOTHER, p.source, p.messages[-1].content[:EXCERPT]) for p in again]
         logged += read_table(one.table("picks"), LoggedPick) if one.table("picks").exists() else []

@@ -82,23 +82,17 @@ def _stratum(value: Any, text: str, settings: Prompts) -> str:
     return name[:STRATUM]
 
 
-def _each_text(change: Callable[[str], str]) -> Step:
-    def step(batch: list[Draft], settings: Prompts) -> list[Draft]:
-        return [d.rewritten(map(change, d.texts)) if not d.reason else d for d in batch]
+def _each(change: Callable[[Draft, Prompts], Draft]) -> Step:
+    """The step that changes every draft which is not set aside yet."""
+    return lambda batch, settings: [d if d.reason else change(d, settings) for d in batch]
 
-    return step
+
+def _each_text(change: Callable[[str], str]) -> Step:
+    return _each(lambda d, _: d.rewritten(map(change, d.texts)))
 
 
 def _each_question(why: Callable[[str, Draft, Prompts], str]) -> Step:
-    def step(batch: list[Draft], settings: Prompts) -> list[Draft]:
-        return [
-            dataclasses.replace(d, reason=reason)
-            if not d.reason and (reason := why(d.messages[-1].content, d, settings))
-            else d
-            for d in batch
-        ]
-
-    return step
+    return _each(lambda d, settings: dataclasses.replace(d, reason=why(d.messages[-1].content, d, settings)))
 
 
 def _short(text: str, draft: Draft, settings: Prompts) -> str:
@@ -112,12 +106,8 @@ def _foreign(text: str, draft: Draft, settings: Prompts) -> str:
     return "other language" if found and found not in settings.languages else ""
 
 
-def _redact(batch: list[Draft], settings: Prompts) -> list[Draft]:
-    return [_redacted(d, settings.redact) if not d.reason else d for d in batch]
-
-
-def _redacted(draft: Draft, kinds: Sequence[str]) -> Draft:
-    texts, counts = redact(draft.texts, kinds)
+def _redacted(draft: Draft, settings: Prompts) -> Draft:
+    texts, counts = redact(draft.texts, settings.redact)
     return dataclasses.replace(draft.rewritten(texts), redacted=tuple(counts.elements())) if counts else draft
 
 
@@ -125,7 +115,7 @@ STEPS: dict[str, Step] = {
     "tidy": _each_text(repair.tidy),
     "step": own,
     "template_tokens": _each_text(repair.neutral),
-    "redact": _redact,
+    "redact": _each(_redacted),
     "length": _each_question(_short),
     "health_checks": _each_question(lambda text, *_: "health check" if filters.probe(text) else ""),
     "noise": _each_question(lambda text, *_: "keyboard noise" if filters.noise(text) else ""),

@@ -3,7 +3,7 @@
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 INPUTS = (
@@ -47,18 +47,11 @@ _TURN = re.compile(
 _END = re.compile(r"(?:<\|im_end\|>|<\|eot_id\|>|<end_of_turn>|<\|end\|>|<\|end_of_text\|>)\s*$")
 
 
-def unpacked(value: Any) -> list[Any] | None:
-    """The spans or log records of an OTLP export, which puts many into one row; None for any other record."""
-    if not isinstance(value, dict):
-        return None
-    batches = next((value[key] for key in _BATCHES if isinstance(value.get(key), list)), None)
-    return None if batches is None else list(_spans(batches))
-
-
-def _spans(batches: list[Any]) -> Iterator[Any]:
-    for batch in filter(_is_dict, batches):
-        for scope in filter(_is_dict, _listed(batch, _SCOPES)):
-            yield from _listed(scope, ("spans", "logRecords", "log_records"))
+def unpacked(value: Any) -> list[Any]:
+    """The spans or log records of an OTLP export, which puts many into one row; none for any other record."""
+    batches = filter(_is_dict, _listed(value, _BATCHES) if _is_dict(value) else [])
+    scopes = (scope for batch in batches for scope in filter(_is_dict, _listed(batch, _SCOPES)))
+    return [span for scope in scopes for span in _listed(scope, ("spans", "logRecords", "log_records"))]
 
 
 def _listed(record: Mapping[str, Any], keys: tuple[str, ...]) -> list[Any]:
@@ -70,8 +63,7 @@ def other_call(record: Any) -> bool:
     """Whether a span or observation is of something that answers nobody: a tool, a retriever, an embedding."""
     if not isinstance(record, dict):
         return False
-    of_langfuse = "traceId" in record or "trace_id" in record
-    if of_langfuse and str(record.get("type")).lower() in _OTHER:
+    if ("traceId" in record or "trace_id" in record) and str(record.get("type")).lower() in _OTHER:
         return True
     attributes = _attributes(record)
     return any(str(loaded(attributes.get(key))).lower() in _OTHER for key in _KINDS)
@@ -91,8 +83,8 @@ def request(record: Mapping[str, Any]) -> Any | None:
 def _mlflow(data: Mapping[str, Any]) -> Any | None:
     """The request of an MLflow trace: its own, else the inputs of its first span without a parent."""
     found = loaded(data.get("request"))
-    if found is None and isinstance(data.get("spans"), list):
-        spans = sorted(filter(_is_dict, data["spans"]), key=_parent)
+    if found is None:
+        spans = sorted(filter(_is_dict, _listed(data, ("spans",))), key=_parent)
         found = next((asked for span in spans if (asked := request(span) or loaded(span.get("inputs")))), None)
     return {"prompt": found} if isinstance(found, str) else found
 
@@ -103,12 +95,10 @@ def response(record: Mapping[str, Any]) -> Any | None:
     if not (isinstance(data, dict) and "info" in record):
         attributes = _attributes(record)
         return next((loaded(attributes[key]) for key in OUTPUTS if attributes.get(key)), None)
-    spans = data.get("spans")
-    roots = [s for s in filter(_is_dict, spans if isinstance(spans, list) else []) if not _parent(s)]
-    found = loaded(data.get("response"))
-    return (
-        found if found is not None else next((r for s in roots if (r := response(s) or loaded(s.get("outputs")))), None)
-    )
+    if (found := loaded(data.get("response"))) is not None:
+        return found
+    roots = (s for s in filter(_is_dict, _listed(data, ("spans",))) if not _parent(s))
+    return next((r for s in roots if (r := response(s) or loaded(s.get("outputs")))), None)
 
 
 def _parent(span: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 Everything is read from the tables of a run, in which personal data and secrets are placeholders already.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +25,10 @@ SAMPLE = 10_000
 """About so many prompts whose texts are looked at, for lengths, languages and topics."""
 EXAMPLES, EXCERPT = 3, 160
 TOPICS, TERMS, USUAL = 10, 5, 20
-LENGTHS = ((10, "up to 10"), (30, "11 to 30"), (100, "31 to 100"), (300, "101 to 300"), (1000, "301 to 1,000"))
-MANY = "more than 1,000"
+LENGTHS = (
+    (10, "up to 10"), (30, "11 to 30"), (100, "31 to 100"), (300, "101 to 300"), (1000, "301 to 1,000"),
+    (math.inf, "more than 1,000"),
+)  # fmt: skip
 _TERM = re.compile(r"[^\W\d_]{3,}")
 _PLACEHOLDER = re.compile(r"\[[A-Z]+_\d+\]")
 
@@ -76,9 +79,8 @@ def text(data: Data) -> str:
     """The report in a few lines, for a terminal."""
     counts = data.counts
     aside = ", ".join(f"{n:,} {reason}" for reason, n in counts["dropped"].items())
-    lines = [
-        f"{counts['read']:,} rows: {counts['kept']:,} prompts ({counts['heldout']:,} held out); {aside or 'no others'}"
-    ]
+    kept = f"{counts['kept']:,} prompts ({counts['heldout']:,} held out)"
+    lines = [f"{counts['read']:,} rows: {kept}; {aside or 'no others'}"]
     if counts["redacted"]:
         lines.append("redacted: " + ", ".join(f"{n:,} {kind}" for kind, n in counts["redacted"].items()))
     return "\n".join([*lines, *(f"next: {sentence}" for sentence in data.advice)])
@@ -86,13 +88,14 @@ def text(data: Data) -> str:
 
 def render_data(data: Data, *, title: str) -> str:
     """The page: one HTML file that needs nothing else."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     kept = f"{data.counts['kept']:,} prompts from {data.counts['read']:,} rows"
-    return environment.get_template("data.html").render(
-        title=title, verdict=kept, data=data, count=wording.number, share=share
-    )
+    return template("data.html").render(title=title, verdict=kept, data=data, count=wording.number, share=share)
+
+
+def template(name: str) -> jinja2.Template:
+    """A page of this folder, to be filled."""
+    folder = jinja2.FileSystemLoader(Path(__file__).parent)
+    return jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)
 
 
 def share(value: float, rows: Sequence[tuple[str, float]]) -> float:
@@ -144,12 +147,8 @@ def _examples(table: Path) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _lengths(texts: Sequence[str]) -> list[tuple[str, int]]:
-    sizes = Counter(next((name for most, name in LENGTHS if n <= most), MANY) for n in map(_words, texts))
-    return [(name, sizes[name]) for name in [*(name for _, name in LENGTHS), MANY] if sizes[name]]
-
-
-def _words(text: str) -> int:
-    return len(text.split())
+    sizes = Counter(next(name for most, name in LENGTHS if len(text.split()) <= most) for text in texts)
+    return [(name, sizes[name]) for _, name in LENGTHS if sizes[name]]
 
 
 def _languages(texts: Sequence[str]) -> list[tuple[str, int]]:

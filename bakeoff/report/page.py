@@ -4,14 +4,12 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from bakeoff.report import wording
-from bakeoff.report.data import Data, share
+from bakeoff.report.data import Data, share, template
 from bakeoff.report.picture import curve_svg
 from bakeoff.report.verdict import outcome, verdict
 from bakeoff.stats import Measured
@@ -106,18 +104,16 @@ def render(  # noqa: PLR0913  (what a run has to show)
     or synthetic). Settings may nest.
     """
     measure = summary["quality"] or summary["reward"]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("page.html").render(
+    scorer = f"the {measure.get('picker', 'reward model')}"
+    return template("page.html").render(
         title=title,
         notes=notes,
         summary=summary,
         measure=measure,
         verdict=verdict(summary),
         outcome=outcome(summary),
-        scorer=f"the {measure.get('picker', 'reward model')}",
-        picture=_picture(measure, curve),
+        scorer=scorer,
+        picture=_picture(measure, curve, scorer),
         examples=examples[:10],
         settings=list(_flat(settings or {})),
         **_tables(summary),
@@ -128,20 +124,18 @@ def render(  # noqa: PLR0913  (what a run has to show)
     )
 
 
-def _picture(measure: dict[str, Any], curve: Curve) -> Markup | None:
+def _picture(measure: dict[str, Any], curve: Curve, scorer: str) -> Markup | None:
     """The picture, or nothing when the evaluation was too small to give a value everywhere."""
     tuned = Measured.of(measure["tuned_at_1"])
     if not all(math.isfinite(m.value) for m in (*curve.picked, *curve.oracle, tuned)):
         return None
     oracle = [] if measure["metric"] == "reward" else curve.oracle  # the scorer knows its own best
-    scorer = f"the {measure.get('picker', 'reward model')}"
     return Markup(curve_svg(curve.ks, curve.picked, oracle, tuned, metric=measure["metric"], scorer=scorer))
 
 
 def _tables(summary: dict[str, Any]) -> dict[str, Any]:
     """The rows of every table on the page."""
     prompts, quality, agreement = summary["prompts"], summary["quality"], summary["reward_model"] or {}
-    seconds = {stage: value for stage, value in summary["seconds"].items() if stage != "total"}
     return {
         "quality": {"title": _title(quality["metric"])} if quality else None,
         "comparison": [_row(summary, key, name) for key, name in COMPARISON.items()],
@@ -160,13 +154,12 @@ def _tables(summary: dict[str, Any]) -> dict[str, Any]:
             for name, row in summary["strategies"].items()
         ],
         "rounds": [
-            tuple(_measured(row[key]) for key in ("reward", "kl"))
-            for row in (summary["rounds"] or {"rounds": []})["rounds"]
+            (_measured(row["reward"]), _measured(row["kl"])) for row in (summary["rounds"] or {}).get("rounds", ())
         ],
         "reward_model": [(name, _measured(agreement.get(key))) for key, name in REWARD_MODEL.items() if agreement],
         "funnel": [(name, prompts[key]) for key, name in FUNNEL.items()],
         "dropped": sorted(prompts["dropped"].items(), key=lambda item: -item[1]),
-        "seconds": list(seconds.items()),
+        "seconds": [(stage, value) for stage, value in summary["seconds"].items() if stage != "total"],
         "totals": [
             ("Total", wording.duration(summary["seconds"]["total"])),
             *((f"tokens {kind}", f"{n:,}") for kind, n in summary["tokens"].items()),
@@ -179,14 +172,12 @@ def _tables(summary: dict[str, Any]) -> dict[str, Any]:
 def _task(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     """One task's line: by true answers where it has any, else by its scorer."""
     measure = figures["quality"] or figures["reward"]
-    form = wording.number if measure["metric"] == "reward" else wording.percent
-    cells = [_measured(measure.get(key)) for key in OF_TASK]
     return {
         "name": name,
         "n": measure["reference_at_1"]["n"],
         "measure": measure["measure"],
-        "form": form,
-        "cells": cells,
+        "form": wording.number if measure["metric"] == "reward" else wording.percent,
+        "cells": [_measured(measure.get(key)) for key in OF_TASK],
     }
 
 
@@ -251,7 +242,5 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield (
-                f"{prefix}{key}",
-                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str),
-            )
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            yield f"{prefix}{key}", text

@@ -1,7 +1,7 @@
 """The one picture: what the reference reaches with ever more tries, and the tuned model with one, as an SVG."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -19,20 +19,26 @@ STYLE = "\n" + Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
+class Axis:
+    """Where a value lies on the paper, at an end when it is beyond."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    scale: Callable[[float], float] = float
+
+    def __call__(self, value: float) -> float:
+        low, high, here = map(self.scale, (self.low, self.high, min(max(value, self.low), self.high)))
+        return round(self.start + (here - low) / (high - low or 1.0) * (self.end - self.start), 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Plane:
     """Where tries (in log scale) and values lie on the paper."""
 
-    most: float
-    low: float
-    high: float
-
-    def x(self, tries: float) -> float:
-        share = math.log(tries) / math.log(self.most) if self.most > 1 else 0.0
-        return round(LEFT + 22 + share * (WIDTH - LEFT - RIGHT - 22), 1)
-
-    def y(self, value: float) -> float:
-        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
-        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
+    x: Axis
+    y: Axis
 
 
 def curve_svg(
@@ -62,10 +68,15 @@ def curve_svg(
         f"{wording.amount(curve[-1].value, metric)} with the best of {ks[-1]} picked by {scorer}. "
         f"Tuned model: {wording.amount(tuned.value, metric)} at the first try."
     )
+    return svg(story, HEIGHT, parts)
+
+
+def svg(story: str, height: float, parts: Sequence[str]) -> str:
+    """A whole picture, with what it shows in words for those who do not see it."""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="bakeoff" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="bakeoff" viewBox="0 0 {WIDTH} {height}" role="img" '
         f'aria-label="{escape(story)}">\n<title>{escape(story)}</title>\n<style>{STYLE}</style>\n'
-        f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}" rx="8"/>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<rect class="paper" width="{WIDTH}" height="{height}" rx="8"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
 
@@ -76,7 +87,8 @@ def _plane(most: int, points: Sequence[Measured], metric: str) -> tuple[Plane, l
     width = step((high - low) or abs(high) or 1.0)
     first, last = math.floor(low / width), max(math.ceil(high / width), math.floor(low / width) + 1)
     ticks = [i * width for i in range(first, last + 1)]
-    return Plane(most, ticks[0], ticks[-1]), ticks
+    across = Axis(1, most, LEFT + 22, WIDTH - RIGHT, math.log)
+    return Plane(across, Axis(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)), ticks
 
 
 def step(width: float) -> float:
@@ -89,10 +101,7 @@ def _frame(plane: Plane, ks: Sequence[int], ticks: Sequence[float], metric: str)
     right, floor = WIDTH - RIGHT, HEIGHT - BOTTOM
     name = {"correct": "Correct answers", "reward": "Mean reward"}.get(metric, metric)
     lines = [f'<text class="strong" x="{LEFT - 40}" y="26">{escape(name)} on held-out prompts</text>']
-    for tick in ticks:
-        y = plane.y(tick)
-        lines.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
-        lines.append(f'<text x="{LEFT - 8}" y="{y + 4.5}" text-anchor="end">{_tick(tick, metric)}</text>')
+    lines += grid(plane.y, ticks, lambda tick: _tick(tick, metric), right)
     lines.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{floor}" y2="{floor}"/>')
     for k in ks:
         lines.append(f'<line class="axis" x1="{plane.x(k)}" x2="{plane.x(k)}" y1="{floor}" y2="{floor + 5}"/>')
@@ -100,6 +109,14 @@ def _frame(plane: Plane, ks: Sequence[int], ticks: Sequence[float], metric: str)
     middle = (LEFT + right) / 2
     lines.append(f'<text x="{middle}" y="{floor + 44}" text-anchor="middle">tries per prompt</text>')
     return "\n".join(lines)
+
+
+def grid(up: Axis, ticks: Sequence[float], form: Callable[[float], str], right: float) -> Iterator[str]:
+    """A line at each tick of the axis of values, which `form` writes beside it."""
+    for tick in ticks:
+        y = up(tick)
+        yield f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y}" y2="{y}"/>'
+        yield f'<text x="{LEFT - 8}" y="{y + 4.5}" text-anchor="end">{form(tick)}</text>'
 
 
 def _tick(value: float, metric: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from bakeoff.report import wording
-from bakeoff.report.picture import LINE, STYLE, apart, step
+from bakeoff.report.picture import LINE, Axis, apart, grid, step, svg
 from bakeoff.stats import Measured
 
 WIDTH, HEIGHT = 760, 340
@@ -30,17 +30,15 @@ def lines_svg(lines: Sequence[Line], *, title: str, under: str, form: Callable[[
     bounds = [b for line in lines for m in line.points for b in (m.value, m.low, m.high) if math.isfinite(b)]
     ticks = _ticks(min(bounds), max(bounds))
     xs = [x for line in lines for x in line.xs]
-    scale = math.log if log else float
-    across = _Axis(scale(min(xs)), scale(max(xs)), LEFT + 16, WIDTH - RIGHT - 10)
-    up = _Axis(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
-    marks = sorted({x for line in lines for x in line.xs}) if log else _ticks(min(xs), max(xs))[1:-1]
-    parts = [_grid(up, ticks, form)]
+    across = Axis(min(xs), max(xs), LEFT + 16, WIDTH - RIGHT - 10, math.log if log else float)
+    up = Axis(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
+    marks = sorted(set(xs)) if log else _ticks(min(xs), max(xs))[1:-1]
+    parts = [*grid(up, ticks, form, WIDTH - RIGHT)]
     floor = HEIGHT - BOTTOM
     for x in marks:
-        at = across(scale(x))
-        parts.append(f'<text x="{at}" y="{floor + 18}" text-anchor="middle">{wording.number(x)}</text>')
+        parts.append(f'<text x="{across(x)}" y="{floor + 18}" text-anchor="middle">{wording.number(x)}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{floor + 40}" text-anchor="middle">{escape(under)}</text>')
-    parts += [_line(line, [across(scale(x)) for x in line.xs], up) for line in lines]
+    parts += [_line(line, list(map(across, line.xs)), up) for line in lines]
     parts.append(_names(lines, up, form))
     return _svg(title, HEIGHT, parts)
 
@@ -49,7 +47,7 @@ def dots_svg(rows: Sequence[tuple[str, Measured]], *, title: str, form: Callable
     """A dot with its interval for every (name, value), one under the other on a shared axis."""
     bounds = [b for _, m in rows for b in (m.value, m.low, m.high) if math.isfinite(b)]
     ticks = _ticks(min(0.0, *bounds), max(bounds))
-    across = _Axis(ticks[0], ticks[-1], NAMES, WIDTH - 70)
+    across = Axis(ticks[0], ticks[-1], NAMES, WIDTH - 70)
     floor = TOP + 26 * len(rows)
     parts = []
     for tick in ticks:
@@ -58,26 +56,11 @@ def dots_svg(rows: Sequence[tuple[str, Measured]], *, title: str, form: Callable
         parts.append(f'<text x="{x}" y="{floor + 18}" text-anchor="middle">{form(tick)}</text>')
     for i, (name, measured) in enumerate(rows):
         y = TOP + 26 * i + 8
-        low, high = (across(min(max(b, ticks[0]), ticks[-1])) for b in (measured.low, measured.high))
         parts.append(f'<text x="{NAMES - 14}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
-        parts.append(f'<path class="curve" d="M {low},{y} H {high}"/>')
+        parts.append(f'<path class="curve" d="M {across(measured.low)},{y} H {across(measured.high)}"/>')
         parts.append(f'<circle class="curve-dot" cx="{across(measured.value)}" cy="{y}" r="4.5"/>')
         parts.append(f'<text class="strong curve-text" x="{WIDTH - 62}" y="{y + 4}">{form(measured.value)}</text>')
     return _svg(title, floor + 32, parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Axis:
-    """Where a value lies on the paper."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low or 1.0)
-        return round(self.start + share * (self.end - self.start), 1)
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -87,18 +70,9 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(i * width, 10) for i in range(first, last + 1)]
 
 
-def _grid(up: _Axis, ticks: Sequence[float], form: Callable[[float], str]) -> str:
-    found = []
-    for tick in ticks:
-        y = up(tick)
-        found.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        found.append(f'<text x="{LEFT - 8}" y="{y + 4.5}" text-anchor="end">{form(tick)}</text>')
-    return "\n".join(found)
-
-
-def _line(line: Line, xs: Sequence[float], up: _Axis) -> str:
+def _line(line: Line, xs: Sequence[float], up: Axis) -> str:
     def path(values: Sequence[float]) -> list[str]:
-        return [f"{x},{up(min(max(v, up.low), up.high))}" for x, v in zip(xs, values, strict=True)]
+        return [f"{x},{up(v)}" for x, v in zip(xs, values, strict=True)]
 
     values, found = [m.value for m in line.points], []
     if line.kind == "curve":
@@ -111,7 +85,7 @@ def _line(line: Line, xs: Sequence[float], up: _Axis) -> str:
     return "\n".join(found)
 
 
-def _names(lines: Sequence[Line], up: _Axis, form: Callable[[float], str]) -> str:
+def _names(lines: Sequence[Line], up: Axis, form: Callable[[float], str]) -> str:
     """What each line is, at its right end, moved apart where names would overlap."""
     ordered = sorted(lines, key=lambda line: -line.points[-1].value)
     places = apart([up(line.points[-1].value) for line in ordered], LINE + 4, TOP, HEIGHT - BOTTOM)
@@ -125,9 +99,4 @@ def _names(lines: Sequence[Line], up: _Axis, form: Callable[[float], str]) -> st
 
 
 def _svg(title: str, height: float, parts: Sequence[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="bakeoff" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{escape(title)}">\n<title>{escape(title)}</title>\n<style>{STYLE}</style>\n'
-        f'<rect class="paper" width="{WIDTH}" height="{height}" rx="8"/>\n'
-        f'<text class="strong" x="22" y="26">{escape(title)}</text>\n' + "\n".join(parts) + "\n</svg>\n"
-    )
+    return svg(title, height, [f'<text class="strong" x="22" y="26">{escape(title)}</text>', *parts])

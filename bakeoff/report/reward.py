@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from bakeoff.report import wording
+from bakeoff.report.data import template
 from bakeoff.report.plots import Line, dots_svg, lines_svg
 from bakeoff.stats import Measured
 
@@ -66,50 +66,30 @@ def text(figures: dict[str, Any]) -> str:
 
 def render(figures: dict[str, Any], *, title: str) -> str:
     """The page: one HTML file that needs nothing else."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("reward.html").render(
-        title=title,
-        verdict=verdict(figures),
-        doubts=figures["doubts"],
-        sections=list(sections(figures)),
-        span=wording.span,
-    )
+    shown = {"verdict": verdict(figures), "doubts": figures["doubts"], "sections": list(sections(figures))}
+    return template("reward.html").render(title=title, span=wording.span, **shown)
 
 
 def sections(figures: dict[str, Any]) -> Iterator[Section]:
     """The parts of the page, in order; those that were not measured are left out."""
-    yield _agreement(figures["agreement"])
-    if figures["people"]:
-        yield _people(figures["people"])
-    yield _calibration(figures["calibration"])
-    yield _length(figures["length"])
-    if figures["slices"]:
-        yield _slices(figures["slices"])
-    if figures["gold"]:
-        yield _gold(figures["gold"])
-    if figures["learning"]:
-        yield _learning(figures["learning"])
+    yield from (section(figures[name]) for name, section in SECTIONS.items() if figures[name])
 
 
 def _agreement(figures: dict[str, Any]) -> Section:
-    rows = [Row(name, Measured.of(figures[key]), _share(key)) for key, name in AGREEMENT.items()]
+    forms = {key: wording.points if key.startswith("over_") else wording.percent for key in AGREEMENT}
+    rows = [Row(name, Measured.of(figures[key]), forms[key]) for key, name in AGREEMENT.items()]
     rows.append(Row("regret: best value less the chosen one's", Measured.of(figures["regret"]), wording.number))
-    shown = [(row.name, row.measured) for row in rows[:3]]
-    return Section("Agreement with people", rows, "", _dots(shown, "Share of groups"))
+    return Section("Agreement with people", rows, "", _dots(rows[:3], "Share of groups"))
 
 
 def _people(figures: dict[str, Any]) -> Section:
-    names = {
-        "people": "two people agree",
-        "scorer": "the reward model agrees with a person",
-        "difference": "difference",
-    }
-    form = {"difference": wording.points}
-    rows = [Row(name, Measured.of(figures[key]), form.get(key, wording.percent)) for key, name in names.items()]
+    rows = [
+        Row("two people agree", Measured.of(figures["people"]), wording.percent),
+        Row("the reward model agrees with a person", Measured.of(figures["scorer"]), wording.percent),
+        Row("difference", Measured.of(figures["difference"]), wording.points),
+    ]
     note = "No reward model can agree with people much better than they do with each other."
-    return Section("People among themselves", rows, note, _dots([(r.name, r.measured) for r in rows[:2]], "Agreement"))
+    return Section("People among themselves", rows, note, _dots(rows[:2], "Agreement"))
 
 
 def _calibration(figures: dict[str, Any]) -> Section:
@@ -122,10 +102,9 @@ def _calibration(figures: dict[str, Any]) -> Section:
         Line("with the temperature", "curve", *_curve(fitted["curve"], "confidence")),
         Line("as it is", "tuned", *_curve(raw["curve"], "confidence")),
     ]
-    ends = [x for line in curves for x in line.xs]
-    perfect = [Measured(x, x, x, 0) for x in (min(ends), max(ends))] if ends else []
-    if perfect:
-        curves.append(Line("if it were perfect", "oracle", [p.value for p in perfect], perfect))
+    if xs := [x for line in curves for x in line.xs]:
+        ends = [min(xs), max(xs)]
+        curves.append(Line("if it were perfect", "oracle", ends, [Measured(x, x, x, 0) for x in ends]))
     return Section(
         "Calibration",
         rows,
@@ -157,16 +136,17 @@ def _slices(slices: list[dict[str, Any]]) -> Section:
         f"The worst of {len(slices)} is {rows[0].name}, with {right} right of {worst['pick_accuracy']['n']} groups "
         f"where chance is {chance}. Shown is how far from chance (0) to always right (100 %)."
     )
-    shown = [(row.name, row.measured) for row in rows]
-    return Section("Slices, the worst first", rows, note, _dots(shown, "From chance to always right"))
+    return Section("Slices, the worst first", rows, note, _dots(rows, "From chance to always right"))
 
 
 def _gold(gold: dict[str, Any]) -> Section:
-    form = _amount(gold)
+    values = [row["value"] for row in [*gold["curve"], *gold["oracle"]]]
+    form = wording.percent if min(values) >= 0 and max(values) <= 1 else wording.number  # shares, or another scale
     last = gold["curve"][-1]["k"]
+    shown = [row for row in gold["curve"] if row["k"].bit_count() == 1 < row["k"] or row["k"] == last]
     rows = [
         Row("a random completion", Measured.of(gold["random"]), form),
-        *(Row(f"the best of {row['k']} by the reward model", Measured.of(row), form) for row in _powers(gold["curve"])),
+        *(Row(f"the best of {row['k']} by the reward model", Measured.of(row), form) for row in shown),
         Row(f"the best of {last} by an oracle", Measured.of(gold["oracle"][-1]), form),
         Row(f"right choice where there is one among {last}", Measured.of(gold["agreement"]["pick_accuracy"]), form),
     ]
@@ -208,26 +188,12 @@ def _learning(learning: dict[str, Any]) -> Section:
     )
 
 
-def _share(key: str) -> Callable[[float], str]:
-    return wording.points if key.startswith("over_") else wording.percent
-
-
-def _amount(gold: dict[str, Any]) -> Callable[[float], str]:
-    """Shares in per cent, other scales as numbers."""
-    values = [row["value"] for row in [*gold["curve"], *gold["oracle"]]]
-    return wording.percent if min(values) >= 0 and max(values) <= 1 else wording.number
-
-
-def _powers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [row for row in rows if row["k"] & (row["k"] - 1) == 0 and row["k"] > 1 or row is rows[-1]]
-
-
 def _curve(rows: list[dict[str, Any]], x: str) -> tuple[list[float], list[Measured]]:
     return [row[x] for row in rows], [Measured.of(row) for row in rows]
 
 
-def _dots(rows: list[tuple[str, Measured]], title: str) -> Markup | None:
-    known = [(name, m) for name, m in rows if math.isfinite(m.value)]
+def _dots(rows: list[Row], title: str) -> Markup | None:
+    known = [(row.name, row.measured) for row in rows if math.isfinite(row.measured.value)]
     return Markup(dots_svg(known, title=title, form=wording.percent)) if known else None
 
 
@@ -235,3 +201,14 @@ def _lines(lines: list[Line], **settings: Any) -> Markup | None:
     if not all(line.points and all(math.isfinite(m.value) for m in line.points) for line in lines):
         return None
     return Markup(lines_svg(lines, **settings))
+
+
+SECTIONS: dict[str, Callable[[Any], Section]] = {
+    "agreement": _agreement,
+    "people": _people,
+    "calibration": _calibration,
+    "length": _length,
+    "slices": _slices,
+    "gold": _gold,
+    "learning": _learning,
+}

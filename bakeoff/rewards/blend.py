@@ -68,14 +68,13 @@ class Blend:
     def _blended(self, completion: Completion, scores: Sequence[Score], among: Sequence[Known]) -> Score:
         heard = [i for i, known in enumerate(among) if known]
         lacking = [scores[i] for i in heard if scores[i].reward is None] or ([] if heard else list(scores[:1]))
-        reward, reason = None, ""
         if lacking:
             reason = f"{lacking[0].reason.partition(':')[0]}: by {lacking[0].scorer}: {lacking[0].reason}"
-        else:
-            weights = self.weights[heard]
-            quantiles = [quantile(scores[i].reward, among[i]) for i in heard]
-            reward = float(weights @ quantiles / np.abs(weights).sum())
-        return Score(completion.id, completion.prompt_id, "blend", reward, reason)
+            return Score(completion.id, completion.prompt_id, "blend", None, reason)
+        weights = self.weights[heard]
+        quantiles = [quantile(scores[i].reward, among[i]) for i in heard]
+        reward = float(weights @ quantiles / np.abs(weights).sum())
+        return Score(completion.id, completion.prompt_id, "blend", reward)
 
 
 def quantile(reward: float | None, among: Known) -> float:

@@ -94,7 +94,5 @@ def _measured(groups: Sequence[Judged], temperature: float, *, seed: int) -> dic
             {"confidence": round(float(sure[b].mean()), 4)}
             | stats.bootstrap(right[b], seed=seed, owners=[owners[i] for i in b]).as_dict()
             for b in bins(sure)
-        ]
-        if groups
-        else [],
+        ],
     }

@@ -33,10 +33,6 @@ def _reward_model(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     return ensemble.load([Path(name)] if name else run.members(recipe.reward.members), recipe, peers)
 
 
-def _majority(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
-    return Majority(recipe.score.extract, peers)
-
-
 def _yes(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     from bakeoff.rewards import yes  # imported when used, for torch
 
@@ -80,7 +76,7 @@ def _sandboxed(file: Path, function: str, settings: Scoring, verifier: str) -> S
 
 SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
     TRAINED: _reward_model,
-    "majority": _majority,
+    "majority": lambda name, run, recipe, peers: Majority(recipe.score.extract, peers),
     "yes": _yes,
     "judge": _judge,
     "verifier": _verifier,

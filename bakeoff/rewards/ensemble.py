@@ -79,8 +79,5 @@ def load(
 ) -> reward_model.RewardModel | Ensemble:
     """The scorer in one folder, or the ensemble of those in several, or of one's several heads."""
     members = [reward_model.load(folder, recipe) for folder in folders]
-    return (
-        members[0]
-        if sum(member.heads for member in members) == 1
-        else Ensemble(members, recipe.reward.spread_penalty, peers)
-    )
+    alone = sum(member.heads for member in members) == 1
+    return members[0] if alone else Ensemble(members, recipe.reward.spread_penalty, peers)

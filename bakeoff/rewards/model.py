@@ -60,10 +60,10 @@ class RewardModel:
         slope = getattr(self.model.config, LENGTH_SLOPE, 0.0)
         read = self._in_trees if models.reads_left_to_right(self.model) else self._in_rows
         found = read([(messages, list(dict.fromkeys(texts))) for messages, texts in groups])
-        values = [
-            [np.array(found[i, text]) - slope * len(text) for text in texts] for i, (_, texts) in enumerate(groups)
+        return [
+            np.stack([np.array(found[i, text]) - slope * len(text) for text in texts], 1)
+            for i, (_, texts) in enumerate(groups)
         ]
-        return [np.stack(rows, 1) for rows in values]
 
     @torch.inference_mode()
     def _in_trees(self, groups: Sequence[tuple[Sequence[Message], list[str]]]) -> dict[tuple[int, str], list[float]]:
@@ -89,7 +89,7 @@ class RewardModel:
                 questions, answers, padding=True, truncation=True, max_length=limit, return_tensors="pt"
             )
             values = self.model(**batch.to(self.model.device)).logits.tolist()
-            found |= {(key, answer): value for key, answer, value in zip(keys, answers, values, strict=True)}
+            found |= zip(zip(keys, answers, strict=True), values, strict=True)
         return found
 
     def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
@@ -161,11 +161,8 @@ class Training:
             models.add_lora(scorer.model, settings.lora)
         self.slip = nn.Parameter(torch.zeros((), device=scorer.model.device), requires_grad=settings.error_rate < 0)
         self.batches = shuffled_batches(by_prompt(picks), PICKS_PER_STEP, epochs=settings.epochs, seed=seed)
-        self.optimizer = MasterAdamW(
-            [*scorer.model.parameters(), self.slip],
-            learning_rate=settings.learning_rate,
-            steps=len(self.batches),
-        )
+        learnt, steps = [*scorer.model.parameters(), self.slip], len(self.batches)
+        self.optimizer = MasterAdamW(learnt, learning_rate=settings.learning_rate, steps=steps)
 
     def steps(self) -> Iterator[dict[str, float]]:
         """Take the steps that are left, yielding metrics after each."""

@@ -44,12 +44,11 @@ def slices(groups: Sequence[Judged], cuts: Sequence[Mapping[str, Feature]], *, s
 
 def _figures(groups: Sequence[Judged], *, seed: int) -> dict[str, Any]:
     right, chance = column(groups, lambda g: float(g.chosen @ g.best)), column(groups, lambda g: g.best.mean())
-    figures = {
-        "pick_accuracy": ratio(groups, right, seed=seed),
-        "chance": ratio(groups, chance, seed=seed),
-        "lift": ratio(groups, right - chance, 1 - chance, seed=seed),
+    return {
+        "pick_accuracy": ratio(groups, right, seed=seed).as_dict(),
+        "chance": ratio(groups, chance, seed=seed).as_dict(),
+        "lift": ratio(groups, right - chance, 1 - chance, seed=seed).as_dict(),
     }
-    return {name: value.as_dict() for name, value in figures.items()}
 
 
 def _parts(values: Sequence[Feature]) -> Iterator[tuple[str, list[bool]]]:

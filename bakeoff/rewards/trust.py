@@ -41,14 +41,11 @@ class Judged:
 
 def judged(picks: Sequence[Pick], rewards: Sequence[Sequence[float]]) -> list[Judged]:
     """The picks with a scorer's rewards of their completions, worth what people said of them."""
-    groups = []
-    for pick, reward in zip(picks, rewards, strict=True):
-        value = pick.worth
-        lengths = [len(text) for text in pick.completions]
-        groups.append(
-            Judged(prompt_id(pick.messages), np.array(value), np.array(reward, float), np.array(lengths, float))
-        )
-    return groups
+    lengths = ([len(text) for text in pick.completions] for pick in picks)
+    return [
+        Judged(prompt_id(pick.messages), np.array(pick.worth), np.array(reward, float), np.array(length, float))
+        for pick, reward, length in zip(picks, rewards, lengths, strict=True)
+    ]
 
 
 def agreement(groups: Sequence[Judged], *, seed: int) -> dict[str, stats.Measured]:

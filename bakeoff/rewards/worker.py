@@ -49,15 +49,11 @@ def _tell(told: Any, answer: dict) -> None:
 
 def _seal(paths: str) -> None:
     """Refuse to open the files of true answers, as the process that started this one does."""
-
     sealed = set(paths.split(os.pathsep))
 
     def refuse(event: str, arguments: tuple) -> None:
-        if (
-            event == "open"
-            and isinstance(arguments[0], str | bytes)
-            and os.path.realpath(os.fsdecode(arguments[0])) in sealed
-        ):
+        named = event == "open" and isinstance(arguments[0], str | bytes)
+        if named and os.path.realpath(os.fsdecode(arguments[0])) in sealed:
             raise PermissionError("true answers are sealed while a model trains")
 
     if paths:

@@ -47,9 +47,7 @@ class YesJudge:
     def rewards(self, groups: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[dict[str, float]]:
         """For each (messages, texts) the reward of every text that fits into the model's context with its prompt."""
         read = [self._branches(messages, texts) for messages, texts in groups]
-        packed = [
-            trees.Tree(i, prompt, list(branches.values())) for i, (prompt, branches) in enumerate(read) if branches
-        ]
+        packed = [trees.Tree(i, prompt, [*answers.values()]) for i, (prompt, answers) in enumerate(read) if answers]
         found: list[dict[str, float]] = [{} for _ in groups]
         self.used["prompt_tokens"] += sum(map(len, packed))
         for batch in trees.batches(packed, TOKENS):
