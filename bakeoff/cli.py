@@ -4,7 +4,7 @@ import argparse
 import errno
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,7 @@ def run(parsed: argparse.Namespace) -> None:
     recipe = config.load(parsed.recipe, parsed.overrides)
     pipeline.check(recipe)
     folder = open_run(_out(parsed), recipe)
+    _warn(pipeline.outdated(folder, recipe))
     pipeline.run_all(folder, recipe, anyway=parsed.anyway)
     if not folder.report.exists():
         write_report(folder, recipe)
@@ -97,8 +98,8 @@ def stage(parsed: argparse.Namespace) -> None:
         pipeline.check(recipe, with_gold=chosen.opens_gold)
     folder = open_run(_out(parsed), recipe)
     made, judge = chosen.made(folder), folder.details("reward_model")
-    for doubt in doubts(read_json(judge)) if judge.exists() else ():
-        print(f"warning: {doubt}", file=sys.stderr)
+    _warn(pipeline.outdated(folder, recipe))
+    _warn(doubts(read_json(judge)) if judge.exists() else ())
     if not made.exists():
         pipeline.run_stage(folder, recipe, chosen)
     print(f"{parsed.stage}: {made}")
@@ -106,9 +107,15 @@ def stage(parsed: argparse.Namespace) -> None:
         _tell_data(folder)
 
 
+def _warn(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        print(f"warning: {sentence}", file=sys.stderr)
+
+
 def prompts(parsed: argparse.Namespace) -> None:
     """`bakeoff prompts SOURCE... --out DIR`: clean logs without a recipe; `bakeoff prompts RECIPE`: that stage."""
     from bakeoff import ingest
+    from bakeoff.ingest import sources
     from bakeoff.ingest.stage import prompts as clean
     from bakeoff.run import open_run, read_json
 
@@ -129,6 +136,7 @@ def prompts(parsed: argparse.Namespace) -> None:
     folder = open_run(parsed.out, recipe)
     if not folder.details("prompts").exists():
         clean(folder, recipe)
+    _warn(sources.outdated(recipe.prompts.sources, folder.details("prompts")))
     counts = read_json(folder.details("prompts"))
     print(f"prompts: {folder.table('prompts')}")
     if counts["picks"]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from bakeoff.engines import choose
 from bakeoff.errors import Missing, UserError
 from bakeoff.evaluate import evaluate
 from bakeoff.gold import sealed
+from bakeoff.ingest import sources
 from bakeoff.ingest.stage import prompts
 from bakeoff.methods import METHODS
 from bakeoff.rewards import choose as scorers
@@ -33,6 +34,8 @@ class Stage:
     """What the stage writes last: when it exists, the stage is done."""
     opens_gold: bool = False
     wanted: Callable[[Recipe], bool] = lambda recipe: True
+    reads: Callable[[Recipe], Iterable[str]] = lambda recipe: ()
+    """The user's files that it is made from, as the recipe names them."""
 
 
 NO_PICKS = (
@@ -52,15 +55,31 @@ def has_reward_model(recipe: Recipe) -> bool:
     return scorers.trains(recipe) or bool(scorers.finished(recipe.score) and recipe.reward.picks)
 
 
+def _logs(recipe: Recipe) -> list[str]:
+    return [source for alone in tasks.each(recipe).values() for source in alone.prompts.sources]
+
+
 STAGES = (
-    Stage("prompts", prompts, lambda run: run.details("prompts")),
+    Stage("prompts", prompts, lambda run: run.details("prompts"), reads=_logs),
     Stage("sample", sample, lambda run: run.details("sample")),
-    Stage("reward", train_reward, lambda run: run.details("reward_model"), wanted=has_reward_model),
+    Stage(
+        "reward",
+        train_reward,
+        lambda run: run.details("reward_model"),
+        wanted=has_reward_model,
+        reads=lambda recipe: recipe.reward.picks,
+    ),
     Stage("score", score, lambda run: run.table("scores")),
     Stage("bake", bake, lambda run: run.details("bake")),
     Stage("control", control, lambda run: run.details("control"), wanted=lambda recipe: recipe.bake.control),
     Stage("referee", referee, lambda run: run.details("referee"), wanted=has_referee),
-    Stage("evaluate", evaluate, lambda run: run.details("evaluation"), opens_gold=True),
+    Stage(
+        "evaluate",
+        evaluate,
+        lambda run: run.details("evaluation"),
+        opens_gold=True,
+        reads=lambda recipe: tasks.gold_files(recipe).values(),
+    ),
     Stage("summary", summarize, lambda run: run.summary),
 )
 
@@ -78,6 +97,12 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
             _check_prompts(run, recipe, anyway=anyway)
         if stage.name == "reward" and stage.wanted(recipe) and not anyway:
             gate(read_json(run.details("reward_model")))
+
+
+def outdated(run: Run, recipe: Recipe) -> Iterator[str]:
+    """A sentence for each of the user's files that is newer than what a finished stage made from it."""
+    for stage in STAGES:
+        yield from sources.outdated(stage.reads(recipe), stage.made(run))
 
 
 def gate(figures: Mapping[str, Any]) -> None:

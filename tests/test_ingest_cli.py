@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import pytest
 
@@ -30,8 +32,13 @@ def test_sources_without_a_recipe(log, tmp_path, capsys):
     assert sum(p.split == "heldout" for p in prompts) == 5
     assert json.loads((out / "prompts.json").read_text())["redacted"] == {"email": 20}
     before = (out / "prompts.parquet").read_bytes()
+    capsys.readouterr()
     assert main(command) == 0, "the same command again"
     assert (out / "prompts.parquet").read_bytes() == before
+    assert capsys.readouterr().err == ""
+    os.utime(log, (time.time() + 60,) * 2)
+    assert main(command) == 0 and (out / "prompts.parquet").read_bytes() == before
+    assert f"warning: {log} is newer than {out / 'prompts.json'}" in capsys.readouterr().err
 
 
 def test_a_recipe_goes_on_working(log, tmp_path, capsys):

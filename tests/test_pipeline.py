@@ -105,6 +105,14 @@ def test_the_loop(recipe, tmp_path, capsys, tiny_llama, monkeypatch):
     made = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.parquet")}
     assert main(["run", str(recipe), "--anyway", "--out", str(run.folder)]) == 0
     assert made == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.parquet")}
+    assert "newer" not in capsys.readouterr().err
+
+    for name in ("log", "picks", "gold"):
+        os.utime(tmp_path / f"{name}.jsonl", (time.time() + 60,) * 2)
+    assert main(["run", str(recipe), "--anyway", "--out", str(run.folder)]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    for line, name, of in zip(told, ("log", "picks", "gold"), ("prompts", "reward_model", "evaluation"), strict=True):
+        assert f"{name}.jsonl is newer than {run.folder / of}.json" in line and "another --out" in line
 
 
 def test_a_reward_model_that_has_shown_nothing_stops_the_run_before_the_bake(recipe, tmp_path, capsys):

@@ -1,8 +1,9 @@
 """From what a user names (files, folders, globs) to the files to read, and to their bytes."""
 
+import contextlib
 import glob
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -72,9 +73,23 @@ def _expand(source: Path) -> list[Path]:
 
 def stamp(source: Path) -> list[object]:
     """What tells a source from another, or from itself after a change, as far as a file shows it."""
+    return [str(source), *_size_and_time(source)]
+
+
+def _size_and_time(source: Path) -> tuple[int, int]:
+    """Bytes, and nanoseconds since 1970 at the last change; zeros when there is no file to look at."""
     path = Path(databases.parts_of(source)[0]) if databases.scheme_of(source) else source
     known = path.stat() if path.is_file() else None
-    return [str(source), known.st_size if known else 0, known.st_mtime_ns if known else 0]
+    return (known.st_size, known.st_mtime_ns) if known else (0, 0)
+
+
+def outdated(sources: Iterable[str], made: Path) -> Iterator[str]:
+    """A sentence for each source of which a file is newer than what was made from it, if that is there."""
+    for source in sources if made.exists() else ():
+        with contextlib.suppress(UserError):  # what is made needs no source any more
+            newest = max(files([Path(source)]), key=lambda path: _size_and_time(path)[1])
+            if _size_and_time(newest)[1] > made.stat().st_mtime_ns:
+                yield f"{newest} is newer than {made}, which stays as it was; for what is new, take another --out"
 
 
 def open_bytes(path: Path) -> IO[bytes]:
