@@ -173,14 +173,14 @@ def theirs(
     """([P] right first answers, seconds) of each checkpoint of a trainer, until one reaches the goal or time is over.
 
     `times` are the seconds between checkpoints, and those that it has. A trainer that was killed goes on from its last
-    checkpoint; one of another job, so also one beside other seconds of ours, is trained again.
+    checkpoint, one of another job is trained again.
     """
     every, most = times
     folder = of.arm(f"peers-{arm.replace(':', '-')}").folder
-    job = _job(of, arm, every)
+    job = _job(of, arm)
     kept, told = Run(folder).details("job"), folder / "checkpoints.jsonl"
     if told.exists() and (not kept.exists() or read_json(kept) != job):
-        print(f"{arm}: what is there had another job, or stood beside other seconds of ours: trained again", flush=True)
+        print(f"{arm}: what is there had another job: trained again", flush=True)
         shutil.rmtree(folder)
         folder.mkdir()
     write_json(kept, job)
@@ -202,7 +202,7 @@ def theirs(
     script = Path(__file__).with_name("peer_trl_train.py")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": _without_path()}
     with subprocess.Popen([python, script], **pipes) as peer:
-        peer.stdin.write(json.dumps(job | {"folder": str(folder.resolve())}) + "\n")
+        peer.stdin.write(json.dumps(job | {"every": every, "folder": str(folder.resolve())}) + "\n")
         peer.stdin.flush()
         for line in peer.stdout:
             right_P, last = measured(json.loads(line))
@@ -214,7 +214,7 @@ def theirs(
         raise UserError(f"study peers: {arm}: the trainer ended with {peer.returncode}; its messages are above")
 
 
-def _job(of: studies.Base, arm: str, every: float) -> dict[str, Any]:
+def _job(of: studies.Base, arm: str) -> dict[str, Any]:
     trainer, rate, per_step, *mask = arm.split(":")
     prompts = splits.training(read_table(of.run.table("prompts"), Prompt), of.recipe)
     return {
@@ -230,7 +230,6 @@ def _job(of: studies.Base, arm: str, every: float) -> dict[str, Any]:
         "max_tokens": of.recipe.sample.max_tokens,
         "temperature": of.recipe.sample.temperature,
         "steps": 100_000,
-        "every": every,
         "dtype": "float32",
         "seed": of.recipe.seed,
     }
