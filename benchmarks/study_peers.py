@@ -34,7 +34,7 @@ from bakeoff.rewards.resume import by_prompt, score_table
 from bakeoff.run import Run, read_json, write_json
 
 ARMS = "grpo:3e-5:1 grpo:3e-5:1:mask rloo:3e-5:1 grpo:1e-4:1:mask"
-PARTS = (32, 16, 8, 4, 2, 1)
+PARTS = (32, 24, 20, 16, 8, 4, 2, 1)
 """We take so small a part of the recipe's prompts, then more, until the target is reached."""
 AGAIN = (0, 1000, 2000)
 """What is added to the seed for each bake of a part."""
@@ -101,7 +101,7 @@ def compared(of: studies.Base, python: str, arms: Sequence[str]) -> Iterator[dic
 def ratio(curves: Sequence[Curve], goal_P: np.ndarray, right_P: np.ndarray, seconds: float) -> dict[str, Any]:
     """The seconds of the fastest trainer by ours, with its interval over prompts.
 
-    On prompts on which ours is not as good as the goal, it has twice the seconds, as of the next part; a trainer that
+    On prompts on which ours is not as good as the goal, it has twice the seconds; a trainer that
     is not as good has all that it was followed for, so the interval's upper end may be higher yet.
     """
 
