@@ -38,7 +38,7 @@ PARTS = (32, 24, 20, 16, 8, 4, 2, 1)
 """We take so small a part of the recipe's prompts, then more, until the target is reached."""
 AGAIN = (0, 1000, 2000)
 """What is added to the seed for each bake of a part."""
-MOST, EVERY = 15, 2
+MOST, EVERY = 25, 2
 """A trainer of TRL has so many times our seconds, and leaves a checkpoint after each so many of them."""
 TRIES = 16
 TIMED = ("sample", "score", "bake")
