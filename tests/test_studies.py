@@ -334,11 +334,15 @@ def test_sizes_and_seconds_are_lines_of_each_side():
     rows += [row("peers.reference.seed0", 0.25), row("peers.target.seed0", 0.5)]
     rows += [row("peers.bakeoff.p40.seed0", 0.5), row("peers.bakeoff.p40_seconds.seed0", 100.0, None)]
     rows += [row("peers.trl.rloo:1e-4:1.after200.seed0", 0.3), row("peers.trl.rloo:1e-4:1.after400.seed0", 0.4)]
-    rows += [row(f"peers.trl.grpo:3e-5:1:mask.after{seconds}.seed0", 0.3) for seconds in (200, 400)]
+    rows += [row(f"peers.trl.grpo:3e-5:4:mask.after{seconds}.seed0", 0.3) for seconds in (200, 400)]
+    rows += [row("peers.trl.rloo:1e-4:1.not_reached_seconds.seed0", 400.0, None)]
+    lucky = [row(r["name"].replace("seed0", "seed1"), r["value"], r["low"]) for r in rows if "peers" in r["name"]]
+    lucky = [r | {"value": 9 * r["value"]} if "reached" in r["name"] else r for r in lucky]
     made = pictures.pictures(rows)
+    assert made == pictures.pictures(rows + lucky) and "(seed 0)" in made["peers"]  # what says least for us is shown
     assert list(made) == ["sizes", "peers"]
     assert ">1</text>" in made["sizes"] and ">134</text>" in made["sizes"] and made["sizes"].count("<path") == 3
-    assert "RLOO 1e-4, 1 a step" in made["peers"] and "GRPO 3e-5, 1 a step, masked" in made["peers"]
+    assert "RLOO 1e-4</text>" in made["peers"] and "GRPO 3e-5, 4 a step, masked" in made["peers"]
     assert made["peers"].count("<path") == 5
 
 
