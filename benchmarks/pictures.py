@@ -92,7 +92,7 @@ def _peers(study: str, values: Mapping[str, Measured]) -> str:
     for name, value in values.items():
         if (match := re.fullmatch(r"(bakeoff|trl)\..*_seconds\.(seed\d+)", name)) is not None:
             (ours if match[1] == "bakeoff" else theirs).setdefault(match[2], []).append(value.value)
-    seed = min(sorted(theirs), key=lambda seed: min(theirs[seed]) / max(ours[seed]))
+    seed = min(sorted(ours), key=lambda seed: min(theirs.get(seed, [0.0])) / max(ours[seed]))
     mine = {name.removesuffix(f".{seed}"): value for name, value in values.items() if name.endswith(f".{seed}")}
     curves: dict[str, dict[float, Measured]] = {}
     for name, value in mine.items():

@@ -340,6 +340,8 @@ def test_sizes_and_seconds_are_lines_of_each_side():
     lucky = [r | {"value": 9 * r["value"]} if "reached" in r["name"] else r for r in lucky]
     made = pictures.pictures(rows)
     assert made == pictures.pictures(rows + lucky) and "(seed 0)" in made["peers"]  # what says least for us is shown
+    alone = [r for r in rows if ".trl." not in r["name"]]  # ours never reached the target, so no trainer was started
+    assert pictures.pictures(alone)["peers"].count("<path") == 3
     assert list(made) == ["sizes", "peers"]
     assert ">1</text>" in made["sizes"] and ">134</text>" in made["sizes"] and made["sizes"].count("<path") == 3
     assert "RLOO 1e-4</text>" in made["peers"] and "GRPO 3e-5, 4 a step, masked" in made["peers"]
