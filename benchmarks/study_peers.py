@@ -3,8 +3,8 @@
 BAKEOFF_TRL names a Python interpreter of an environment with trl. All sides have the same model, prompts, reward
 model and threads, and both are tried with growing budgets: the first that is as good by the true answers counts.
 
-Ours are parts of the recipe's prompts, each baked from the start in as many steps, and again from other prompts, since
-a bake from few prompts is a matter of luck: the mean counts. Its seconds are those of sampling, scoring and the bake,
+Ours are parts of the recipe's prompts, each baked from the start by the settings `QUICK`, and again from other prompts,
+since a bake from few prompts is a matter of luck: the mean counts. Its seconds are those of sampling, scoring and the bake,
 with all loading. TRL's are the seconds of one training, in float32 with bfloat16 products, which waits while a
 checkpoint is measured; a straight line joins two checkpoints. It lasts at most `MOST` times our seconds, and no longer
 than the fastest arm before it took.
@@ -34,11 +34,13 @@ from bakeoff.rewards.resume import by_prompt, score_table
 from bakeoff.run import Run, read_json, write_json
 
 ARMS = "grpo:3e-5:1 grpo:3e-5:1:mask rloo:3e-5:1 grpo:1e-4:1:mask"
-PARTS = (32, 24, 20, 16, 8, 4, 2, 1)
+PARTS = (40, 32, 24, 20, 16, 8, 4, 2, 1)
 """We take so small a part of the recipe's prompts, then more, until the target is reached."""
-AGAIN = (0, 1000, 2000)
+QUICK = ["sample.group_size=8", "bake.surest=0.5", "bake.epochs=2", "bake.learning_rate=2e-4"]
+"""What few prompts are best baked by, chosen on prompts held out of the log (docs/log.md)."""
+AGAIN = (0, 1000, 2000, 3000, 4000, 5000)
 """What is added to the seed for each bake of a part."""
-MOST, EVERY = 25, 2
+MOST, EVERY = 50, 2
 """A trainer of TRL has so many times our seconds, and leaves a checkpoint after each so many of them."""
 TRIES = 16
 TIMED = ("sample", "score", "bake")
@@ -129,7 +131,7 @@ def ours(of: studies.Base, count: int) -> tuple[np.ndarray, float]:
     right, seconds = [], 0.0
     for more in AGAIN:
         seed = of.recipe.seed + more
-        settings = [f"seed={seed}", f"sample.prompts={count}", f"bake.batch_size={batch}"]
+        settings = [*QUICK, f"seed={seed}", f"sample.prompts={count}", f"bake.batch_size={batch}"]
         name = f"peers-p{count}-{more}"
         run = of.arm(name)
         if not run.details("bake").exists():

@@ -43,6 +43,7 @@ TELLING = 60
 """Questions that share a line of so many characters, with a table before it or not, are about one context."""
 OWN = ["prompts.languages=[]", 'prompts.skip=["near_duplicates"]', "prompts.heldout=0", "prompts.redact=[]"]
 OWN += ["sample.max_tokens=48", "evaluate.samples=4"]
+OWN += ['notes=["The tester whose picks trained the reward model is simulated."]']
 
 Row = dict[str, Any]
 
