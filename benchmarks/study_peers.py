@@ -4,8 +4,8 @@ BAKEOFF_TRL names a Python interpreter of an environment with trl. All sides hav
 model and threads, and both are tried with growing budgets: the first that is as good by the true answers counts.
 
 Ours are parts of the recipe's prompts, each baked from the start by the settings `QUICK`, and again from other prompts,
-since a bake from few prompts is a matter of luck: the mean counts. Its seconds are those of sampling, scoring and the bake,
-with all loading. TRL's are the seconds of one training, in float32 with bfloat16 products, which waits while a
+since a bake from few prompts is a matter of luck: the mean counts. Its seconds are those of sampling, scoring and the
+bake, with all loading. TRL's are the seconds of one training, in float32 with bfloat16 products, which waits while a
 checkpoint is measured; a straight line joins two checkpoints. It lasts at most `MOST` times our seconds, and no longer
 than the fastest arm before it took.
 BAKEOFF_PEERS names the arms, `TRAINER:LEARNING_RATE:PROMPTS_PER_STEP ...`, or with `:mask` behind, where completions
