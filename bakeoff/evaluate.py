@@ -228,7 +228,7 @@ def figures(
         "wins": {"scorer": wins, "outside": outside},
         "kl": {
             "tuned": stats.bootstrap(kl_P, seed=seed).as_dict(),
-            "best_of_n": bestofn.kl_bound(recipe.sample.group_size),
+            "best_of_n": bestofn.kl_bound(recipe.bake.n or recipe.sample.group_size),
         },
         "forgotten": stats.bootstrap(forgotten_U, seed=seed).as_dict(),
         **_style(drawn, seed=seed),

@@ -61,7 +61,7 @@ def bake(run: Run, recipe: Recipe) -> None:
     rows = [{key: row[key] for key in ("reward", "kl")} for row in history]
     taught = {n: run.round("bake", n).details(run.reward_model.name) for n in range(2, len(history))}
     judges = {str(n): read_json(file) for n, file in taught.items() if file.exists()}
-    told = {"rounds": rows, "kept": kept(history), "judges": judges}
+    told = {"rounds": rows, "kept": kept(history), "judges": judges, "kl_budget": recipe.bake.kl_budget}
     write_json(run.details("bake"), _totals(run, "bake", len(history) - 1) | told)
 
 

@@ -116,20 +116,23 @@ def bake_arm(
         "scores": content(of.run.table("scores")),
         "bake": json.loads(json.dumps(dataclasses.asdict(of.recipe.bake))),
     }
-    if run.details("arm").exists():
-        found = read_json(run.details("arm"))
-        if changed := [key for key in source if found[key] != source[key]]:
-            raise UserError(
-                f"{run.folder}: was baked (at {found['commit']}) from other {', '.join(changed)}; remove it"
-            )
+    same_source(run, source)
     if not run.details("bake").exists():
-        write_json(run.details("arm"), source | {"commit": results.commit()})
         with sealed(tasks.gold_files(of.recipe).values()):
             completions, scores = made()
             prompts = read_table(of.run.table("prompts"), Prompt)
             lesson = bake.Lesson(of.recipe.model, prompts, completions, scores, of.recipe.seed, dealt)
             bake.train(run, of.recipe, lesson, "bake", run.policy)
     return run
+
+
+def same_source(run: Run, source: Mapping[str, Any]) -> None:
+    """Note what an arm is made from; raises UserError where it was made from something else."""
+    if not run.details("arm").exists():
+        write_json(run.details("arm"), {**source, "commit": results.commit()})
+    found = read_json(run.details("arm"))
+    if changed := [key for key in source if found[key] != source[key]]:
+        raise UserError(f"{run.folder}: was made (at {found['commit']}) from other {', '.join(changed)}; remove it")
 
 
 def content(file: Path) -> str:
@@ -147,9 +150,11 @@ def again(
 ) -> Run:
     """An arm that goes its own way from the base's tables on, by other settings, up to the stage `last`.
 
-    Where the settings say nothing else, the base's reward model scores, and there is no control.
+    Where the settings say nothing else, the base's reward model scores, and there is no control. Raises UserError for
+    one that was made from another base.
     """
     run = of.arm(name)
+    same_source(run, {"scores": content(of.run.table("scores"))})
     scorer = of.recipe.score.scorer
     if scorer == "reward_model":
         scorer = f"reward_model:{of.run.reward_model.resolve()}"

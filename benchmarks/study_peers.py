@@ -38,7 +38,7 @@ PARTS = (40, 32, 24, 20, 16, 8, 4, 2, 1)
 """We take so small a part of the recipe's prompts, then more, until the target is reached."""
 QUICK = ["sample.group_size=8", "bake.surest=0.5", "bake.epochs=2", "bake.learning_rate=2e-4"]
 """What few prompts are best baked by, chosen on prompts held out of the log (docs/log.md)."""
-AGAIN = (0, 1000, 2000, 3000, 4000, 5000)
+AGAIN = (10_000, 20_000, 30_000, 40_000, 50_000, 60_000)
 """What is added to the seed for each bake of a part."""
 MOST, EVERY = 50, 2
 """A trainer of TRL has so many times our seconds, and leaves a checkpoint after each so many of them."""
@@ -77,10 +77,11 @@ def compared(of: studies.Base, python: str, arms: Sequence[str]) -> Iterator[dic
     yield row("reference", start_P)
     yield row("target", goal_P)
     for count in (of.recipe.sample.prompts // part for part in PARTS):
-        right_P, seconds = ours(of, count)
+        right_P, seconds, there = ours(of, count, goal)
         print(f"target {goal:.3f}, ours {right_P.mean():.3f} in {seconds:.0f} s", flush=True)
         yield row(f"bakeoff.p{count}", right_P)
         yield timed(f"bakeoff.p{count}", seconds)
+        yield {"name": f"peers.bakeoff.p{count}_reached.seed{of.recipe.seed}", "value": there}
         if right_P.mean() >= goal:
             break
     else:
@@ -125,8 +126,8 @@ def worst(rows: Sequence[dict[str, Any]], seeds: int) -> dict[str, Any]:
     return row | {"name": row["name"].rpartition(".seed")[0]}
 
 
-def ours(of: studies.Base, count: int) -> tuple[np.ndarray, float]:
-    """([P] right first answers, seconds of the stages) of a bake from so many prompts, the means over some bakes."""
+def ours(of: studies.Base, count: int, goal: float) -> tuple[np.ndarray, float, float]:
+    """([P] right first answers, seconds of the stages, share that reach the goal): the means of some bakes."""
     batch = max(1, of.recipe.bake.batch_size * count // of.recipe.sample.prompts)
     right, seconds = [], 0.0
     for more in AGAIN:
@@ -141,7 +142,8 @@ def ours(of: studies.Base, count: int) -> tuple[np.ndarray, float]:
         right.append(studies.right(run, of.recipe, str(run.policy)))
         seconds += sum(line["seconds"] for line in run.logged() if line["stage"] in TIMED and "seconds" in line)
     print(f"{count} prompts: {[round(float(right_P.mean()), 3) for right_P in right]} right", flush=True)
-    return np.mean(right, axis=0), seconds / len(AGAIN)
+    there = float(np.mean([right_P.mean() >= goal for right_P in right]))
+    return np.mean(right, axis=0), seconds / len(AGAIN), there
 
 
 def some(of: studies.Base, count: int, seed: int) -> list[Prompt]:

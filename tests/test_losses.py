@@ -231,6 +231,13 @@ def test_bond_converges_to_best_of_n(rewards):
     assert total_variation(fit(loss, steps=600, learning_rate=0.02, size=5), target) < 0.03
 
 
+def test_bond_starts_at_the_cross_entropy_of_the_best_and_what_leave_one_out_makes_of_the_samples():
+    best, logp = torch.tensor([-2.0]), torch.tensor([[-1.0, -3.0]])
+    penalty = torch.tensor([[1.0, 3.0]])  # at the reference: (N - 1) times less the log quantile
+    backward = ((1.0 - 3.0) * -1.0 + (3.0 - 1.0) * -3.0) / 2
+    assert float(losses.bond(best, logp, penalty)) == pytest.approx(0.5 * 2.0 + 0.5 * backward)
+
+
 def test_the_two_halves_of_bond_are_the_two_divergences():
     """Forward: the cross-entropy of the best. Backward, over all samples: the gradient of KL(pi || pi_N)."""
     n, draws, reference = 4, 3, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)

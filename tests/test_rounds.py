@@ -213,8 +213,9 @@ def test_a_spent_budget_ends_the_bake(recipe, tmp_path, monkeypatch):
     settings = [str(recipe), "bake.kl_budget=8", "bake.rounds=3", "bake.patience=3", "--out", str(spent.folder)]
     for stage in ("prompts", "sample", "reward", "score", "bake"):
         assert main([stage, *settings]) == 0
-    told = json.loads(spent.details("bake").read_text())["rounds"]
-    assert len(told) == 2 and told[1]["kl"]["value"] < 8
+    told = json.loads(spent.details("bake").read_text())
+    assert len(told["rounds"]) == 2 and told["rounds"][1]["kl"]["value"] < 8
+    assert told["kl_budget"] == 8.0  # what an alarm compares the tuned model with
 
 
 def test_rounds_need_prompts_to_choose_by(recipe, tmp_path, capsys):

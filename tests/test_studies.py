@@ -98,7 +98,7 @@ def test_every_arm_is_baked_and_measured_once(of, capsys):
     assert {k: v.tolist() for k, v in study_labels.arms(of).items()} == {k: v.tolist() for k, v in found.items()}
     assert before == [file.stat().st_mtime_ns for file in baked]
     other = dataclasses.replace(of.recipe.bake, learning_rate=3e-5)
-    with pytest.raises(UserError, match=r"whole: was baked \(at .*\) from other bake; remove it"):
+    with pytest.raises(UserError, match=r"whole: was made \(at .*\) from other bake; remove it"):
         studies.whole(of.baking(other))
     of.run.table("scores").write_bytes(b"another base")
     with pytest.raises(UserError, match="from other scores; remove it"):
@@ -407,7 +407,8 @@ def test_the_first_budget_that_reaches_the_goal_ends_the_time_of_both_sides(of, 
     assert set(study_peers.best_of_n(of)) <= {0.0, 1.0}
     tries = read_table(of.arm("peers-reference").table("reference"), Completion)
     assert len(tries) == 3 * study_peers.TRIES
-    right_P, seconds = study_peers.ours(of, 6)
+    right_P, seconds, there = study_peers.ours(of, 6, 0.0)
+    assert there == 1.0
     runs = [of.arm(f"peers-p6-{more}") for more in study_peers.AGAIN]
     logged = [r["seconds"] for run in runs for r in run.logged() if r["stage"] in study_peers.TIMED and "seconds" in r]
     assert right_P.shape == (3,) and len(logged) == 9 and seconds == pytest.approx(sum(logged) / 3)
@@ -439,7 +440,7 @@ def test_the_first_budget_that_reaches_the_goal_ends_the_time_of_both_sides(of, 
         list(study_peers.theirs(of, python, "grpo:1e-4:1", 2.0, (every, long[0])))
     assert not (folder / "checkpoints.jsonl").exists() and not (folder / "step-6").exists()
     runs[1].details("bake").unlink()  # killed: its seconds are not known, so it is made anew
-    study_peers.ours(of, 6)
+    assert study_peers.ours(of, 6, 2.0)[2] == 0.0
     assert len([r for r in runs[1].logged() if r["stage"] == "sample" and "seconds" in r]) == 1
 
 
