@@ -100,7 +100,10 @@ def test_every_arm_is_baked_and_measured_once(of, capsys):
     other = dataclasses.replace(of.recipe.bake, learning_rate=3e-5)
     with pytest.raises(UserError, match=r"whole: was made \(at .*\) from other bake; remove it"):
         studies.whole(of.baking(other))
+    studies.again(of, "apart", [], "prompts")
     of.run.table("scores").write_bytes(b"another base")
+    with pytest.raises(UserError, match=r"apart: was made \(at .*\) from other scores; remove it"):
+        studies.again(of, "apart", [], "prompts")
     with pytest.raises(UserError, match="from other scores; remove it"):
         studies.whole(of)
 
