@@ -1,5 +1,8 @@
 """What the evaluation says of made-up answers whose figures can be told by hand."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 
@@ -51,6 +54,13 @@ def test_true_answers_count_on_the_prompts_that_have_them_and_rewards_on_all():
     assert found["reward"]["tuned_at_1"]["value"] == pytest.approx((2 + 1.5 + 4) / 3)
     assert found["reward"]["tuned_at_1"]["n"] == 3
     assert found["kl"]["tuned"]["value"] == 1.0 and found["forgotten"]["value"] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(("n", "tries"), [(0, RECIPE.sample.group_size), (2, 2)])
+def test_the_bound_on_the_divergence_is_that_of_the_dial_or_of_all_draws(n, tries):
+    recipe = dataclasses.replace(RECIPE, bake=dataclasses.replace(RECIPE.bake, n=n))
+    found = figures(recipe, ANSWERS, PROMPTS, SOUND, (np.ones(3), np.zeros(2)))
+    assert found["kl"]["best_of_n"] == pytest.approx(math.log(tries) - (tries - 1) / tries)
 
 
 def test_pairs_are_won_lost_or_tied_by_each_judge():
