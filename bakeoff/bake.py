@@ -46,6 +46,8 @@ class Lesson:
     seed: int
     dealt: Sequence[Score] | None = None
     """Trained on in place of `scores`, by which the sure groups are still chosen."""
+    before: Path | None = None
+    """The checkpoint of the round before, where its training goes on in this one: then this one's is kept too."""
 
 
 def bake(run: Run, recipe: Recipe) -> None:
@@ -106,13 +108,18 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
             torch.manual_seed(lesson.seed)  # a training that begins again after a kill has the same adapters
             models.add_lora(model, rank)
         training = Training(model, groups, rendered, recipe, seed=lesson.seed)
+        if lesson.before is not None and lesson.before.exists() and not rank:
+            training.optimizer.load(lesson.before, anew=True)
         steps = training.steps()
         if recipe.bake.kl_budget:
             steps = within(steps, training, Spent(recipe, tokenizer, lesson))
         follow(run, stage, training.optimizer, steps)
+        if lesson.before is not None:
+            training.optimizer.save(run.checkpoint(stage))
         models.merge_lora(model)
         models.save(model, tokenizer, folder)
-    run.checkpoint(stage).unlink(missing_ok=True)
+    if lesson.before is None:
+        run.checkpoint(stage).unlink(missing_ok=True)
     tokens = sum(line["tokens"] for line in run.steps(stage))
     faults = Counter(kind for c in lesson.completions if (kind := fault(c.text, c.tokens, c.finish)))
     distinct = len({(c.prompt_id, *c.tokens) for c in lesson.completions})

@@ -58,6 +58,8 @@ class Method:
     """Whether the losses of a batch are divided by its tokens, instead of by its groups."""
     least: int = 1
     """Of a group at least so many completions are wanted, for there to be something to compare."""
+    own: bool = False
+    """Whether it is meant for the policy's own completions: its rounds are one training, whose optimizer goes on."""
     by_token: bool = False
     """Whether `loss` is given log-probabilities of tokens, [S, T] padded with zeros, instead of their sums."""
 
@@ -199,9 +201,9 @@ METHODS: dict[str, Method] = {
     "regress": Method(_spread, _regress(_quantile), least=2),
     "regress_log": Method(_spread, _regress(_log_quantile), least=2),
     "regress_reward": Method(_spread, _regress(_reward), least=2),
-    "bond": Method(_spread, _bond, least=2),
-    "rloo": Method(_spread, _rloo, least=2),
-    "grpo": Method(_spread, _grpo, least=2, by_token=True, per_token=True),
+    "bond": Method(_spread, _bond, least=2, own=True),
+    "rloo": Method(_spread, _rloo, least=2, own=True),
+    "grpo": Method(_spread, _grpo, least=2, own=True, by_token=True, per_token=True),
     "dpo": Method(_pair, _dpo),
     "ipo": Method(_pair, _ipo),
 }

@@ -61,10 +61,10 @@ class MasterAdamW:
             save_file(state, beside, {"taken": str(self.taken)})
 
     @torch.no_grad()
-    def load(self, path: Path) -> None:
-        """Go on where `save` was called: from here on every step is the same, bit for bit."""
+    def load(self, path: Path, *, anew: bool = False) -> None:
+        """Go on where `save` was called: from here on every step is the same, bit for bit, or `anew` in a schedule."""
         with safe_open(path, framework="pt", device=str(self.masters[0].device)) as state:
-            self.taken = int(state.metadata()["taken"])
+            self.taken = 0 if anew else int(state.metadata()["taken"])
             for i, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
                 master.copy_(state.get_tensor(f"master.{i}"))
                 parameter.copy_(master)

@@ -21,6 +21,7 @@ from bakeoff import bestofn, divergence, models, splits, stats, tasks, trees
 from bakeoff.engines import Sampling, choose, seed_of
 from bakeoff.engines.resume import complete_table
 from bakeoff.errors import UserError
+from bakeoff.methods import METHODS
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.refresh import refreshed
 from bakeoff.rewards.resume import by_prompt
@@ -123,7 +124,8 @@ def _round(run: Run, recipe: Recipe, stage: str, number: int, dealt: Dealt) -> N
         earlier = [run.round(stage, n) for n in range(2, number)]
         judged = refreshed(current, recipe, prompts, completions, earlier)
     scores = reward(tables, judged, TO_BAKE, prompts, completions)
-    lesson = once.Lesson(start, prompts, completions, scores, seed, dealt(completions, scores, number))
+    left = before.checkpoint("bake") if METHODS[recipe.bake.method].own else None
+    lesson = once.Lesson(start, prompts, completions, scores, seed, dealt(completions, scores, number), left)
     once.train(current, recipe, lesson, "bake", current.policy)
 
 
@@ -189,8 +191,9 @@ def _kl(recipe: Recipe, model: str, prompts: Sequence[Prompt], drawn: Sequence[C
 
 
 def _prune(run: Run, stage: str, needed: set[int]) -> None:
-    """Remove the weights of earlier rounds that nothing needs any more."""
+    """Remove what earlier rounds left and nothing needs any more: weights and checkpoints."""
     for number in range(1, max(needed)):
+        run.round(stage, number).checkpoint("bake").unlink(missing_ok=True)
         if number not in needed and run.round(stage, number).policy.exists():
             shutil.rmtree(run.round(stage, number).policy)
 

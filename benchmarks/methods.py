@@ -69,6 +69,7 @@ def trial(source: Path, out: Path, setting: str) -> tuple[Run, Recipe]:
     if run.folder.exists() and not (run.folder / "seconds.json").exists():
         shutil.rmtree(run.folder)  # it was killed: its seconds would be those of the remainder
     run.folder.mkdir(parents=True, exist_ok=True)
+    studies.same_source(run, {"scores": studies.content(whole.table("scores"))})
     if not run.reward_model.exists():
         run.reward_model.symlink_to(whole.reward_model.resolve())
     if not run.details("bake").exists():

@@ -46,3 +46,5 @@ def test_what_has_had_no_gradient_yet_is_saved_and_goes_on(tmp_path):
     (used.sum() + idle.sum()).backward()
     again.step()
     assert again.taken == 2 and (idle < 1).all() and (used < 0.9).all()
+    again.load(tmp_path / "state.safetensors", anew=True)
+    assert again.taken == 0 and (idle == 1).all() and (used < 1).all()  # the weights stay, the schedule begins anew

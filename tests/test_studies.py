@@ -410,11 +410,10 @@ def test_the_first_budget_that_reaches_the_goal_ends_the_time_of_both_sides(of, 
     assert set(study_peers.best_of_n(of)) <= {0.0, 1.0}
     tries = read_table(of.arm("peers-reference").table("reference"), Completion)
     assert len(tries) == 3 * study_peers.TRIES
-    right_P, seconds, there = study_peers.ours(of, 6, 0.0)
-    assert there == 1.0
+    bakes_BP, seconds = study_peers.ours(of, 6)
     runs = [of.arm(f"peers-p6-{more}") for more in study_peers.AGAIN]
     logged = [r["seconds"] for run in runs for r in run.logged() if r["stage"] in study_peers.TIMED and "seconds" in r]
-    assert right_P.shape == (3,) and len(logged) == 9 and seconds == pytest.approx(sum(logged) / 3)
+    assert bakes_BP.shape == (3, 3) and len(logged) == 9 and seconds == pytest.approx(sum(logged) / 3)
     drawn = [studies.tables(run)[1] for run in runs]
     asked = [{c.prompt_id for c in rows} for rows in drawn]
     assert all(len(ids) == 6 for ids in asked) and asked[0] != asked[1] != asked[2]
@@ -436,6 +435,7 @@ def test_the_first_budget_that_reaches_the_goal_ends_the_time_of_both_sides(of, 
         seconds, abs=0.1
     )
     assert named["time_to_quality_vs_trl.seed0"] == pytest.approx(long[0] / seconds, abs=0.01)
+    assert named["peers.bakeoff.p6_reached.seed0"] == 1.0
 
     assert len(list(study_peers.theirs(of, python, "grpo:1e-4:1", 2.0, (2 * every, long[0])))) == 1
     write_json(folder / "job.json", study_peers._job(of, "grpo:1e-4:1:mask"))
@@ -443,7 +443,9 @@ def test_the_first_budget_that_reaches_the_goal_ends_the_time_of_both_sides(of, 
         list(study_peers.theirs(of, python, "grpo:1e-4:1", 2.0, (every, long[0])))
     assert not (folder / "checkpoints.jsonl").exists() and not (folder / "step-6").exists()
     runs[1].details("bake").unlink()  # killed: its seconds are not known, so it is made anew
-    assert study_peers.ours(of, 6, 2.0)[2] == 0.0
+    monkeypatch.setattr(study_peers, "best_of_n", lambda of: np.full(3, 2.0))  # beyond reach: no trainer is asked
+    *_, last = study_peers.compared(of, python, ["grpo:1e-4:1"])
+    assert last == {"name": "peers.bakeoff.p6_reached.seed0", "value": 0.0}
     assert len([r for r in runs[1].logged() if r["stage"] == "sample" and "seconds" in r]) == 1
 
 
