@@ -23,7 +23,7 @@ from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.rewards.majority import Majority
 from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, write_json
-from bakeoff.settings import Recipe
+from bakeoff.settings import Bake, Recipe
 from bakeoff.training import Training, size
 
 KL_CHECKS = 8
@@ -73,16 +73,20 @@ def _lesson(run: Run, recipe: Recipe) -> Lesson:
 def shuffled(completions: Sequence[Completion], scores: Sequence[Score], rng: random.Random) -> list[Score]:
     """The scores with the rewards of each prompt's completions, which follow each other, in random order.
 
-    Each of the different ones takes the reward of another, and is the best as often as it was drawn.
+    Each of the different whole answers takes the reward of another, and is the best as often as it was drawn; what is
+    no whole answer keeps its own, and ranks below them whatever that is.
     """
-    tokens = {c.id: tuple(c.tokens) for c in completions}
+    tokens = {c.id: tuple(c.tokens) for c in completions if not fault(c.text, c.tokens, c.finish)}
     dealt = []
     for _, group in itertools.groupby(scores, lambda s: s.prompt_id):
         rows = list(group)
-        own = {tokens[s.completion_id]: s.reward for s in rows if s.reward is not None}
-        order = dict.fromkeys(tokens[s.completion_id] for s in rng.sample(rows, len(rows)))
+        own = {tokens[s.completion_id]: s.reward for s in rows if s.reward is not None and s.completion_id in tokens}
+        order = dict.fromkeys(tokens.get(s.completion_id) for s in rng.sample(rows, len(rows)))
         new = dict(zip((key for key in order if key in own), sorted(own.values(), reverse=True), strict=True))
-        dealt += [dataclasses.replace(s, reward=new.get(tokens[s.completion_id])) for s in rows]
+        dealt += [
+            dataclasses.replace(s, reward=new.get(tokens[s.completion_id])) if s.completion_id in tokens else s
+            for s in rows
+        ]
     return dealt
 
 
@@ -120,13 +124,23 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
         models.save(model, tokenizer, folder)
     if lesson.before is None:
         run.checkpoint(stage).unlink(missing_ok=True)
-    tokens = sum(line["tokens"] for line in run.steps(stage))
+    full = recipe.bake.epochs * -(-len(groups) // recipe.bake.batch_size)
+    write_json(run.details(stage), {"groups": dict(counts)} | _figures(run.steps(stage), full, lesson, recipe.bake))
+
+
+def _figures(taken: Sequence[Mapping[str, Any]], full: int, lesson: Lesson, settings: Bake) -> dict[str, Any]:
+    """What a training was made from and cost, by the steps that were taken of so many."""
     faults = Counter(kind for c in lesson.completions if (kind := fault(c.text, c.tokens, c.finish)))
-    distinct = len({(c.prompt_id, *c.tokens) for c in lesson.completions})
-    figures = {"groups": dict(counts), "completions": len(lesson.completions), "distinct": distinct}
-    full, budget = recipe.bake.epochs * -(-len(groups) // recipe.bake.batch_size), recipe.bake.kl_budget
-    figures |= {"faults": dict(faults), "kl_budget": budget, "spent": budget > 0 and len(run.steps(stage)) < full}
-    write_json(run.details(stage), figures | {"trained_tokens": round(tokens), "strategies": strategies(lesson)})
+    budget = settings.kl_budget
+    return {
+        "completions": len(lesson.completions),
+        "distinct": len({(c.prompt_id, *c.tokens) for c in lesson.completions}),
+        "faults": dict(faults),
+        "kl_budget": budget,
+        "spent": budget > 0 and (len(taken) < full or taken[-1].get("kl", 0.0) >= budget),
+        "trained_tokens": round(sum(line["tokens"] for line in taken)),
+        "strategies": strategies(lesson),
+    }
 
 
 def strategies(lesson: Lesson) -> dict[str, dict]:
@@ -143,21 +157,23 @@ def strategies(lesson: Lesson) -> dict[str, dict]:
 def within(
     steps: Iterator[dict[str, float]], training: Training, spent: Callable[[Any, int], float]
 ) -> Iterator[dict[str, float]]:
-    """The steps of a training until its budget is spent, looking `KL_CHECKS` times: what was found is the step's `kl`.
+    """The steps of a training until its budget is spent: what a look after a step finds is the step's `kl`.
 
+    It looks before the first step, after the last one, and at least `KL_CHECKS` times on the way, or after every step.
     A process that goes on where another was killed looks at the same steps, and stops at the same one.
     """
-    every = max(1, training.optimizer.steps // KL_CHECKS)
-    found: dict[str, float] = {}
-    while True:
-        if training.optimizer.taken % every == 0:
-            found = {"kl": spent(training.model, training.optimizer.taken)}
-            if found["kl"] >= training.settings.kl_budget:
-                return training.optimizer.close()
-        if (values := next(steps, None)) is None:
-            return None
+    optimizer = training.optimizer
+    every = max(1, optimizer.steps // KL_CHECKS)
+
+    def look() -> dict[str, float]:
+        due = optimizer.taken % every == 0 or optimizer.taken == optimizer.steps
+        return {"kl": spent(training.model, optimizer.taken)} if due else {}
+
+    found = look()
+    while found.get("kl", 0.0) < training.settings.kl_budget and (values := next(steps, None)) is not None:
+        found = look()
         yield values | found
-        found = {}
+    optimizer.close()
 
 
 class Spent:

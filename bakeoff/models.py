@@ -37,8 +37,8 @@ def device(setting: str = "auto") -> torch.device:
     """The device a setting names; `auto` takes CUDA, then MPS, then CPU."""
     if setting != "auto":
         try:
-            return torch.device(setting)
-        except RuntimeError as error:
+            return torch.empty(0, device=setting).device
+        except (RuntimeError, AssertionError) as error:  # of a build without it
             raise UserError(f"device: {str(error).splitlines()[0]}") from None
     if torch.cuda.is_available():
         return torch.device("cuda")

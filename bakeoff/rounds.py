@@ -137,6 +137,8 @@ def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt
         sampling = Sampling.of(recipe.sample, seed_of(recipe.seed, "validation"))
         sampling = dataclasses.replace(sampling, group_size=SAMPLES)
         drawn = complete_table(current, "validation", list(prompts), sampling, lambda: choose.engine(model, recipe))
+        if not drawn:
+            raise UserError("bake.rounds: no prompt to choose among rounds could be completed; see *_failed.parquet")
         first = current.whole().round("bake", 0)
         drawn_first = first.table("validation")
         peers = (

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 import resource
 import shutil
 import sys
@@ -55,7 +57,8 @@ class Run:
 
     def whole(self) -> "Run":
         """The run that a round belongs to; itself when it is none."""
-        return Run(self.folder.parent.parent) if self.folder.parent.name == "rounds" else self
+        ours = self.folder.parent.name == "rounds" and re.fullmatch(r"(bake|control)-\d+", self.folder.name)
+        return Run(self.folder.parent.parent) if ours else self
 
     def table(self, name: str) -> Path:
         return self.folder / f"{name}.parquet"
@@ -65,7 +68,7 @@ class Run:
         return self.folder / "parts" / f"{name}-{number:05d}.parquet"
 
     def checkpoint(self, stage: str) -> Path:
-        """The state of a training that is under way; gone when its model is saved."""
+        """The state of a training that is under way; gone when its model is saved, or the next round has it."""
         return self.folder / f"{stage}.safetensors"
 
     def parts(self, name: str) -> list[Path]:
@@ -78,9 +81,10 @@ class Run:
 
     def log(self, stage: str, **values: object) -> None:
         """Append one line to `metrics.jsonl`."""
-        line = json.dumps({"stage": stage, "time": round(time.time(), 3), **values})
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        line = json.dumps({"stage": stage, "time": round(time.time(), 3), **values}) + "\n"
+        with self.metrics.open("ab+") as file:
+            whole = file.tell() == 0 or (file.seek(-1, os.SEEK_END) >= 0 and file.read(1) == b"\n")
+            file.write(line.encode() if whole else b"\n" + line.encode())  # what was cut short spoils no other line
 
     def logged(self) -> list[dict]:
         """The lines of `metrics.jsonl`; a line cut short by a kill is passed over."""

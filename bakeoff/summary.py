@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from bakeoff.alarms import alarms
+from bakeoff.engines.resume import failures
 from bakeoff.records import Completion, Score, read_table
 from bakeoff.rewards import choose as scorers
 from bakeoff.rewards.resume import JUDGED, missing_rewards
@@ -26,11 +27,12 @@ def summarize(run: Run, recipe: Recipe) -> None:
         read_json(file) if (file := run.details(stage)).exists() else None
         for stage in ("reward_model", "referee", "control")
     )
-    trainings = [stage for stage in (reward, referee, baked, control) if stage]
+    trainings = [stage for stage in (reward, referee, baked, control, *baked.get("judges", {}).values()) if stage]
     seconds, peak = _costs(run)
     names = ("pick_accuracy", "chance", "longest_wins", "pair_accuracy")
     each = [run, *map(Run, sorted(run.folder.glob("rounds/*")))]
     sampled = [read_json(one.details("sample"))["failed"] for one in each if one.details("sample").exists()]
+    sampled += [Counter(failure.reason for failure in failures(one, "validation")) for one in each]
     scored = [missing_rewards(one, [n for n in SCORED if one.table(n).exists()]) for one in each]
     summary = {
         "prompts": read_json(run.details("prompts")),

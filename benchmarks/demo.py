@@ -26,6 +26,9 @@ WORST = {
     "reference_at_1": max,
     "reference_best_of_n": max,
     "equivalent_n": min,
+    "reference_greedy": max,
+    "tuned_greedy": min,
+    "greedy_gain": min,
     "minutes": max,
     "peak_memory_mb": max,
 }

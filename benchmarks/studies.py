@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import random
 import re
 import shlex
@@ -40,6 +41,8 @@ DATA_SEED = 1
 """The seed that made the demo's files."""
 ANSWERS = 4
 """First answers to each prompt with a true answer."""
+CHOICES = ("BAKEOFF_SIZES", "BAKEOFF_PEERS")
+"""Environment variables that choose among the arms of a study."""
 FROM_ALL = ["bake.surest=1.0", "bake.epochs=1"]
 """What the studies vary is baked from all groups, in one pass; only where they say so as the demo's recipe says."""
 
@@ -309,6 +312,9 @@ def record(
     What stood there of the study, or matches the patterns `replaced`, goes.
     """
     command = shlex.join(["bakeoff", "study", study, *overrides, "--seeds", *map(str, seeds)])
+    command = " ".join(
+        [*(f"{name}={shlex.quote(os.environ[name])}" for name in CHOICES if name in os.environ), command]
+    )
     gone = [f"{study}.*"] if replaced is None else replaced
     results.record("studies", [row | {"command": command} for row in rows], replaced=gone)
     results.main()

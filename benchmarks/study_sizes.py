@@ -40,6 +40,7 @@ PICKS = 460
 WRONG, ANSWER_WEIGHT = 0.5, 5.0
 """Share of wrong answers in the training; how much more a token of the answer counts than one of the prompt."""
 FIGURES = ("reference_at_1", "reference_best_of_n", "tuned_at_1", "gain", "gap_closed", "equivalent_n")
+FIGURES += ("reference_greedy", "tuned_greedy", "greedy_gain")
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -166,6 +166,8 @@ def test_without_true_answers_the_verdict_says_who_judged():
     assert "mean reward of 1.1 from the reward model, with no true answers to check it against" in text
     assert "2.2 to 2.6 with 95 % confidence" in text
     assert "worth about 11 tries" in text and len(sentences(text)) == 2
+    checked = verdict(SUMMARY | {"quality": None, "reward": SUMMARY["reward"] | {"picker": "verifier"}})
+    assert "mean reward of 1.1 from the verifier" in checked and "no true answers" not in checked
 
 
 def test_another_metric_and_a_summary_without_its_curve():

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 from test_pipeline import bakeoff
 
 from bakeoff import bake as once
-from bakeoff import rounds, splits
+from bakeoff import config, rounds, splits
 from bakeoff.bake import within
 from bakeoff.cli import main
+from bakeoff.engines.resume import failures
+from bakeoff.errors import UserError
 from bakeoff.evaluate import UNRELATED
 from bakeoff.measures import fault
 from bakeoff.records import Completion, Message, Prompt, Score, read_table
@@ -144,7 +146,20 @@ def test_a_budget_ends_the_training_at_the_same_step_wherever_it_went_on(begin):
 
     taken = list(within(steps(), Toy, lambda model, step: float(step)))
     assert [t["step"] for t in taken] == list(range(begin + 1, 7)) and Toy.optimizer.closed
-    assert [t["kl"] for t in taken if "kl" in t] == [i for i in (0.0, 2.0, 4.0) if i >= begin]
+    assert [t["kl"] for t in taken if "kl" in t] == [i for i in (2.0, 4.0, 6.0) if i > begin]
+
+
+def test_the_last_step_is_looked_at_too(monkeypatch):
+    monkeypatch.setattr(Toy.optimizer, "steps", 17)
+    Toy.optimizer.taken = 0
+
+    def steps():
+        while Toy.optimizer.taken < 17:
+            Toy.optimizer.taken += 1
+            yield {}
+
+    found = [line.get("kl") for line in within(steps(), Toy, lambda model, step: step / 9)]
+    assert [step for step, kl in enumerate(found, 1) if kl is not None] == [*range(2, 17, 2), 17]
 
 
 def test_rounds_learn_from_their_own_completions_and_keep_the_best(recipe, tmp_path, capsys):
@@ -220,7 +235,7 @@ def test_a_spent_budget_ends_the_bake(recipe, tmp_path, monkeypatch):
         assert main([stage, *settings]) == 0
     assert len(json.loads(run.details("bake").read_text())["rounds"]) == 2  # the reference and one round
     steps = run.round("bake", 1).steps("bake")
-    assert [line.get("kl") for line in steps][:1] == [0.0] and len(steps) < 3
+    assert len(steps) == 1 and steps[0]["kl"] > 1e-6
 
     spent = Run(tmp_path / "spent")  # by the training's own prompts alone: those that choose among rounds are nearer
     monkeypatch.setattr(once, "Spent", lambda *_: lambda model, step: 9.0 * (step > 0))
@@ -230,6 +245,13 @@ def test_a_spent_budget_ends_the_bake(recipe, tmp_path, monkeypatch):
     told = json.loads(spent.details("bake").read_text())
     assert len(told["rounds"]) == 2 and told["rounds"][1]["kl"]["value"] < 8
     assert told["kl_budget"] == 8.0  # what an alarm compares the tuned model with
+
+    late = Run(tmp_path / "late")  # spent by the very last step: the next round would only be sampled
+    monkeypatch.setattr(once, "Spent", lambda *_: lambda model, step: 9.0 * (step == 3))
+    settings = [*settings[:-1], str(late.folder), "bake.batch_size=2"]
+    for stage in ("prompts", "sample", "reward", "score", "bake"):
+        assert main([stage, *settings]) == 0
+    assert len(late.round("bake", 1).steps("bake")) == 3 and not late.round("bake", 2).folder.exists()
 
 
 def test_rounds_need_prompts_to_choose_by(recipe, tmp_path, capsys):
@@ -242,6 +264,17 @@ def test_rounds_need_prompts_to_choose_by(recipe, tmp_path, capsys):
         assert main([stage, *settings]) == 0
     assert main(["bake", *settings]) == 2
     assert "no prompt is held out to choose among rounds" in capsys.readouterr().err
+
+
+def test_prompts_to_choose_by_that_cannot_be_completed_are_one_line_and_counted(recipe, tmp_path):
+    current, long = (
+        Run(tmp_path / "run").round("bake", 0),
+        Prompt("p", [Message("user", "word " * 9000)], "log:1", 1, "heldout"),
+    )
+    settings = config.load(recipe)
+    with pytest.raises(UserError, match="no prompt to choose among rounds could be completed"):
+        rounds.validated(current, settings, settings.model, [long])
+    assert [f.prompt_id for f in failures(current, "validation")] == ["p"]
 
 
 def test_testers_pick_among_the_current_policys_completions_and_the_reward_model_learns_from_them(

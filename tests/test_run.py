@@ -2,7 +2,7 @@ import pytest
 
 from bakeoff.errors import UserError
 from bakeoff.records import Score, atomic
-from bakeoff.run import GROUPS_PER_PART, open_run, peak_memory_mb, table_in_parts
+from bakeoff.run import GROUPS_PER_PART, Run, open_run, peak_memory_mb, table_in_parts
 from bakeoff.settings import Recipe, Sample
 
 
@@ -40,6 +40,13 @@ def test_times_of_broken_off_stages_are_kept(tmp_path):
     assert [line["stage"] for line in lines] == ["bake"] * 3
     assert sum("seconds" in line for line in lines) == 2
     assert lines[-1]["peak_memory_mb"] == pytest.approx(peak_memory_mb(), rel=0.5)
+    run.log("evaluate", seconds=1.0)
+    assert [line["stage"] for line in run.logged()] == ["bake"] * 3 + ["evaluate"]
+
+
+def test_only_a_round_belongs_to_another_run(tmp_path):
+    run = Run(tmp_path / "rounds" / "mine")
+    assert run.whole() is run and run.round("control", 12).whole().folder == run.folder
 
 
 def test_what_a_killed_process_was_writing_is_swept(tmp_path):

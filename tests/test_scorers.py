@@ -12,6 +12,7 @@ from bakeoff.errors import UserError
 from bakeoff.records import Score, read_table
 from bakeoff.rewards import choose
 from bakeoff.run import Run
+from bakeoff.settings import Recipe, Scoring
 
 RECIPE = """
 model = "{model}"
@@ -141,3 +142,8 @@ def test_a_verifier_rewards_by_answers(recipe, tmp_path):
     known, unknown = scorer.score([([Message("user", "ask")], rows), ([Message("user", "else")], rows)])
     assert [(s.reward, s.scorer) for s in known] == [(1.0, "verifier:number"), (0.0, "verifier:number")]
     assert [(s.reward, s.reason) for s in unknown] == [(None, "no answer: none is given for this prompt")] * 2
+
+
+@pytest.mark.parametrize(("answers", "words"), [("gold.jsonl", "verifier"), ("schema.json", "check of form")])
+def test_a_verifier_with_one_answer_to_all_prompts_knows_no_true_answers(answers, words):
+    assert choose.words(Recipe(score=Scoring(scorer="verifier:json_schema", answers=answers))) == words

@@ -65,7 +65,8 @@ def _scores(after: str, metric: str, scorer: str) -> str:
     if metric == "correct":
         return f"is right {after} of the time"
     if metric == "reward":
-        return f"earns a mean reward of {after} from {scorer}, with no true answers to check it against"
+        unchecked = "" if scorer == "the verifier" else ", with no true answers to check it against"
+        return f"earns a mean reward of {after} from {scorer}{unchecked}"
     return f"scores {after} ({metric})"
 
 

@@ -141,6 +141,8 @@ def words(recipe: Recipe) -> str:
 
 def _words(settings: Scoring) -> str:
     which = [kind(name)[0] for name in names(settings)]
+    if which == ["verifier"] and not settings.answers.endswith(".jsonl"):
+        return "check of form"  # with one text for all prompts, which is no true answer
     return WORDS.get(which[0], which[0]) if len(which) == 1 else "blend"
 
 
