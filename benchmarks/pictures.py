@@ -76,6 +76,7 @@ def _sizes(study: str, values: Mapping[str, Measured]) -> str:
     named = {"tuned_at_1": "tuned, first answer", "reference_best_of_n": "best of 16", "reference_at_1": "untuned"}
     kinds = dict(zip(named, ("tuned", "curve", "oracle"), strict=True))
     sizes = [name.split(".")[0] for name in values if name.endswith(".reference_at_1.seed0")]
+    sizes.sort(key=lambda size: values[f"{size}.parameters.seed0"].value)
     millions = [round(values[f"{size}.parameters.seed0"].value / 1e6, 1) for size in sizes]
     lines = [
         Line(name, kinds[figure], millions, [values[f"{size}.{figure}.seed0"] for size in sizes])

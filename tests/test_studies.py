@@ -342,6 +342,7 @@ def test_sizes_and_seconds_are_lines_of_each_side():
     lucky = [row(r["name"].replace("seed0", "seed1"), r["value"], r["low"]) for r in rows if "peers" in r["name"]]
     lucky = [r | {"value": 9 * r["value"]} if "reached" in r["name"] else r for r in lucky]
     made = pictures.pictures(rows)
+    assert made["sizes"] == pictures.pictures(rows[::-1])["sizes"]
     assert made == pictures.pictures(rows + lucky) and "(seed 0)" in made["peers"]  # what says least for us is shown
     alone = [r for r in rows if ".trl." not in r["name"]]  # ours never reached the target, so no trainer was started
     assert pictures.pictures(alone)["peers"].count("<path") == 3
