@@ -40,7 +40,7 @@ PICKS = 460
 WRONG, ANSWER_WEIGHT = 0.5, 5.0
 """Share of wrong answers in the training; how much more a token of the answer counts than one of the prompt."""
 FIGURES = ("reference_at_1", "reference_best_of_n", "tuned_at_1", "gain", "gap_closed", "equivalent_n")
-FIGURES += ("reference_greedy", "tuned_greedy", "greedy_gain")
+FIGURES += ("reference_greedy", "tuned_greedy", "greedy_gain", "pick_accuracy", "chance")
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -81,7 +81,8 @@ def measured(of: studies.Base, name: str, model: str) -> list[dict[str, Any]]:
     if model != of.recipe.model:
         settings, tables = own(of, name, model, policy.config.hidden_size), ("prompts",)
     run = studies.again(of, f"sizes-{name}", settings, "evaluate", tables)
-    quality = read_json(run.details("evaluation"))["quality"]
+    judge = of.run if model == of.recipe.model else run
+    quality = read_json(run.details("evaluation"))["quality"] | read_json(judge.details("reward_model"))
     count = sum(p.numel() for p in policy.parameters())
     rows = [{"name": f"sizes.{name}.parameters.seed{of.recipe.seed}", "value": count}]
     for figure in FIGURES:
