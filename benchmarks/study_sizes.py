@@ -82,7 +82,7 @@ def measured(of: studies.Base, name: str, model: str) -> list[dict[str, Any]]:
         settings, tables = own(of, name, model, policy.config.hidden_size), ("prompts",)
     run = studies.again(of, f"sizes-{name}", settings, "evaluate", tables)
     judge = of.run if model == of.recipe.model else run
-    quality = read_json(run.details("evaluation"))["quality"] | read_json(judge.details("reward_model"))
+    quality = read_json(judge.details("reward_model")) | read_json(run.details("evaluation"))["quality"]
     count = sum(p.numel() for p in policy.parameters())
     rows = [{"name": f"sizes.{name}.parameters.seed{of.recipe.seed}", "value": count}]
     for figure in FIGURES:

@@ -397,6 +397,10 @@ def test_a_model_of_the_ladder_learns_its_cases_and_goes_on_after_a_kill(of, tmp
     shown = [json.loads(line)["prompt"] for line in (studies.FILINGS / "picks.jsonl").read_text("utf-8").splitlines()]
     assert [row["prompt"] for row in picks] == shown[:12] and all(len(row["completions"]) == 8 for row in picks)
     assert of.arm("sizes-tiny").details("reward_model").exists()
+    closed = read_json(of.arm("sizes-tiny").details("evaluation"))["quality"]["gap_closed"]
+    assert (
+        found["sizes.tiny.gap_closed.seed0"]["value"] == closed["value"]
+    )  # not that of the reward model's held-out picks
 
 
 def test_the_cases_of_the_ladder_follow_from_their_key():
