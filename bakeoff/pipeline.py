@@ -144,6 +144,7 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
         if not alone.prompts.sources:
             raise UserError("prompts.sources: names no log; give files, folders or globs")
     models.dtype(recipe.dtype, models.device(recipe.device))
+    models.folder(recipe.model)  # converts a packaged model, before several processes ask for it
     choose.kind(recipe.sample.engine)
     strategies.check(recipe)
     refresh.check(recipe)
@@ -155,8 +156,8 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
 
 def _check_numbers(recipe: Recipe) -> None:
     heldout = [alone.prompts.heldout for alone in tasks.each(recipe).values()]
-    if not tasks.gold_files(recipe) and not (recipe.evaluate.prompts and any(heldout)):
-        raise UserError("evaluate.gold: nothing to evaluate; give it, or prompts.heldout and evaluate.prompts above 0")
+    if not tasks.gold_files(recipe) and not any(heldout):
+        raise UserError("evaluate.gold: nothing to evaluate; give it, or prompts.heldout above 0")
     if not (recipe.sample.temperature or recipe.sample.strategies):
         raise UserError("sample.temperature: at 0 all tries are alike; give more than 0")
 

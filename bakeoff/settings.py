@@ -206,7 +206,7 @@ class Evaluate:
     samples: int = 8
     """Sampled first answers of the tuned model per prompt; the reference draws `sample.group_size`."""
     prompts: int = 300
-    """At most this many prompts held out of the log are evaluated (those of the gold file always are)."""
+    """At most this many prompts are evaluated: those with true answers, or, without any, those held out of the log."""
     referee: bool = True
     """Without true answers, train a second reward model on the picks that the first never saw, to judge the result."""
 
