@@ -3,8 +3,9 @@
 import json
 import math
 import sys
+from pathlib import Path
 
-summary = json.load(open(sys.argv[1], encoding="utf-8"))
+summary = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
 measure = summary["quality"] or summary["reward"]
 for name in ("reference_at_1", "reference_best_of_n", "tuned_at_1", "gain"):
     figure = measure[name]
