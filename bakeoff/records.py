@@ -5,10 +5,12 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import types
 import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -206,6 +208,47 @@ def read_table(path: Path, record: type[T]) -> list[T]:
         record(**{name: build[name](value) for name, value in zip(columns, row, strict=True)})
         for row in zip(*columns.values(), strict=True)
     ]
+
+
+def rows_of(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of a table that others wrote: its maps as dicts, bytes that are UTF-8 and what Python has no value for
+    (nanoseconds, the year 20000) as text."""
+    columns = {name: _values(column) for name, column in zip(table.column_names, table.columns, strict=True)}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+_NO_VALUE = (ValueError, OverflowError, TypeError, pa.ArrowException)
+
+
+def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    if not {"map", "binary"} & set(re.findall("[a-z]+", str(column.type))):
+        with contextlib.suppress(*_NO_VALUE):
+            return column.to_pylist()
+    return list(map(_value, column))
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    if not scalar.is_valid:
+        return None
+    if isinstance(scalar, pa.StructScalar):
+        return {name: _value(inner) for name, inner in scalar.items()}
+    if isinstance(scalar, pa.MapScalar):
+        keys, values = scalar.values.flatten()
+        return {str(_value(k)): _value(v) for k, v in zip(keys, values, strict=True)}
+    if isinstance(scalar, pa.ListScalar):
+        return list(map(_value, scalar.values))
+    with contextlib.suppress(*_NO_VALUE):
+        return as_text(scalar.as_py())
+    with contextlib.suppress(*_NO_VALUE):
+        return scalar.cast(pa.string()).as_py()
+    return None
+
+
+def as_text(value: Any) -> Any:
+    """Bytes that are UTF-8 as text; anything else as it is."""
+    with contextlib.suppress(UnicodeDecodeError):
+        return value.decode() if isinstance(value, bytes) else value
+    return value
 
 
 def _builder(hint: object) -> typing.Callable[[typing.Any], typing.Any]:

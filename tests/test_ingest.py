@@ -229,7 +229,7 @@ def test_bad_sources_are_one_clear_line(tmp_path):
     with pytest.raises(UserError, match=r"empty\.jsonl: no rows"):
         ingest(tmp_path / "empty.jsonl")
     with pytest.raises(UserError, match=r"not one prompt in 2 rows; 2 'broken JSON'"):
-        ingest(log(tmp_path, "{", "}"))
+        ingest(log(tmp_path, "{x", "}"))
     with pytest.raises(UserError, match="did you mean 'email'"):
         ingest(log(tmp_path, "x"), redact=["emial"])
 

@@ -1,3 +1,5 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import write_jsonl
 
@@ -17,6 +19,17 @@ def test_rows(tmp_path):
     first, second = read_picks([str(write_jsonl(tmp_path / "picks.jsonl", [ROW, {**ROW, **chat}]))])
     assert first == Pick([Message("user", "p")], ["a", "bb"], 1, first.source)
     assert second.messages == [Message("system", "s"), Message("user", "u")] and second.source.endswith(":2")
+
+
+def test_parquet_columns_that_nobody_needs_do_not_stop_the_reading(tmp_path):
+    columns = {name: [value] for name, value in ROW.items()} | {"prompt": [b"p"]}
+    odd = {
+        "asked": pa.array([1_760_000_000_000_000_007], pa.timestamp("ns")),
+        "far": pa.array([2**62], pa.int64()).view(pa.timestamp("us")),
+        "day": pa.array([2**30], pa.int32()).cast(pa.date32()),
+    }
+    pq.write_table(pa.table(columns | odd), path := tmp_path / "picks.parquet")
+    assert read_picks([str(path)]) == [Pick([Message("user", "p")], ["a", "bb"], 1, f"{path}:1")]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 
 from bakeoff.errors import UserError, hint
 from bakeoff.ingest import avoid, limit, merge, sources, split
+from bakeoff.ingest.encodings import UNKNOWN
 from bakeoff.ingest.language import LANGUAGES
 from bakeoff.ingest.parts import Part, Work, batches, processes
 from bakeoff.ingest.picks import write_picks
@@ -22,6 +23,8 @@ from bakeoff.settings import PERSONAL, Prompts
 
 __all__ = ["Counts", "check", "clean_into"]
 
+ADVICE = {UNKNOWN: "convert the file to UTF-8", "broken JSON": "give one record a line, or an array of records"}
+"""What to do when no row is a prompt for such a reason."""
 STRATA = 50
 """Strata that are counted."""
 Progress = Callable[[int], object]
@@ -162,6 +165,6 @@ def _nothing(found: Sequence[Path], parts: Sequence[Part], reasons: Counter[str]
     reason, n = reasons.most_common(1)[0]
     first = next(a for p in parts for a in read_table(p.aside, SetAside) if a.reason == reason)
     return (
-        f"{names}: not one prompt in {reasons.total()} rows; {n} {reason!r}, as {first.source} ({first.text[:60]!r});"
-        " name the field that holds the prompt with prompts.prompt_field, or relax prompts.*"
+        f"{names}: not one prompt in {reasons.total()} rows; {n} {reason!r}, as {first.source} ({first.text[:60]!r}); "
+        + ADVICE.get(reason, "name the field that holds the prompt with prompts.prompt_field, or relax prompts.*")
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.errors import UserError
+from bakeoff.records import as_text
 
 SCHEMES = {"duckdb:": "duckdb", "hf:": "hub"}
 """How such a source begins, and the format that is read."""
@@ -69,7 +70,7 @@ def records(connection: Any, queries: Iterable[str]) -> Iterator[Item]:
         found = connection.execute(query)
         columns = [column[0] for column in found.description]
         for row in iter(found.fetchone, None):
-            yield next(number), dict(zip(columns, row, strict=True)), ""
+            yield next(number), dict(zip(columns, map(as_text, row), strict=True)), ""
 
 
 def hub_rows(source: Path) -> Iterator[Item]:

@@ -21,7 +21,7 @@ def language(text: str) -> str:
     text = text[:4000]
     letters = [c for c in text if not c.isascii() and c.isalpha()]
     if letters and 2 * len(letters) > sum(c.isalpha() for c in text):
-        scripts = Counter(_SCRIPTS.get(unicodedata.name(c, "").split()[0], "") for c in letters[:400])
+        scripts = Counter(_SCRIPTS.get(unicodedata.name(c, "").partition(" ")[0], "") for c in letters[:400])
         if scripts["ja"] * 10 > len(letters[:400]):
             return "ja"
         found, n = scripts.most_common(1)[0]

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bakeoff.ingest import readers, shapes, sources, traces
+from bakeoff.ingest import readers, shapes, sources
 from bakeoff.ingest.feedback import feedback
 from bakeoff.ingest.redact import redact
 from bakeoff.ingest.repair import tidy
-from bakeoff.ingest.steps import value_of
+from bakeoff.ingest.steps import records
 from bakeoff.settings import PERSONAL, Prompts
 
 LOOKED_AT, FILES, EXCERPT = 50, 12, 70
@@ -26,13 +26,13 @@ def preview(paths: Sequence[Path], settings: Prompts) -> Iterator[str]:
 
 def _seen(path: Path, settings: Prompts) -> str:
     names, said, first, n = Counter[str](), Counter[str](), "", 0
-    for row in itertools.islice(readers.rows(path), LOOKED_AT):
+    rows = (record for row in readers.rows(path) for record in records(row, settings.prompt_field))
+    for row in itertools.islice(rows, LOOKED_AT):
         n += 1
-        value, reason = value_of(row)
-        record = value if reason else next(iter(traces.unpacked(value) or [value]))
-        turns = reason or shapes.dialogue(record, settings.prompt_field)
+        value, reason = row.value, row.reason
+        turns = reason or shapes.dialogue(value, settings.prompt_field)
         if not isinstance(turns, str):
-            said.update(f.kind for f in feedback(record, turns, settings))
+            said.update(f.kind for f in feedback(value, turns, settings))
             turns = shapes.asked(turns) or "no user turn"
         names[turns if isinstance(turns, str) else _name(value, settings.prompt_field)] += 1
         if not first and not isinstance(turns, str):

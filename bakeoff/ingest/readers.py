@@ -5,24 +5,23 @@ import dataclasses
 import functools
 import io
 import itertools
-import json
 import re
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bakeoff.ingest import databases
-from bakeoff.ingest.repair import BYTEWISE, decode, encoding
+from bakeoff.ingest import databases, documents
+from bakeoff.ingest.encodings import decode
+from bakeoff.ingest.lines import ROW_BYTES, Item, lines
 from bakeoff.ingest.sources import format_of, open_bytes
+from bakeoff.records import rows_of
 
-ROW_BYTES = 4 << 20
-"""A longer row is no prompt; only its beginning is looked at, so that memory stays bounded."""
-PARQUET_ROWS = 32
+DECODED_ROWS = 32
 """Decoded in one go: a value that is stored once may stand in every row."""
 RECORD_LINES = 500
 """A CSV record over more lines has a quote that was never closed."""
@@ -39,9 +38,6 @@ class Row:
     reason: str = ""
 
 
-Item = tuple[int, Any, str]
-
-
 def rows(path: Path) -> Iterator[Row]:
     """Every row of a file; damage past which nothing can be read ends it with one row that says so."""
     number = 0
@@ -53,48 +49,10 @@ def rows(path: Path) -> Iterator[Row]:
         yield Row(f"{path}:{number + 1}", "", f"damaged file: {type(error).__name__}")
 
 
-def lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes, str]]:
-    """Numbered lines; one that is too long is cut, and says so."""
-    for number, line in enumerate(_pieces(stream), 1):
-        yield number, line[:ROW_BYTES].rstrip(b"\r\n"), "row too long" if len(line) > ROW_BYTES else ""
-
-
-def _pieces(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines of at most ROW_BYTES + 1 bytes: what follows in a longer one is read and forgotten."""
-    readline = _line_of(stream)
-    while piece := readline(ROW_BYTES + 1):
-        yield piece
-        while piece and not piece.endswith(b"\n"):
-            piece = readline(ROW_BYTES)
-
-
-def _line_of(stream: IO[bytes]) -> Callable[[int], bytes]:
-    """The stream's `readline`, in UTF-8 when the file is in UTF-16."""
-    name = _encoding(stream)
-    if not name.startswith("utf-16"):
-        return stream.readline
-    text = io.TextIOWrapper(stream, name, "replace")
-    return lambda size: text.readline(size).encode("utf-8", "replace")
-
-
-def _encoding(stream: IO[bytes]) -> str:
-    assert isinstance(stream, io.BufferedReader)
-    return encoding(stream.peek(64)[:64])
-
-
-def parse(text: str) -> tuple[Any, str]:
-    """The JSON value of a text, or the text itself and what is wrong with it."""
-    try:
-        return json.loads(text), ""
-    except RecursionError:
-        return text, "nested too deeply"
-    except ValueError:
-        return text, "broken JSON"
-
-
 def _jsonl(path: Path) -> Iterator[Item]:
+    """The lines of a file, or the records of the array that it is."""
     with open_bytes(path) as stream:
-        yield from lines(stream)
+        yield from documents.values(stream) if documents.is_array(stream) else documents.joined(lines(stream))
 
 
 def _text(path: Path) -> Iterator[Item]:
@@ -104,73 +62,13 @@ def _text(path: Path) -> Iterator[Item]:
             yield number, decode(line), reason
 
 
-_ARRAY = re.compile(r'[\s\ufeff]*(?:\{\s*"(?:data|rows|records|items|examples|traces|train)"\s*:\s*)?\[')
-_BETWEEN = re.compile(r"[\s,\ufeff]*")
-_NEXT = re.compile(r"\n[ \t,]*\{")
-
-
 def _json(path: Path) -> Iterator[Item]:
-    """The values of a JSON document, one by one: the items of its array, or records one after the other."""
+    """The values of a JSON document, one by one."""
     with open_bytes(path) as stream:
-        text = _More(stream)
-        array = _ARRAY.match(text.buffer)
-        text.drop(array.end() if array else 0)
-        while text.fill() and not (array and text.buffer.startswith("]")):
-            line = text.line
-            yield line, *text.value()
+        yield from documents.values(stream)
 
 
-class _More:
-    """A window on a text stream, moved along as values are taken from it."""
-
-    def __init__(self, stream: IO[bytes]):
-        self._stream = io.TextIOWrapper(stream, _encoding(stream), BYTEWISE)
-        self.buffer = self._stream.read(1 << 16)
-        self.line = 1
-
-    def drop(self, n: int) -> None:
-        self.line += self.buffer.count("\n", 0, n)
-        self.buffer = self.buffer[n:]
-
-    def grow(self) -> bool:
-        more = self._stream.read(max(1 << 16, len(self.buffer)))
-        self.buffer += more
-        return bool(more)
-
-    def fill(self) -> bool:
-        """Move to the next value, and say whether there is any."""
-        while (gap := len(self.buffer) - len(_BETWEEN.sub("", self.buffer, count=1))) == len(self.buffer):
-            self.drop(gap)
-            if not self.grow():
-                return False
-        self.drop(gap)
-        return True
-
-    def value(self) -> tuple[Any, str]:
-        """The next JSON value; a broken one ends where the next record begins on a line of its own."""
-        while True:
-            try:
-                value, end = json.JSONDecoder().raw_decode(self.buffer)
-            except RecursionError:
-                return self._broken("nested too deeply")
-            except json.JSONDecodeError as error:
-                unfinished = error.pos > len(self.buffer) - 16 or error.msg.startswith("Unterminated")
-                if not unfinished or len(self.buffer) > ROW_BYTES or not self.grow():
-                    return self._broken("broken JSON")
-            else:
-                if end < len(self.buffer) or not self.grow():  # a number may go on
-                    self.drop(end)
-                    return value, ""
-
-    def _broken(self, reason: str) -> tuple[str, str]:
-        head = self.buffer[:ROW_BYTES]
-        while not (match := _NEXT.search(self.buffer, 1)):
-            self.drop(max(0, len(self.buffer) - 256))
-            if not self.grow():
-                self.drop(len(self.buffer))
-                return head, reason
-        self.drop(match.start())
-        return head, reason
+_SEPARATOR = re.compile('"?sep=(.)"?', re.I)
 
 
 def _delimited(path: Path, delimiter: str = "") -> Iterator[Item]:
@@ -178,6 +76,8 @@ def _delimited(path: Path, delimiter: str = "") -> Iterator[Item]:
     with open_bytes(path) as stream:
         waiting = ((n, decode(line).replace("\r", " "), reason) for n, line, reason in lines(stream))
         _, head, _ = next(waiting, (0, "", ""))
+        if named := _SEPARATOR.fullmatch(head):  # a line for Excel
+            delimiter, (_, head, _) = named[1], next(waiting, (0, "", ""))
         cut = delimiter or max(",;\t|", key=head.count)
         names = _cells(head, cut)
         for number, record, reason in _records(waiting, len(names), cut):
@@ -225,9 +125,24 @@ def _cells(text: str, delimiter: str, *, strict: bool = False) -> list[str]:
 
 def _parquet(path: Path) -> Iterator[Item]:
     with pq.ParquetFile(path) as table:
-        batches = (batch.to_pylist() for batch in table.iter_batches(batch_size=PARQUET_ROWS))
-        for number, row in enumerate(itertools.chain.from_iterable(batches), 1):
-            yield number, row, ""
+        yield from _numbered(table.iter_batches(batch_size=DECODED_ROWS))
+
+
+def _arrow(path: Path) -> Iterator[Item]:
+    """Arrow's stream, or its file (Feather, too), which is a stream behind a mark."""
+    with open_bytes(path) as stream:
+        assert isinstance(stream, io.BufferedReader)
+        if stream.peek().startswith(b"ARROW1"):
+            stream.read(8)
+        large = iter(pa.ipc.open_stream(stream))
+        yield from _numbered(
+            batch.slice(at, DECODED_ROWS) for batch in large for at in range(0, batch.num_rows, DECODED_ROWS)
+        )
+
+
+def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[Item]:
+    for number, row in enumerate(itertools.chain.from_iterable(map(rows_of, batches)), 1):
+        yield number, row, ""
 
 
 def _sqlite(path: Path) -> Iterator[Item]:
@@ -245,6 +160,7 @@ READERS: dict[str, Callable[[Path], Iterator[Item]]] = {
     "csv": _delimited,
     "tsv": functools.partial(_delimited, delimiter="\t"),
     "parquet": _parquet,
+    "arrow": _arrow,
     "text": _text,
     "sqlite": _sqlite,
     "duckdb": databases.duckdb_rows,

@@ -1,6 +1,5 @@
-"""Text made sound: encodings, control characters, white space, chat-template tokens."""
+"""Text made sound: cut records, control characters, white space, chat-template tokens."""
 
-import codecs
 import json
 import re
 import unicodedata
@@ -9,7 +8,6 @@ from typing import Any
 
 import ftfy
 
-UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MOJIBAKE = re.compile(
     "[\u00c2\u00c3\u00e2\u00c5\u00c4\u00d0\u00d1][\u0080-\u00bf\u0152-\u017e\u2018-\u203a\u20ac\u2122]"
 )
@@ -23,26 +21,6 @@ _TEMPLATE = re.compile(
     r"|<{1,2}(/?SYS)>{1,2}"  # Llama 2
     r"|<(/?s|bos|eos|pad|unk|start_of_turn|end_of_turn|turn\|?|\|turn|sop)>"  # SentencePiece, Gemma
 )
-
-
-def _bytewise(error: UnicodeError) -> tuple[str, int]:
-    """The bytes that are no UTF-8, read as Windows-1252."""
-    assert isinstance(error, UnicodeDecodeError)
-    return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
-
-
-BYTEWISE = "bakeoff.bytewise"
-codecs.register_error(BYTEWISE, _bytewise)
-
-
-def encoding(head: bytes) -> str:
-    """The encoding of a file that begins so: UTF-16, by its mark or by its zeros, or else UTF-8."""
-    if head.startswith(UTF16):
-        return "utf-16"
-    zeros = head[::2].count(0), head[1::2].count(0)
-    if max(zeros) > 0.4 * len(head) / 2 > min(zeros) and len(head) >= 4:
-        return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
-    return "utf-8-sig"
 
 
 def mended(text: str, answers: Container[str]) -> Any | None:
@@ -76,11 +54,6 @@ def mended(text: str, answers: Container[str]) -> Any | None:
         return json.loads(text[: safe[0]] + safe[1])
     except (ValueError, RecursionError):
         return None
-
-
-def decode(data: bytes) -> str:
-    """Bytes as text: UTF-8, and Windows-1252 for every byte that is none."""
-    return data.decode("utf-8-sig", BYTEWISE)
 
 
 def tidy(text: str) -> str:

@@ -21,11 +21,15 @@ FORMATS = {
     ".tsv": "tsv",
     ".tab": "tsv",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
     ".txt": "text",
     ".db": "sqlite",
     ".sqlite": "sqlite",
     ".sqlite3": "sqlite",
 }
+_SAVED = {"dataset_dict.json", "dataset_info.json", "state.json"}
+"""What the library datasets writes beside the Arrow files of a data set."""
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
 EXPANSION = 400
@@ -60,7 +64,8 @@ def _expand(source: Path) -> list[Path]:
     if source.is_dir():
         every = [p for p in sorted(source.rglob("*")) if p.is_file()]
         inside = [p for p in every if not any(x.startswith((".", "_")) for x in p.relative_to(source).parts)]
-        readable = [p for p in inside if format_of(p)]
+        saved = any(format_of(p) == "arrow" for p in inside)
+        readable = [p for p in inside if format_of(p) and not (saved and p.name in _SAVED)]
         if not readable:
             raise UserError(f"{source}: no file to read among the {len(inside)} in this folder; expected {known}")
         return readable

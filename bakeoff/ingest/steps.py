@@ -5,14 +5,15 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bakeoff.ingest import filters, repair, shapes, traces
+from bakeoff.ingest import containers, filters, repair, shapes, traces
+from bakeoff.ingest.documents import parse
 from bakeoff.ingest.draft import Draft
+from bakeoff.ingest.encodings import decode
 from bakeoff.ingest.feedback import feedback, standing
 from bakeoff.ingest.language import language
 from bakeoff.ingest.own import own
-from bakeoff.ingest.readers import Row, parse
+from bakeoff.ingest.readers import Row
 from bakeoff.ingest.redact import redact
-from bakeoff.ingest.repair import decode
 from bakeoff.records import SetAside
 from bakeoff.settings import PERSONAL, Prompts
 
@@ -29,37 +30,40 @@ CountTokens = Callable[[list[str]], list[int]]
 
 
 def drafts(rows: Sequence[Row], settings: Prompts) -> list[Draft]:
-    """Rows as drafts that hold a conversation, or say why there is none."""
-    return [draft for row in rows for draft in _drafts(row, settings)]
+    """Rows as drafts that hold a conversation, or say why there is none; one for each record of a row."""
+    return [_draft(record, settings) for row in rows for record in records(row, settings.prompt_field)]
 
 
-def _drafts(row: Row, settings: Prompts) -> list[Draft]:
-    """One draft, or one for each span of an export that holds many in a row."""
-    value, reason = value_of(row)
-    if reason:
-        return [Draft(row.source, reason=reason, raw=value)]
-    spans = traces.unpacked(value)
-    if not spans:
-        return [_draft(row.source, value, settings)]
-    return [_draft(f"{row.source}:{i}", span, settings) for i, span in enumerate(spans, 1)]
+def records(row: Row, prompt_field: str = "") -> list[Row]:
+    """The record of a row, parsed, or those of a container and of a line that has several; or why there is none."""
+    found = [
+        (record, reason)
+        for value, reason in _parsed(row)
+        for record in (not reason and containers.unpacked(value, prompt_field)) or [value]
+    ]
+    if len(found) == 1:
+        return [Row(row.source, *found[0])]
+    return [Row(f"{row.source}:{i}", *record) for i, record in enumerate(found, 1)]
 
 
-def value_of(row: Row) -> tuple[Any, str]:
-    """The record of a row, parsed, or its text and the reason why there is none."""
-    value, reason = row.value, row.reason
+def _parsed(row: Row) -> list[tuple[Any, str]]:
+    value = row.value
     if not isinstance(value, bytes):
-        return value, reason
-    value = decode(value)
-    if reason:
-        return value, reason
-    value, reason = parse(value) if value.strip() else (value, "empty")
-    if reason != "broken JSON":
-        return value, reason
-    logged = traces.vllm(value) or repair.mended(value, shapes.ANSWER_KEYS)
-    return (value, reason) if logged is None else (logged, "")
+        return [(value, row.reason)]
+    text = decode(value)
+    if row.reason:
+        return [(text, row.reason)]
+    *found, (last, reason) = parse(text)
+    mended = None
+    if reason == "broken JSON":
+        mended = traces.vllm(last) or repair.mended(last, shapes.ANSWER_KEYS)
+    return [*found, (last, reason) if mended is None else (mended, "")]
 
 
-def _draft(source: str, value: Any, settings: Prompts) -> Draft:
+def _draft(record: Row, settings: Prompts) -> Draft:
+    source, value = record.source, record.value
+    if record.reason:
+        return Draft(source, reason=record.reason, raw=value)
     if traces.other_call(value):
         return Draft(source, reason="no model call", raw=value)
     turns = shapes.dialogue(value, settings.prompt_field)

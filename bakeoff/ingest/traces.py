@@ -33,6 +33,7 @@ _EVENT = re.compile(r"gen_ai\.(system|user|assistant)\.message")
 _VLLM = re.compile(
     r"(?:Received request [^\s:]+|Request [^\s:]+ details): prompt: ('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"), ", re.S
 )
+_ATTRIBUTES = ("attributes", "span_attributes", "SpanAttributes", "Attributes")
 _BATCHES = ("resourceSpans", "resource_spans", "resourceLogs", "resource_logs")
 _SCOPES = ("scopeSpans", "scope_spans", "instrumentationLibrarySpans", "scopeLogs", "scope_logs")
 _KINDS = ("gen_ai.operation.name", "openinference.span.kind", "traceloop.span.kind", "langfuse.observation.type")
@@ -115,11 +116,10 @@ def _frame(frame: Mapping[str, Any]) -> Any | None:
 
 def _attributes(span: Mapping[str, Any]) -> dict[str, Any]:
     """A span's attributes as one flat record, from OTLP's list of keys and values or from a plain object."""
-    found = span.get("attributes", span.get("span_attributes"))
-    if isinstance(found, str):
-        found = loaded(found)
+    found = loaded(next((span[key] for key in _ATTRIBUTES if span.get(key)), None))
     if isinstance(found, list):
-        return {str(a["key"]): _value(a.get("value")) for a in found if _is_dict(a) and "key" in a}
+        pairs = [(a["key"], a.get("value")) if _is_dict(a) and "key" in a else a for a in found]
+        return {str(p[0]): _value(p[1]) for p in pairs if isinstance(p, list | tuple) and len(p) == 2}
     if isinstance(found, dict):
         return found
     return dict(span) if any(str(key) in INPUTS or _NUMBERED.fullmatch(str(key)) for key in span) else {}

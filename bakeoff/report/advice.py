@@ -10,7 +10,8 @@ FEW, FEW_HELDOUT = 200, 100
 OFTEN = 0.05
 """A reason for this share of the rows is worth a sentence."""
 REASONS = {
-    "broken JSON": "look at the examples: the export may cut long lines, or write records over several lines",
+    "broken JSON": "look at the examples: the export may cut long lines",
+    "unknown encoding": "convert the files to UTF-8: their bytes spell nothing in the encodings that are tried",
     "damaged file": "fetch the files again: what follows the damage is lost",
     "no prompt found": "name the field that holds the prompt with --prompt-field, or leave out rows of other events",
     "no user turn": "the rows hold only answers or system prompts: check which side of the traffic was exported",

@@ -18,7 +18,7 @@ def read_answers(path: Path, setting: str) -> list[Answer]:
     `database`, for the verifier sql, is the path of a SQLite file from the JSONL's folder.
     Raises UserError naming file and line when the file is missing or a row is not one.
     """
-    lines = _text(path, setting).splitlines()
+    lines = _text(path, setting).split("\n")
     return [_answer(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -57,7 +57,7 @@ def read_graded(path: Path) -> list[Graded]:
 
     Raises UserError naming file and line when the file is missing or a row is not one.
     """
-    lines = _text(path, "--gold").splitlines()
+    lines = _text(path, "--gold").split("\n")
     groups = [_graded(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not groups:
         raise UserError(f"{path}: holds no groups; give rows of prompt, completions, and gold or answer")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bakeoff.errors import UserError
-from bakeoff.records import Pick, content_id
+from bakeoff.records import Pick, content_id, rows_of
 from bakeoff.rewards.alike import clusters
 from bakeoff.rewards.labels import messages as messages
 from bakeoff.rewards.labels import pick_of
@@ -113,7 +113,7 @@ def _cell(name: str, text: str) -> Any:
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
-    yield from enumerate(pq.read_table(path).to_pylist(), 1)
+    yield from enumerate(rows_of(pq.read_table(path)), 1)
 
 
 _WORD = re.compile(r"\w+")
