@@ -7,8 +7,8 @@ tokens, V tokens in the vocabulary.
 
 import contextlib
 import functools
-import itertools
 import math
+import random
 import re
 import warnings
 import weakref
@@ -32,9 +32,9 @@ ROW_TOKENS = 2048
 """Padded tokens of rows read at once; in training, each lot is computed again on the way back."""
 WINDOW = 5
 """Sliding windows are this short while a model is checked, so that a few tokens go beyond them."""
-TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
+TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
 """How far states may be from those of plain rows, as a share of their norm: in float32, and in half precision."""
-OWN_WINDOW = re.compile(r"window_(size|len)|^local_attention$")
+UNKNOWN_WINDOW = re.compile(r"window_(size|len)|^local_attention$")
 ALL = "all"
 
 
@@ -62,8 +62,10 @@ def verify(model: Any) -> str | None:
 
 def _checked(model: Any) -> tuple[Way, str | None]:
     if model not in _CHECKED:
-        with torch.no_grad(), _short_windows(model.config.get_text_config()):
-            _CHECKED[model] = _check(model)
+        config = model.config.get_text_config()
+        unknown = _unknown_window(config)
+        with torch.no_grad(), _short_windows(config):
+            _CHECKED[model] = _check(model, unknown)
         if differs := _CHECKED[model][1]:
             warnings.warn(
                 f"{model.config.model_type}: packing is off ({differs}); training and scoring read the prompt again for"
@@ -76,24 +78,26 @@ def _checked(model: Any) -> tuple[Way, str | None]:
 _CHECKED: weakref.WeakKeyDictionary[Any, tuple[Way, str | None]] = weakref.WeakKeyDictionary()
 
 
-def _check(model: Any) -> tuple[Way, str | None]:
+def _check(model: Any, differs: str | None) -> tuple[Way, str | None]:
     """(the fastest way whose states are those of plain rows, what differs in packed trees when that is rows)."""
     packed, tolerance = _example(model), TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE
     places_RL = torch.tensor(_paths(packed), device=model.device)  # of equal length: rows without padding
     predicts_RL, ids_RL = places_RL >= packed.before, packed.ids_T[places_RL]
-    plain_RLH = _plain(model, ids_RL)
+    try:
+        plain_RLH = _plain(model, ids_RL)
+    except (AttributeError, TypeError) as error:
+        raise UserError(f"{_named(model)}: is no causal language model as transformers has them ({error})") from None
     _check_head(model, ids_RL[:1], plain_RLH[0], tolerance)
-    differs = _own_window(model.config.get_text_config())
     for way in () if differs else (_in_blocks, _masked) if attention.possible(model) else (_masked,):
         try:
             found = [way(model, packed, apart)[places_RL[predicts_RL]] for apart in (0, packed.before)]
         except Exception as error:  # whatever a model does with positions and masks that it does not expect
             differs = f"a packed pass fails: {(str(error) or repr(error)).splitlines()[0]}"
             continue
-        distance = max(_distance(states_MH, plain_RLH[predicts_RL]) for states_MH in found)
-        if distance < tolerance:
+        distances = [_distance(states_MH, plain_RLH[predicts_RL]) for states_MH in found]
+        if all(distance < tolerance for distance in distances):
             return way, None
-        differs = f"its states would be off by {distance:.1%}"
+        differs = f"its states would be off by {max(distances):.1%}"
     padded_RLH = _plain(model, torch.cat([ids_RL, ids_RL[:, :WINDOW]], 1))[:, : ids_RL.shape[1]]
     if not _distance(padded_RLH, plain_RLH) < tolerance:
         raise UserError(f"{_named(model)}: is not causal: what a token's state is depends on tokens behind it")
@@ -103,27 +107,22 @@ def _check(model: Any) -> tuple[Way, str | None]:
 def _check_head(model: Any, ids_1L: Tensor, states_LH: Tensor, tolerance: float) -> None:
     """Raise UserError unless the head, on the trunk's states, gives what the model gives."""
     if not states_LH.isfinite().all():
-        raise UserError(
-            f"{_named(model)}: its states are no finite numbers in {model.dtype}; are its weights whole?"
-        )
+        raise UserError(f"{_named(model)}: its states are not finite in {model.dtype}; set another dtype, or mend it")
+    if not hasattr(model, "lm_head") and not hasattr(model, "score"):
+        raise UserError(f"{_named(model)}: its head is neither `lm_head` nor `score`; give a model that has one")
     expected = model(input_ids=ids_1L, use_cache=False).logits[0].float()
     if hasattr(model, "lm_head"):
         found = logits(model, states_LH)
-    elif hasattr(model, "score"):
-        found = model.score(states_LH[-1]).float()
-    else:
-        raise UserError(
-            f"{_named(model)}: its head is neither `lm_head` nor `score`; nothing else can be trained or scored with"
-        )
-    if not _distance(found, expected) < tolerance:
-        raise UserError(
-            f"{_named(model)}: what its head adds to its last states is of an unknown kind; take another model"
-        )
+    else:  # one reward may be 0: its error is seen beside those of all places
+        found = model.score(states_LH).float()
+        expected = torch.cat([found[:-1], expected[None]])
+    if found.shape != expected.shape or not _distance(found, expected) < tolerance:
+        raise UserError(f"{_named(model)}: it changes what its head gives in a way not known here; give another model")
 
 
 def _distance(found: Tensor, expected: Tensor) -> float:
     """The norm of the difference over that of the expected numbers."""
-    return float((found.float() - expected.float()).norm() / expected.float().norm())
+    return float((found.float() - expected.float()).norm() / expected.float().norm().clamp(min=1e-9))
 
 
 def _named(model: Any) -> str:
@@ -132,13 +131,10 @@ def _named(model: Any) -> str:
 
 def _example(model: Any) -> Packed:
     """Two trees, all of whose branches end after as many tokens: more than a short window."""
-    known = [t for t in range(model.get_input_embeddings().num_embeddings) if t != model.config.pad_token_id][:499]
-    tokens = itertools.islice(itertools.cycle(known), 0, None, 7)
-
-    def some(count: int) -> list[int]:
-        return list(itertools.islice(tokens, count))
-
-    return pack([Tree(0, some(10), [some(4), some(4)]), Tree(1, some(6), [some(8)])], model)
+    padding = getattr(model.config, "pad_token_id", None)
+    known = [token for token in range(len(model.get_input_embeddings().weight))[:500] if token != padding]
+    some = functools.partial(random.Random(0).choices, known)
+    return pack([Tree(0, some(k=10), [some(k=4), some(k=4)]), Tree(1, some(k=6), [some(k=8)])], model)
 
 
 @contextlib.contextmanager
@@ -154,9 +150,9 @@ def _short_windows(config: Any) -> Iterator[None]:
             setattr(config, name, value)
 
 
-def _own_window(config: Any) -> str | None:
+def _unknown_window(config: Any) -> str | None:
     """What a config calls a window that `_masks` does not know: it may be longer than what is compared."""
-    own = [f"{n} = {v}" for n, v in vars(config).items() if OWN_WINDOW.search(n) and isinstance(v, int)]
+    own = [f"{n} = {v}" for n, v in vars(config).items() if UNKNOWN_WINDOW.search(n) and isinstance(v, int)]
     return f"its attention has windows of another kind: {', '.join(own)}" if own else None
 
 
@@ -286,14 +282,19 @@ def _paths(packed: Packed) -> list[list[int]]:
 
 
 def _plain(model: Any, ids_RL: Tensor) -> Tensor:
-    return model.base_model(input_ids=ids_RL, use_cache=False).last_hidden_state
+    return _body(model)(input_ids=ids_RL, use_cache=False).last_hidden_state
+
+
+def _body(model: Any) -> Any:
+    """The model without its head; some do not say where it is."""
+    return model.base_model if model.base_model is not model else model.model
 
 
 def _trunk(model: Any, packed: Packed, start: int, end: int, **settings: Any) -> Tensor:
     """Hidden states of the places from `start` to `end`."""
     ids, positions = packed.ids_T[None, start:end], packed.positions_T[None, start:end]
     settings = {"use_cache": False} | settings
-    return model.base_model(input_ids=ids, position_ids=positions, **settings).last_hidden_state[0]
+    return _body(model)(input_ids=ids, position_ids=positions, **settings).last_hidden_state[0]
 
 
 def logits(model: Any, states_MH: Tensor, temperature: float = 1.0) -> Tensor:
@@ -307,4 +308,5 @@ def logits(model: Any, states_MH: Tensor, temperature: float = 1.0) -> Tensor:
 
 def logit_scale(model: Any) -> float:
     config = model.config.get_text_config()
-    return getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+    scales = getattr(config, "logit_scale", None) or 1.0, getattr(config, "lm_head_multiplier", 1.0)
+    return math.prod(scales) / getattr(config, "logits_scaling", 1.0)
