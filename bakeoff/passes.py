@@ -246,7 +246,7 @@ def _masks(model: Any, packed: Packed) -> dict[str, Tensor]:
     return {kind: added(kind) for kind in kinds}
 
 
-def _in_rows(model: Any, packed: Packed, apart: int, tokens: int = ROW_TOKENS) -> Tensor:
+def _in_rows(model: Any, packed: Packed, apart: int, *, alone: bool = False) -> Tensor:
     """Every branch behind its prompt in a row of its own, the model's forward pass as it is; `apart` saves nothing.
 
     Rows are padded on the right, where no causal model looks. So that the memory of training is that of so many
@@ -254,7 +254,7 @@ def _in_rows(model: Any, packed: Packed, apart: int, tokens: int = ROW_TOKENS) -
     """
     lots: list[list[list[int]]] = []
     for path in sorted(_paths(packed), key=len):
-        if lots and (len(lots[-1]) + 1) * len(path) <= tokens:
+        if lots and not alone and (len(lots[-1]) + 1) * len(path) <= ROW_TOKENS:
             lots[-1].append(path)
         else:
             lots.append([path])
@@ -272,7 +272,7 @@ def _in_rows(model: Any, packed: Packed, apart: int, tokens: int = ROW_TOKENS) -
     return torch.cat(parts)[source_T.to(packed.ids_T.device)]
 
 
-_in_single_rows = functools.partial(_in_rows, tokens=0)
+_in_single_rows = functools.partial(_in_rows, alone=True)
 
 
 def _paths(packed: Packed) -> list[list[int]]:
