@@ -66,16 +66,22 @@ def _checked(model: Any) -> tuple[Way, str | None]:
         unknown = _unknown_window(config)
         with torch.no_grad(), _short_windows(config):
             _CHECKED[model] = _check(model, unknown)
-        if differs := _CHECKED[model][1]:
-            warnings.warn(
-                f"{model.config.model_type}: packing is off ({differs}); training and scoring read the prompt again for"
-                " every completion: about N times the work where N completions follow a long prompt",
-                stacklevel=4,
-            )
+        _warn(model.config.model_type, _CHECKED[model][1])
     return _CHECKED[model]
 
 
 _CHECKED: weakref.WeakKeyDictionary[Any, tuple[Way, str | None]] = weakref.WeakKeyDictionary()
+
+
+@functools.cache
+def _warn(kind: str, differs: str | None) -> None:
+    """Say that packing is off: once in a process, however many models of the kind it loads."""
+    if differs:
+        warnings.warn(
+            f"{kind}: packing is off ({differs}); training and scoring read the prompt again for every completion:"
+            " about N times the work where N completions follow a long prompt",
+            stacklevel=1,
+        )
 
 
 def _check(model: Any, differs: str | None) -> tuple[Way, str | None]:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import SHAPE
+from conftest import SHAPE, byte_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
 
 from bakeoff import models, passes, trees
+from bakeoff.engines.local import LocalEngine
 from bakeoff.errors import UserError
 from bakeoff.methods import Group
 from bakeoff.settings import Bake, Recipe, Sample
@@ -48,7 +49,7 @@ ROWS = {
 }
 DRAW = torch.Generator().manual_seed(0)
 TREES = [
-    Tree(key, *(torch.randint(0, 256, (n,), generator=DRAW).tolist() for n in [prompt]), branches)
+    Tree(key, torch.randint(0, 256, (prompt,), generator=DRAW).tolist(), branches)
     for key, prompt, branches in [
         (0, 30, [list(range(10, 22)), [5], list(range(40, 60))]),
         (1, 13, [list(range(80, 90)), list(range(90, 99))]),
@@ -105,8 +106,8 @@ def test_logps_and_gradients_are_those_of_plain_rows(kind):
     assert_same_gradients(model, found, expected)
     trained, _ = trees.token_logps(model, packed, through_prompt=False)
     torch.testing.assert_close(trained, expected, atol=5e-5, rtol=0)
-    before = read_before if kind in PACKED and kind != "llama4_text" else plain_logps  # its cache is of another kind
-    if kind != "llama4_text":
+    before = read_before if kind in PACKED else plain_logps
+    if kind != "llama4_text":  # a plain cache does not know its chunks
         assert_same_gradients(model, trained, each(model, before, packed))
 
 
@@ -123,11 +124,10 @@ def test_what_is_packed_says_nothing(kind):
 
 @pytest.mark.parametrize("kind", ROWS)
 def test_what_is_not_packed_says_so_once(kind):
-    model = made(kind)
-    packed = trees.pack(TREES, model)
+    passes._warn.cache_clear()
     with pytest.warns(UserWarning, match=f"^{kind}: packing is off .*N times the work") as said:
-        trees.hidden(model, packed)
-        trees.hidden(model, packed)
+        for model in (made(kind), made(kind)):
+            trees.hidden(model, trees.pack(TREES, model))
     assert len(said) == 1 and trees.verify(model) in str(said[0].message)
 
 
@@ -163,6 +163,7 @@ def test_positions_that_depend_on_a_text_s_length_are_those_of_the_text_alone():
     config = transformers.Phi3Config(**WIDE, rope_scaling=scaling, original_max_position_embeddings=36)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
+    assert LocalEngine(model, byte_tokenizer()).longest_shared == 36
     packed = trees.pack(TREES, model)  # of 50, 42 and 31, and of 23 and 22 tokens
     logps, _ = trees.token_logps(model, packed)
     alone = each(model, plain_logps, packed)
