@@ -35,7 +35,9 @@ WINDOW = 5
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
 """How far states may be from those of plain rows, as a share of their norm: in float32, and in half precision."""
 UNKNOWN_WINDOW = re.compile(r"window_(size|len)|^local_attention$")
+"""What configs call windows that no mask here stands for: a short comparison would not reach beyond them."""
 ALL = "all"
+"""The kind of layer where a model has but one."""
 
 
 def hidden(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
