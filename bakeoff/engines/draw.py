@@ -30,10 +30,10 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tens
     """(tokens [R], their log-probabilities [R], float64) under the distribution `sampling` makes of the logits.
 
     Greedy (temperature 0) puts all mass on the most likely token, the first among equals: its log-probability is 0.
+    The uniform numbers and what is returned are on the CPU: there are devices without float64.
     """
     if sampling.temperature == 0:
-        tokens = logits_RV.argmax(-1)
-        return tokens, torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
+        return logits_RV.argmax(-1).cpu(), torch.zeros(len(logits_RV), dtype=torch.float64)
     if sampling.top_k <= 0 and sampling.top_p >= 1 and sampling.min_p <= 0 and kernels.usable(logits_RV):
         return kernels.draw(logits_RV, uniform_R, sampling.temperature)
     parts = [
@@ -74,12 +74,12 @@ def _inverse(x_RV: Tensor, uniform_R: Tensor) -> tuple[Tensor, Tensor]:
     rows, vocabulary = x_RV.shape
     weight = (x_RV - x_RV.amax(-1, keepdim=True)).exp_()
     weight = torch.nn.functional.pad(weight, (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
-    below = weight.sum(-1).double().cumsum(-1)
+    below = weight.sum(-1).cpu().double().cumsum(-1)
     total = below[:, -1]
     goal = (uniform_R * total)[:, None]
     block = torch.searchsorted(below, goal, right=True).clamp(max=below.shape[-1] - 1)
     start = torch.where(block > 0, below.gather(-1, (block - 1).clamp(min=0)), 0.0)
-    inside = weight[torch.arange(rows, device=x_RV.device), block[:, 0]].double()
+    inside = weight[torch.arange(rows, device=x_RV.device), block[:, 0].to(x_RV.device)].cpu().double()
     within = inside.cumsum(-1)
     place = torch.searchsorted(within, goal - start, right=True)
     last = BLOCK - 1 - (inside > 0).flip(-1).byte().argmax(-1, keepdim=True)

@@ -19,6 +19,7 @@ from bakeoff.engines.fit import readable, window
 from bakeoff.engines.packed import pack, unjoin
 from bakeoff.engines.separate import complete_separately, plain_attention
 from bakeoff.engines.text import Stops, Writer, end_tokens
+from bakeoff.passes import own_length
 from bakeoff.records import Completion, Prompt
 
 MAX_ROWS = 512
@@ -86,7 +87,9 @@ def _longest_shared(model: Any, config: Any) -> float:
         return 0
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
-    return math.inf if window is None or kinds == {"full_attention"} and hasattr(config, "layer_types") else window
+    if window is None or kinds == {"full_attention"} and hasattr(config, "layer_types"):
+        window = math.inf
+    return min(window, own_length(config))
 
 
 @torch.inference_mode()
@@ -261,9 +264,9 @@ class _Batch:
     def _draw(self, logits: Tensor) -> None:
         every = torch.arange(len(self.active))
         at = self.length_R[: len(every)]
-        tokens, logps = draw(logits, self.uniform_RM[every, at].to(logits.device), self.sampling)
-        self.token_RM[every, at] = tokens.cpu()
-        self.logp_R[: len(every)] += logps.cpu()
+        tokens, logps = draw(logits, self.uniform_RM[every, at], self.sampling)
+        self.token_RM[every, at] = tokens
+        self.logp_R[: len(every)] += logps
         self.length_R[: len(every)] += 1
 
     def _leave(self) -> list[list[Completion]]:

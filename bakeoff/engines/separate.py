@@ -39,9 +39,9 @@ class _Force(transformers.LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         live = (~self.over_R).nonzero()[:, 0]
         at = self.length_R[live]
-        tokens, logps = draw(scores[live], self.uniform_RM[live, at].to(scores.device), self.sampling)
-        self.token_RM[live, at] = tokens.cpu()
-        self.logp_R[live] += logps.cpu()
+        tokens, logps = draw(scores[live], self.uniform_RM[live, at], self.sampling)
+        self.token_RM[live, at] = tokens
+        self.logp_R[live] += logps
         self.length_R[live] += 1
         ended = self.writer.finished(self.token_RM[live], self.length_R[live], self.sampling.max_tokens)
         self.over_R[live[ended]] = True
