@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from bakeoff import config
 from bakeoff.errors import UserError
+from bakeoff.progress import Progress
 from bakeoff.records import atomic, read_table, write_table
 from bakeoff.settings import Recipe
 
@@ -159,10 +158,11 @@ def table_in_parts(
     paths = [run.part(name, number) for number in range(len(chunks))]
     run.part(name, 0).parent.mkdir(exist_ok=True)
     made = sum(len(chunk) for chunk, path in zip(chunks, paths, strict=True) if path.exists())
-    with tqdm(desc=name, total=len(groups), initial=made, unit="prompt") as bar:
+    with Progress(name, len(groups), initial=made, unit="prompts", in_waves=True) as bar:
         for chunk, path in zip(chunks, paths, strict=True):
             if not path.exists():
                 write_table(path, record, make(chunk, bar.update))
+                bar.mark()
     rows = [row for path in paths for row in read_table(path, record)]
     write_table(run.table(name), record, rows)
     for path in paths:
