@@ -96,7 +96,8 @@ def test_rounds_of_which_none_helped():
 
 def test_groups_that_teach_nothing():
     (alarm,) = found(baked=BAKED | {"groups": {"trained": 70, "no_spread": 20, "unfinished": 10}})
-    assert "30 of 100 groups taught nothing" in alarm and "sample.temperature" in alarm
+    assert "30 of 100 groups taught nothing (20 with one reward for all, 10 with no finished completion)" in alarm
+    assert "sample.temperature" in alarm and "sample.max_tokens" not in alarm  # the advice is that of the largest cause
 
 
 def test_completions_that_are_no_answers_and_strategies_that_give_none():
