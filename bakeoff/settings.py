@@ -230,7 +230,7 @@ class Task:
 @dataclass(frozen=True, slots=True)
 class Recipe:
     model: str = "smollm2-135m"
-    """Hub id, local folder, or the alias `smollm2-135m`."""
+    """Hub id, local folder, or the alias `smollm2-135m` (a 4-bit copy, dequantised)."""
     seed: int = 0
     """Every stage derives its own generators from it."""
     device: str = "auto"

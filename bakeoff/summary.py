@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from bakeoff import models
 from bakeoff.alarms import alarms
 from bakeoff.engines.resume import failures
 from bakeoff.records import Completion, Score, read_table
@@ -45,6 +46,8 @@ def summarize(run: Run, recipe: Recipe) -> None:
         },
         "referee": {name: referee[name] for name in names} if referee else None,
         **{name: evaluation[name] for name in EVALUATION},
+        "unverified": evaluation.get("unverified", {}),
+        "model_note": models.NOTES.get(recipe.model),
         "completions": {"drawn": baked["completions"], "distinct": baked["distinct"]} | baked["faults"],
         "strategies": baked["strategies"],
         "rounds": {key: baked[key] for key in ("rounds", "kept")} if "rounds" in baked else None,

@@ -32,6 +32,7 @@ SUMMARY = {
     "failed": {"sample": {}, "evaluate": {}},
     "scorer": {"missing": {"score": {}, "evaluate": {}}},
     "leaked": 0,
+    "unverified": {},
 }
 BAKED = {"groups": {"trained": 95, "no_spread": 5}, "completions": 100, "faults": {}, "strategies": {}}
 
@@ -66,6 +67,12 @@ def test_a_sound_run_is_quiet():
         (["kl", "tuned"], m(0.0, 0.0), "changed next to nothing (0 nats", "raise bake.learning_rate"),
         (["forgotten"], m(0.3), "less likely by 0.3 nats per token", "lower bake.learning_rate"),
         (["failed", "sample"], {"too_long": 3}, "3 too_long", "says why"),
+        (
+            ["unverified"],
+            {"gold.jsonl:3: timeout: not done within 10 s": 5, "gold.jsonl:9: raised: ValueError": 1},
+            "6 answers could not be verified and count as wrong; the first by gold.jsonl:3: timeout: not done",
+            "mend evaluate.gold",
+        ),
         (["leaked"], 2, "2 prompts with true answers were also trained on", "take them out"),
     ],
 )
