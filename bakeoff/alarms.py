@@ -206,6 +206,9 @@ def _data(summary: Figures) -> Iterator[str]:
         kinds = ", ".join(f"{count} {reason}" for reason, count in summary["scorer"]["missing"][stage].items())
         if kinds:
             yield f"Completions without a reward in the stage {stage}: {kinds}; {tables} says why, one by one."
+    if away := summary["turned_away"]:
+        said = ", ".join(f"{count} {kind}" for kind, count in away.items())
+        yield f"The endpoint gave {said} in place of completions, and was asked again: raise sample.max_tokens."
     if summary["unverified"]:
         count, (row, *_) = sum(summary["unverified"].values()), summary["unverified"]
         yield f"{count} answers could not be verified and count as wrong; the first by {row}; mend evaluate.gold."

@@ -20,7 +20,7 @@ WINDOW = 4
 
 IDLE = {
     "unfinished": ("with no finished completion", "raise sample.max_tokens, or give sample.stop"),
-    "empty": ("with empty completions", "see what the model answers to a prompt: it ends at once"),
+    "empty": ("with empty completions", "find out why the model ends at once"),
     "looping": ("with completions that repeat themselves", "raise sample.temperature"),
     "unscored": ("without a reward", "mend the scorer; scores.parquet says why, one by one"),
     "alike": ("with one distinct completion", "raise sample.temperature"),

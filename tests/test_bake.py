@@ -177,7 +177,7 @@ def test_one_reward_among_several_answers_leaves_nothing_to_compare_for_want_of_
     ("cause", "words"),
     [
         ("unfinished", "of 1 groups 1 with no finished completion; raise sample.max_tokens, or give sample.stop"),
-        ("empty", "of 1 groups 1 with empty completions; see what the model answers"),
+        ("empty", "of 1 groups 1 with empty completions; find out why the model ends at once"),
         ("unscored", "without a reward (4 completions: raised: KeyError: 'score'); mend the scorer"),
         ("alike", "with one distinct completion; raise sample.temperature"),
         ("no_spread", "with one reward for all; take a scorer that tells completions apart"),
