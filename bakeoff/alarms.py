@@ -173,7 +173,7 @@ def _strategies(baked: Figures) -> Iterator[str]:
     kinds = {kind: count / baked["completions"] for kind, count in baked["faults"].items()}
     if sum(kinds.values()) > MANY:
         said = ", ".join(f"{share:.0%} {kind}" for kind, share in kinds.items())
-        yield (f"Many completions to learn from are no whole answers ({said}): {idle(baked['faults'])[1]}.")
+        yield f"Many completions to learn from are no whole answers ({said}): {idle(baked['faults'])[1]}."
 
 
 def _rounds(baked: Figures) -> Iterator[str]:
@@ -208,7 +208,10 @@ def _data(summary: Figures) -> Iterator[str]:
             yield f"Completions without a reward in the stage {stage}: {kinds}; {tables} says why, one by one."
     if away := summary["turned_away"]:
         said = ", ".join(f"{count} {kind}" for kind, count in away.items())
-        yield f"The endpoint gave {said} in place of completions, and was asked again: raise sample.max_tokens."
+        yield (
+            f"In place of completions the endpoint gave {said}, and was asked again: raise sample.max_tokens where "
+            "they were cut short, for such prompts lose their longest answers."
+        )
     if summary["unverified"]:
         count, (row, *_) = sum(summary["unverified"].values()), summary["unverified"]
         yield f"{count} answers could not be verified and count as wrong; the first by {row}; mend evaluate.gold."

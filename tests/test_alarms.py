@@ -68,7 +68,7 @@ def test_a_sound_run_is_quiet():
         (["kl", "tuned"], m(0.0, 0.0), "changed next to nothing (0 nats", "raise bake.learning_rate"),
         (["forgotten"], m(0.3), "less likely by 0.3 nats per token", "lower bake.learning_rate"),
         (["failed", "sample"], {"too_long": 3}, "3 too_long", "says why"),
-        (["turned_away"], {"thoughts without an answer": 7}, "7 thoughts without an answer", "sample.max_tokens"),
+        (["turned_away"], {"thoughts": 7}, "In place of completions the endpoint gave 7 thoughts", "sample.max_tokens"),
         (
             ["unverified"],
             {"gold.jsonl:3: timeout: not done within 10 s": 5, "gold.jsonl:9: raised: ValueError": 1},

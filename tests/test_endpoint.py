@@ -308,7 +308,7 @@ def test_a_server_that_gives_thoughts_only_stops_the_job_in_one_line(serve):
     server = serve(lambda body, number: (200, {}, {"choices": [THOUGHT] * body["n"]}))
     words = (
         f"{GIVE_UP} prompts in a row without an answer .0 of 4 completions came, then none, "
-        "but 12 thoughts without an answer: raise sample.max_tokens"
+        "but 12 thoughts cut short, without an answer: raise sample.max_tokens"
     )
     with pytest.raises(UserError, match=words):
         run(engine(server), prompts(*map(str, range(40))))
@@ -325,9 +325,9 @@ def test_choices_that_are_no_completions_are_asked_for_again_and_counted(serve):
     groups, failed = run(made, prompts("one"))
     assert not failed and [c.text for c in groups["p0"]] == ["", "1 0", "1 1", "1 2"]
     assert made.turned_away == {
-        "thoughts without an answer": 1,
+        "thoughts cut short, without an answer": 1,
         "choices that ended with 'tool_calls'": 1,
-        "empty completions that were cut short": 1,
+        "empty completions, cut short": 1,
     }
 
 
@@ -352,7 +352,7 @@ def test_completions_of_which_none_has_a_text_stop_the_sampling_which_goes_on_wh
     mended.append(True)
     sample(folder, recipe)
     assert read_json(folder.details("sample")) == {"prompts": 2, "failed": {}}
-    assert {line["kinds"]["thoughts without an answer"] for line in folder.logged()} == (
+    assert {line["kinds"]["thoughts cut short, without an answer"] for line in folder.logged()} == (
         {12} if made is THOUGHT else set()
     )
 

@@ -30,8 +30,8 @@ GIVE_UP = 8
 TROUBLE = {"timeout", "overloaded", "server_error", "malformed"}
 LENGTH = {"sample.engine": "sample.max_tokens", "score.judge_url": "score.judge_tokens"}
 """By the setting that names an endpoint, the one that says how long its completions may be."""
-THOUGHT = "thoughts without an answer"
-CUT = "empty completions that were cut short"
+THOUGHT = "thoughts cut short, without an answer"
+CUT = "empty completions, cut short"
 """Kinds of choices that are no completions; a server with a reasoning parser gives the first while it thinks."""
 
 
@@ -217,11 +217,10 @@ def _fault(choice: dict) -> str:
     thought = isinstance(message, dict) and (message.get("reasoning_content") or message.get("reasoning"))
     if finish is None:
         return f"choices that ended with {choice.get('finish_reason')!r}"
-    if not text and thought:
-        return THOUGHT
-    if text is None:
-        return "choices without a text"
-    return CUT if text == "" and finish == "length" else ""
+    if text or (text == "" and finish == "stop"):
+        return ""
+    cut = THOUGHT if thought else CUT
+    return cut if finish == "length" else "choices without a text"
 
 
 def _text(choice: dict) -> str | None:

@@ -94,8 +94,8 @@ def missing(scores: Iterable[Score]) -> Counter[str]:
 
 
 def _refuse_none(scores: Sequence[Score]) -> None:
-    """Raise UserError when not one of the completions that a scorer was asked about has a reward."""
-    reasons = missing(scores)
+    """Raise UserError when a scorer was asked about completions, could answer, and rewarded none."""
+    reasons = Counter({why: n for why, n in missing(scores).items() if not why.startswith("no answer")})
     if reasons and all(s.reward is None for s in scores):
         (reason, count), asked = reasons.most_common(1)[0], reasons.total()
         often = "each time" if count == asked else f"{count} times"
