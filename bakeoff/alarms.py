@@ -6,6 +6,7 @@ All are on by default. They read the summary of a run (docs/summary.md).
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bakeoff.measures import IDLE, idle
 from bakeoff.rewards.trust import doubts
 from bakeoff.stats import Measured
 
@@ -172,10 +173,7 @@ def _strategies(baked: Figures) -> Iterator[str]:
     kinds = {kind: count / baked["completions"] for kind, count in baked["faults"].items()}
     if sum(kinds.values()) > MANY:
         said = ", ".join(f"{share:.0%} {kind}" for kind, share in kinds.items())
-        yield (
-            f"Many completions to learn from are no whole answers ({said}): raise sample.max_tokens, lower "
-            "sample.temperature, or give sample.stop."
-        )
+        yield f"Many completions to learn from are no whole answers ({said}): {idle(baked['faults'])[1]}."
 
 
 def _rounds(baked: Figures) -> Iterator[str]:
@@ -192,12 +190,10 @@ def _rounds(baked: Figures) -> Iterator[str]:
 
 def _groups(baked: Figures) -> Iterator[str]:
     groups = sum(baked["groups"].values())
-    flat = sum(baked["groups"].get(kind, 0) for kind in ("no_spread", "unfinished", "unscored"))
+    flat = sum(baked["groups"].get(kind, 0) for kind in IDLE)
     if flat > MANY * groups:
-        yield (
-            f"{flat} of {groups} groups taught nothing (no reward, no spread in it, or no finished completion): "
-            "raise sample.temperature or sample.max_tokens."
-        )
+        said, advice = idle(baked["groups"])
+        yield f"{flat} of {groups} groups taught nothing ({said}): {advice}."
 
 
 def _data(summary: Figures) -> Iterator[str]:
@@ -210,6 +206,15 @@ def _data(summary: Figures) -> Iterator[str]:
         kinds = ", ".join(f"{count} {reason}" for reason, count in summary["scorer"]["missing"][stage].items())
         if kinds:
             yield f"Completions without a reward in the stage {stage}: {kinds}; {tables} says why, one by one."
+    if away := summary["turned_away"]:
+        said = ", ".join(f"{count} {kind}" for kind, count in away.items())
+        yield (
+            f"In place of completions the endpoint gave {said}, and was asked again: raise sample.max_tokens where "
+            "they were cut short, for such prompts lose their longest answers."
+        )
+    if summary["unverified"]:
+        count, (row, *_) = sum(summary["unverified"].values()), summary["unverified"]
+        yield f"{count} answers could not be verified and count as wrong; the first by {row}; mend evaluate.gold."
     if summary["leaked"]:
         yield (
             f"{summary['leaked']} prompts with true answers were also trained on and were left out: "

@@ -16,12 +16,12 @@ from bakeoff import divergence, models, tasks, trees
 from bakeoff.engines import Sampling, seed_of
 from bakeoff.engines.local import LocalEngine
 from bakeoff.errors import UserError
-from bakeoff.measures import earned, fault
+from bakeoff.measures import earned, fault, idle
 from bakeoff.methods import METHODS, Group
 from bakeoff.optimizer import follow
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.rewards.majority import Majority
-from bakeoff.rewards.resume import by_prompt
+from bakeoff.rewards.resume import by_prompt, missing
 from bakeoff.run import Run, write_json
 from bakeoff.settings import Bake, Recipe
 from bakeoff.training import Training, size
@@ -100,8 +100,9 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
     if unsure := counts["trained"] - len(groups):
         counts.update(trained=-unsure, unsure=unsure)
     if not groups:
-        said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "no groups"
-        raise NothingToBake(f"{run.folder}: nothing to bake ({said}); raise sample.temperature or sample.max_tokens")
+        why, count = (missing(lesson.scores).most_common(1) or [("", 0)])[0]
+        said, advice = idle(counts, f"{count} completions: {why}")
+        raise NothingToBake(f"{run.folder}: nothing to bake: of {counts.total()} groups {said}; {advice}")
     if not folder.exists():
         model, tokenizer = models.load_policy(lesson.start, recipe)
         messages = {p.id: p.messages for p in lesson.prompts}
@@ -208,17 +209,26 @@ def teaching(
     reward = {s.completion_id: s.reward for s in scores}
     method, kept, counts = METHODS[recipe.bake.method], list[Group](), Counter[str]()
     for key, drawn in itertools.groupby(completions, lambda c: c.prompt_id):
-        group = group_of(key, [(c, reward[c.id]) for c in drawn])
-        if not group.tokens:
-            counts["unscored"] += 1
-        elif not group.finished_M.any():
-            counts["unfinished"] += 1
-        elif (len(set(group.reward_M.tolist())) == 1 and not dealt) or not method.select(group, *size(recipe)):
-            counts["no_spread"] += 1
+        rows = list(drawn)
+        group = group_of(key, [(c, reward[c.id]) for c in rows])
+        cause = no_lesson(rows, group)
+        if (cause and not (cause == "no_spread" and dealt)) or not method.select(group, *size(recipe)):
+            counts[cause or "no_spread"] += 1
         else:
             counts["trained"] += 1
             kept.append(group)
     return kept, counts
+
+
+def no_lesson(drawn: Sequence[Completion], group: Group) -> str:
+    """The first cause, in the order in which things are made, that a group teaches nothing (see `IDLE`); else empty."""
+    faults = Counter(fault(c.text, c.tokens, c.finish) for c in drawn)
+    if "" not in faults:
+        return faults.most_common(1)[0][0]
+    if len(group.tokens) > 1 and group.finished_M.any():
+        return "no_spread" if len(set(group.reward_M.tolist())) == 1 else ""
+    whole = {tuple(c.tokens) for c in drawn if not fault(c.text, c.tokens, c.finish)}
+    return "alike" if len(whole) == 1 and group.finished_M.any() else "unscored"
 
 
 def with_spread(groups: Sequence[Group], task: Mapping[str, str]) -> list[Group]:

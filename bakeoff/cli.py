@@ -60,17 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(parsed: argparse.Namespace) -> None:
     """`bakeoff run RECIPE`: the whole loop."""
     from bakeoff import pipeline
+    from bakeoff.report.stage import noted
     from bakeoff.report.stage import report as write_report
-    from bakeoff.run import open_run, read_json
+    from bakeoff.run import open_run, other_versions, read_json
 
     recipe = config.load(parsed.recipe, parsed.overrides)
     pipeline.check(recipe)
     folder = open_run(_out(parsed), recipe)
-    _warn(pipeline.outdated(folder, recipe))
+    _warn([*other_versions(folder), *pipeline.outdated(folder, recipe)])
     pipeline.run_all(folder, recipe, anyway=parsed.anyway)
     if not folder.report.exists():
         write_report(folder, recipe)
-    _conclude(read_json(folder.summary), folder.report, recipe.notes)
+    summary = read_json(folder.summary)
+    _conclude(summary, folder.report, noted(summary, recipe))
 
 
 def report(parsed: argparse.Namespace) -> None:
@@ -90,7 +92,7 @@ def stage(parsed: argparse.Namespace) -> None:
     """`bakeoff STAGE RECIPE`: one stage over a run folder; does nothing when it is done."""
     from bakeoff import pipeline
     from bakeoff.rewards.trust import doubts
-    from bakeoff.run import open_run, read_json
+    from bakeoff.run import open_run, other_versions, read_json
 
     recipe = config.load(parsed.recipe, parsed.overrides)
     chosen = next(s for s in pipeline.STAGES if s.name == parsed.stage)
@@ -98,7 +100,7 @@ def stage(parsed: argparse.Namespace) -> None:
         pipeline.check(recipe, with_gold=chosen.opens_gold)
     folder = open_run(_out(parsed), recipe)
     made, judge = chosen.made(folder), folder.details("reward_model")
-    _warn(pipeline.outdated(folder, recipe))
+    _warn([*other_versions(folder), *pipeline.outdated(folder, recipe)])
     _warn(doubts(read_json(judge)) if judge.exists() else ())
     if not made.exists():
         pipeline.run_stage(folder, recipe, chosen)

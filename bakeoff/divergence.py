@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from bakeoff import trees
+from bakeoff.progress import Progress
 
 KL_TOKENS = 2048
 """Padded tokens per pass when the divergence of two policies is measured."""
@@ -22,14 +22,17 @@ def sequence_kl(policy: Any, reference: Any, drawn: Sequence[trees.Tree], temper
     `temperature` is that of the draws. The trees' keys are their places.
     """
     total_P = np.zeros(len(drawn))
-    for batch in tqdm(trees.batches(drawn, KL_TOKENS), desc="divergence", unit="batch", leave=False):
-        packed = trees.pack(batch, policy)
-        owner = [tree.key for _, tree, _, _ in packed.starts()]
-        sums = torch.zeros(len(owner))
-        both = (trees.next_token_logps(model, packed, temperature) for model in (policy, reference))
-        for (logp, branch), (ref_logp, _) in zip(*both, strict=True):
-            sums.index_add_(0, branch.cpu(), (logp.exp() * (logp - ref_logp)).sum(-1).cpu())
-        np.add.at(total_P, owner, sums.numpy())
+    batches = trees.batches(drawn, KL_TOKENS)
+    with Progress("divergence", len(batches), unit="batches", leave=False) as bar:
+        for batch in batches:
+            packed = trees.pack(batch, policy)
+            owner = [tree.key for _, tree, _, _ in packed.starts()]
+            sums = torch.zeros(len(owner))
+            both = (trees.next_token_logps(model, packed, temperature) for model in (policy, reference))
+            for (logp, branch), (ref_logp, _) in zip(*both, strict=True):
+                sums.index_add_(0, branch.cpu(), (logp.exp() * (logp - ref_logp)).sum(-1).cpu())
+            np.add.at(total_P, owner, sums.numpy())
+            bar.update()
     return total_P / np.array([max(1, len(t.branches)) for t in drawn])
 
 

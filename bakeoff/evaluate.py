@@ -16,9 +16,10 @@ from bakeoff.errors import UserError
 from bakeoff.records import Answer, Completion, Message, Prompt, Score, prompt_id, read_table
 from bakeoff.rewards import choose as scorers
 from bakeoff.rewards import model as reward_model
+from bakeoff.rewards.answers import Verdicts, verdicts
 from bakeoff.rewards.picks import known
 from bakeoff.rewards.resume import by_prompt, missing_rewards, score_table, score_tables
-from bakeoff.rewards.verifiers import VERIFIERS
+from bakeoff.rewards.sandbox import limits_of
 from bakeoff.run import Run, write_json
 from bakeoff.settings import Recipe
 
@@ -54,18 +55,20 @@ def evaluate(run: Run, recipe: Recipe) -> None:
     failed = Counter({f.prompt_id: f.reason for name in drawn for f in failures(run, name)}.values())
     prompts, drawn = answered_by_all(prompts, drawn)
     moved = movement(run, recipe, prompts, drawn["tuned"], everyday)
-    made = figures(recipe, answers, prompts, on_one_scale(recipe, prompts, drawn), moved)
+    asked = (c for draws in drawn.values() for group in draws.completions for c in group)
+    right = verdicts(answers, asked, limits_of(recipe.score))
+    made = figures(recipe, right, prompts, on_one_scale(recipe, prompts, drawn), moved)
     if not (made["quality"] or made["reward"]):
         raise UserError("nothing to evaluate: no held-out prompt has a reward or a true answer; see *_scores.parquet")
     each = {
         name: told
         for name, one in tasks.each(recipe).items()
         if recipe.tasks and any(p.task == name for p in prompts)
-        for told in [figures(one, answers, *_of_task(name, prompts, drawn, moved))]
+        for told in [figures(one, right, *_of_task(name, prompts, drawn, moved))]
         if told["quality"] or told["reward"]
     }
     missing = missing_rewards(run, [f"{name}_scores" for name in drawn])
-    counts = {"leaked": leaked, "failed": failed, "missing": missing}
+    counts = {"leaked": leaked, "failed": failed, "missing": missing, "unverified": unverified(right, answers, drawn)}
     write_json(run.details("evaluation"), made | {"tasks": each} | counts)
 
 
@@ -196,21 +199,21 @@ def unrelated(run: Run, recipe: Recipe, engine: Callable[[], Engine]) -> Everyda
 
 def figures(
     recipe: Recipe,
-    answers: dict[str, Answer],
+    right: Verdicts,
     prompts: Sequence[Prompt],
     drawn: dict[str, Draws],
     moved: tuple[np.ndarray, np.ndarray],
 ) -> dict:
     """Everything the report and `summary.json` say about quality, reward, divergence and style."""
     seed, (kl_P, forgotten_U) = recipe.seed, moved
-    with_gold = np.array([p.id in answers for p in prompts])
+    with_gold = np.array([p.id in right for p in prompts])
     raw = {name: draws.reward_PM for name, draws in drawn.items()}
     rewards, rewarded = bestofn.known_rewards(raw)
     referee = {name: draws.referee_PM for name, draws in drawn.items() if draws.referee_PM is not None}
     picker = scorers.words(recipe)
     quality, reward, wins, outside = None, None, None, None
     if with_gold.any():
-        correct = {name: _correct(answers, draws)[with_gold] for name, draws in drawn.items()}
+        correct = {name: _correct(right, draws)[with_gold] for name, draws in drawn.items()}
         of_gold = {name: r[with_gold] for name, r in rewards.items()}
         quality = {"metric": "correct", "picker": picker, "measure": "true answers"}
         quality |= measures.comparison(correct, of_gold, rewarded[with_gold], seed=seed)
@@ -270,10 +273,21 @@ def _style(drawn: dict[str, Draws], *, seed: int) -> dict:
     }
 
 
-def _correct(answers: dict[str, Answer], draws: Draws) -> np.ndarray:
+def _correct(right: Verdicts, draws: Draws) -> np.ndarray:
     """1 where a completion is right by its prompt's verifier, else 0; prompts without a true answer are 0."""
-    rows = []
-    for group in draws.completions:
-        answer = answers.get(group[0].prompt_id)
-        rows.append([float(answer and VERIFIERS[answer.verifier](c.text, answer.answer) or 0) for c in group])
-    return np.array(rows)
+    return np.array([[_right(right, c) for c in group] for group in draws.completions], float)
+
+
+def _right(right: Verdicts, completion: Completion) -> float:
+    verdict = right.get(completion.prompt_id, {}).get(completion.text)
+    return verdict.reward or 0.0 if verdict else 0.0
+
+
+def unverified(right: Verdicts, answers: dict[str, Answer], drawn: dict[str, Draws]) -> dict[str, int]:
+    """How many completions could not be verified, by the row of the true answer and the reason."""
+    found = Counter[str]()
+    for completion in (c for draws in drawn.values() for group in draws.completions for c in group):
+        verdict = right.get(completion.prompt_id, {}).get(completion.text)
+        if verdict and verdict.reward is None:
+            found[f"{answers[completion.prompt_id].source}: {verdict.reason}"] += 1
+    return found

@@ -5,7 +5,7 @@ prompts, the same ones for every quantity, so that differences are paired.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,6 +17,16 @@ GAP_AT = (8, 16)
 """Tries against which the gain is also told, where so many were drawn."""
 WINDOW = 4
 """Tokens of a window that counts as repeated when it has occurred before in the same completion."""
+
+IDLE = {
+    "unfinished": ("with no finished completion", "raise sample.max_tokens, or give sample.stop"),
+    "empty": ("with empty completions", "find out why the model ends at once"),
+    "looping": ("with completions that repeat themselves", "raise sample.temperature"),
+    "unscored": ("without a reward", "mend the scorer; scores.parquet says why, one by one"),
+    "alike": ("with one distinct completion", "raise sample.temperature"),
+    "no_spread": ("with one reward for all", "take a scorer that tells completions apart, or raise sample.temperature"),
+}
+"""Why a group teaches nothing: in words, and what to do about it. The first three are of completions, too: `fault`."""
 
 LOOPING = 0.5
 """A completion of which more than this share repeats itself is no answer."""
@@ -213,6 +223,13 @@ def fault(text: str, tokens: Sequence[int], finish: str) -> str:
     if not text.strip():
         return "empty"
     return "looping" if repetition(tokens) > LOOPING else ""
+
+
+def idle(counts: Mapping[str, int], told: str = "") -> tuple[str, str]:
+    """(counts by cause in words, the largest first and followed by what is `told` of missing rewards; its advice)."""
+    causes = sorted((cause for cause in IDLE if counts.get(cause)), key=lambda cause: -counts[cause])
+    said = (f"{counts[c]} {IDLE[c][0]}{f' ({told})' if told and c == 'unscored' else ''}" for c in causes)
+    return (", ".join(said), IDLE[causes[0]][1]) if causes else ("no groups", "give more prompts")
 
 
 def powers(size: int) -> list[int]:

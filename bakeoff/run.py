@@ -1,8 +1,10 @@
 """The run folder: the only file that knows its paths."""
 
 import contextlib
+import importlib.metadata
 import json
 import os
+import platform
 import re
 import resource
 import shutil
@@ -13,10 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from tqdm import tqdm
-
-from bakeoff import config
+from bakeoff import __version__, config
 from bakeoff.errors import UserError
+from bakeoff.progress import Progress
 from bakeoff.records import atomic, read_table, write_table
 from bakeoff.settings import Recipe
 
@@ -33,6 +34,7 @@ class Run:
     def __init__(self, folder: Path):
         self.folder = folder
         self.config = folder / "config.toml"
+        self.versions = folder / "versions.json"
         self.metrics = folder / "metrics.jsonl"
         self.policy = folder / "policy"
         self.control = folder / "control"
@@ -129,17 +131,35 @@ def open_run(folder: Path, recipe: Recipe) -> Run:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{run.config}: damaged ({error}); mend it, or take another --out") from None
         changed = config.differences(old, tomllib.loads(new))
-        begun = any(p.is_file() and p not in (run.config, run.metrics) for p in folder.rglob("*"))
+        begun = any(p.is_file() and p not in (run.config, run.versions, run.metrics) for p in folder.rglob("*"))
         if changed and begun:
             raise UserError(
                 f"{folder}: was made with other settings ({'; '.join(changed)}); "
                 "use the same settings to go on, or another --out"
             )
         if not changed:
+            _note_versions(run, [] if not begun else [{"bakeoff": "of no known version"}])
             return run
     folder.mkdir(parents=True, exist_ok=True)
     write_text(run.config, new)
+    _note_versions(run, [])
     return run
+
+
+def other_versions(run: Run) -> Iterator[str]:
+    """A sentence for each other version of bakeoff that has worked on the run."""
+    for version in dict.fromkeys(made["bakeoff"] for made in read_json(run.versions)["made_by"]):
+        if version != __version__:
+            yield f"{run.folder}: bakeoff {version} worked on it, this is {__version__}: a new --out mixes no versions"
+
+
+def _note_versions(run: Run, before: list[dict[str, str]]) -> None:
+    """Add what this process runs on to `versions.json`, unless it stands there; `before`: what there is without it."""
+    made = read_json(run.versions)["made_by"] if run.versions.exists() else before
+    own = {"bakeoff": __version__, **{name: importlib.metadata.version(name) for name in ("torch", "transformers")}}
+    own |= {"python": platform.python_version(), "platform": platform.platform()}
+    if own not in made:
+        write_json(run.versions, {"made_by": [*made, own]})
 
 
 def table_in_parts(
@@ -159,10 +179,11 @@ def table_in_parts(
     paths = [run.part(name, number) for number in range(len(chunks))]
     run.part(name, 0).parent.mkdir(exist_ok=True)
     made = sum(len(chunk) for chunk, path in zip(chunks, paths, strict=True) if path.exists())
-    with tqdm(desc=name, total=len(groups), initial=made, unit="prompt") as bar:
+    with Progress(name, len(groups), initial=made, unit="prompts", in_waves=True) as bar:
         for chunk, path in zip(chunks, paths, strict=True):
             if not path.exists():
                 write_table(path, record, make(chunk, bar.update))
+                bar.mark()
     rows = [row for path in paths for row in read_table(path, record)]
     write_table(run.table(name), record, rows)
     for path in paths:

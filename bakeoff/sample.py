@@ -25,9 +25,18 @@ def draw(run: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt], sampli
     """Draw a group for each of the prompts from a model into the run's table `completions`, and count them."""
     rows = complete_table(run, "completions", prompts, sampling, lambda: _engine(run, model, recipe))
     failed = failures(run, "completions")
-    if not rows and failed:
-        raise UserError(f"not one of {len(prompts)} prompts could be completed; the first: {failed[0].detail}")
+    if failed and not rows:
+        raise _useless(run, f"not one of {len(prompts)} prompts could be completed; the first: {failed[0].detail}")
+    if rows and not any(c.text.strip() for c in rows):
+        raise _useless(run, f"all {len(rows)} completions are empty: find out why the model ends at once")
     write_json(run.details("sample"), {"prompts": len(prompts), "failed": Counter(f.reason for f in failed)})
+
+
+def _useless(run: Run, why: str) -> UserError:
+    """What to raise where completions are of no use: they are removed, so that others can be drawn."""
+    for name in ("completions", "completions_failed"):
+        run.table(name).unlink(missing_ok=True)
+    return UserError(f"{run.folder}: {why}; then the same command goes on from here")
 
 
 def _engine(run: Run, model: str, recipe: Recipe) -> Engine:

@@ -30,7 +30,8 @@ def reward(
 ) -> list[Score]:
     """The rewards of completions by the recipe's scorer, in the run's table `name`.
 
-    In the table `scores`, completions that are no whole answers may have none: see `choose.scorer`.
+    In the table `scores`, completions that are no whole answers may have none: see `choose.scorer`. Some must have
+    one; else UserError tells why.
     """
     scorer = functools.partial(choose.scorer, run.whole(), recipe, prompts, peers, to_bake=name == TO_BAKE)
-    return score_table(run, name, prompts, completions, scorer)
+    return score_table(run, name, prompts, completions, scorer, needed=name == TO_BAKE)

@@ -73,7 +73,8 @@ class Sample:
 
     engine: str = "local"
     """`local`, `vllm` (both in this process), or the base URL of an OpenAI-compatible endpoint (`http://host:8000/v1`)
-    that serves `model`; its key is read from the environment variable OPENAI_API_KEY and stored nowhere."""
+    that serves `model`, under its name or, say, as NAME (`http://host:8000/v1?model=NAME`); its key is read from the
+    environment variable OPENAI_API_KEY and stored nowhere."""
     group_size: int = 16
     """N: completions per prompt."""
     prompts: int = 1000
@@ -230,7 +231,7 @@ class Task:
 @dataclass(frozen=True, slots=True)
 class Recipe:
     model: str = "smollm2-135m"
-    """Hub id, local folder, or the alias `smollm2-135m`."""
+    """Hub id, local folder, or the alias `smollm2-135m` (a 4-bit copy, dequantised)."""
     seed: int = 0
     """Every stage derives its own generators from it."""
     device: str = "auto"

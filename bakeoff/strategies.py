@@ -7,11 +7,13 @@ is enough. Each completion records its strategy, so that the report can say whic
 import dataclasses
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bakeoff import models
 from bakeoff.engines import Engine, Failed, Sampling, refuse
+from bakeoff.engines.resume import turned_away
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_id
 from bakeoff.rewards.picks import known
@@ -69,6 +71,10 @@ class StrategyEngine:
 
     def __init__(self, engine: Engine, strategies: Sequence[Strategy], tokenizer: Any, pool: Sequence[Pick]):
         self.engine, self.strategies, self.tokenizer, self.pool = engine, strategies, tokenizer, pool
+
+    @property
+    def turned_away(self) -> Counter[str]:
+        return turned_away(self.engine)
 
     def complete(
         self, prompts: Sequence[Prompt], sampling: Sampling, failed: Failed = refuse

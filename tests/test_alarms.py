@@ -32,6 +32,8 @@ SUMMARY = {
     "failed": {"sample": {}, "evaluate": {}},
     "scorer": {"missing": {"score": {}, "evaluate": {}}},
     "leaked": 0,
+    "unverified": {},
+    "turned_away": {},
 }
 BAKED = {"groups": {"trained": 95, "no_spread": 5}, "completions": 100, "faults": {}, "strategies": {}}
 
@@ -66,6 +68,13 @@ def test_a_sound_run_is_quiet():
         (["kl", "tuned"], m(0.0, 0.0), "changed next to nothing (0 nats", "raise bake.learning_rate"),
         (["forgotten"], m(0.3), "less likely by 0.3 nats per token", "lower bake.learning_rate"),
         (["failed", "sample"], {"too_long": 3}, "3 too_long", "says why"),
+        (["turned_away"], {"thoughts": 7}, "In place of completions the endpoint gave 7 thoughts", "sample.max_tokens"),
+        (
+            ["unverified"],
+            {"gold.jsonl:3: timeout: not done within 10 s": 5, "gold.jsonl:9: raised: ValueError": 1},
+            "6 answers could not be verified and count as wrong; the first by gold.jsonl:3: timeout: not done",
+            "mend evaluate.gold",
+        ),
         (["leaked"], 2, "2 prompts with true answers were also trained on", "take them out"),
     ],
 )
@@ -96,7 +105,8 @@ def test_rounds_of_which_none_helped():
 
 def test_groups_that_teach_nothing():
     (alarm,) = found(baked=BAKED | {"groups": {"trained": 70, "no_spread": 20, "unfinished": 10}})
-    assert "30 of 100 groups taught nothing" in alarm and "sample.temperature" in alarm
+    assert "30 of 100 groups taught nothing (20 with one reward for all, 10 with no finished completion)" in alarm
+    assert "sample.temperature" in alarm and "sample.max_tokens" not in alarm  # the advice is that of the largest cause
 
 
 def test_completions_that_are_no_answers_and_strategies_that_give_none():

@@ -144,6 +144,56 @@ def test_groups_that_teach_nothing_are_dropped_and_counted():
     assert counts == {"trained": 1, "no_spread": 1, "unfinished": 1, "unscored": 1}
 
 
+def one_group(*drawn):
+    """Completions of one prompt and their scores, from (text, tokens, finish, reward)."""
+    rows = [Completion(f"c{i}", "p", i, text, tokens, -1.0, end) for i, (text, tokens, end, _) in enumerate(drawn)]
+    why = "raised: KeyError: 'score'"
+    scores = [Score(c.id, "p", "mine", r, "" if r is not None else why) for c, (*_, r) in zip(rows, drawn, strict=True)]
+    return rows, scores
+
+
+CUT, SAID = ("x", [1], "length", None), ("x", [2, 9], "stop", None)
+CAUSES = {
+    "unfinished": [CUT, CUT, ("", [9], "stop", None)],
+    "empty": [("", [9], "stop", 0.5), (" ", [9], "stop", 0.1), CUT],
+    "looping": [("x", [5] * 40, "stop", 1.0), ("x", [6] * 40, "stop", 2.0)],
+    "unscored": [CUT, CUT, SAID, ("y", [3, 9], "stop", None)],  # what was cut short is not the first cause
+    "alike": [("x", [2, 9], "stop", 1.0)] * 4,
+    "no_spread": [("x", [2, 9], "stop", 1.0), ("y", [3, 9], "stop", 1.0)],
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_a_group_that_teaches_nothing_counts_once_under_its_first_cause(cause):
+    kept, counts = teaching(*one_group(*CAUSES[cause]), recipe())
+    assert not kept and counts == {cause: 1}
+
+
+def test_one_reward_among_several_answers_leaves_nothing_to_compare_for_want_of_the_others():
+    assert teaching(*one_group(SAID, ("y", [3, 9], "stop", 1.0)), recipe())[1] == {"unscored": 1}
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        ("unfinished", "of 1 groups 1 with no finished completion; raise sample.max_tokens, or give sample.stop"),
+        ("empty", "of 1 groups 1 with empty completions; find out why the model ends at once"),
+        ("unscored", "without a reward (4 completions: raised: KeyError: 'score'); mend the scorer"),
+        ("alike", "with one distinct completion; raise sample.temperature"),
+        ("no_spread", "with one reward for all; take a scorer that tells completions apart"),
+    ],
+)
+def test_nothing_to_bake_names_the_cause_and_the_advice_for_it_alone(tmp_path, cause, words):
+    completions, scores = one_group(*CAUSES[cause])
+    lesson = bake.Lesson("no model is loaded", [Prompt("p", [], "log:1", 1, "train")], completions, scores, 0)
+    run = open_run(tmp_path / "run", recipe())
+    with pytest.raises(bake.NothingToBake) as raised:
+        bake.train(run, recipe(), lesson, "bake", run.policy)
+    assert words in str(raised.value)
+    others = {"max_tokens", "temperature", "scorer"} - set(words.replace(".", " ").replace(",", " ").split())
+    assert cause == "no_spread" or not any(word in str(raised.value) for word in others)
+
+
 def test_the_surest_groups_of_each_task_are_those_whose_best_answer_is_often_given():
     def drawn(key, texts, finish=()):
         return [

@@ -49,7 +49,10 @@ def serve():
     def start(script=lambda body, number: answer(body), models=("tiny",)):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                self.send(200, {}, {"data": [{"id": name} for name in models]})
+                if models is None:
+                    return self.send(404, {}, {})
+                named = [name if isinstance(name, tuple) else (name, None) for name in models]
+                self.send(200, {}, {"data": [{"id": name, "root": root} for name, root in named]})
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -262,11 +265,96 @@ def test_nobody_there_and_the_wrong_path_are_one_line(serve):
 
 def test_the_served_name(serve):
     assert engine(serve(models=["a", "tiny"])).model == "tiny"
-    assert engine(serve(models=["/models/other"])).model == "/models/other"
+    assert engine(serve(models=["/models/Tiny/", "other"])).model == "/models/Tiny/"
+    assert engine(serve(models=["other", ("fast", "/models/tiny")])).model == "fast"  # what vLLM calls the root
+    assert EndpointEngine(serve(models=["any"]).url, "", byte_tokenizer(), QUICK).model == "any"
     assert engine(serve(models=[])).model == "tiny"
     assert EndpointEngine(serve(models=["a", "b"]).url, "x/b", byte_tokenizer(), QUICK).model == "b"
-    with pytest.raises(UserError, match="does not serve 'tiny' but a, b"):
-        engine(serve(models=["a", "b"]))
+    for names in (["a", "b"], ["tiny-chat"]):
+        with pytest.raises(
+            UserError, match=f"does not serve 'tiny' but {', '.join(names)}; set model .*/v1.model=NAME"
+        ):
+            engine(serve(models=names))
+
+
+@pytest.mark.parametrize("named", ["tiny", "org/Tiny", "tiny-2026-01-31", None])
+def test_where_models_are_not_listed_the_answers_tell_which_one_is_served(serve, named):
+    more = {"model": named} if named else {}
+    made = engine(serve(lambda body, number: (*answer(body)[:2], answer(body)[2] | more), models=None))
+    assert len(run(made, prompts())[0]["p0"]) == 4
+
+
+def test_an_answer_of_another_model_is_refused(serve):
+    script = lambda body, number: (*answer(body)[:2], answer(body)[2] | {"model": "huge"})  # noqa: E731
+    with pytest.raises(UserError, match="does not serve 'tiny' but huge"):
+        run(engine(serve(script, models=None)), prompts())
+    assert run(engine(serve(script)), prompts())[0]  # a server that lists its models may call its answers otherwise
+
+
+def test_the_url_may_say_under_which_name_the_model_is_served(serve, tiny_llama):
+    server = serve(models=["served/small:1b", "other"])
+    recipe = Recipe(model=str(tiny_llama), sample=Sample(engine=f"{server.url}?model=served%2Fsmall:1b"))
+    assert choose.engine(recipe.model, recipe).model == "served/small:1b"
+    assert choose.kind(f"{server.url}?model=served/small:1b") == "an endpoint's URL"
+    wrong = Recipe(model=str(tiny_llama), sample=Sample(engine=f"{server.url}?model=small"))
+    with pytest.raises(UserError, match="does not serve 'small' but served/small:1b, other"):
+        choose.engine(wrong.model, wrong)
+
+
+THOUGHT = {"message": {"role": "assistant", "content": None, "reasoning_content": "Hm."}, "finish_reason": "length"}
+
+
+def test_a_server_that_gives_thoughts_only_stops_the_job_in_one_line(serve):
+    server = serve(lambda body, number: (200, {}, {"choices": [THOUGHT] * body["n"]}))
+    words = (
+        f"{GIVE_UP} prompts in a row without an answer .0 of 4 completions came, then none, "
+        "but 12 thoughts cut short, without an answer: raise sample.max_tokens"
+    )
+    with pytest.raises(UserError, match=words):
+        run(engine(server), prompts(*map(str, range(40))))
+
+
+def test_choices_that_are_no_completions_are_asked_for_again_and_counted(serve):
+    calls = choice(None, "tool_calls")
+
+    def script(body, number):
+        texts = [choice(f"{number} {i}") for i in range(body["n"])]
+        return 200, {}, {"choices": [[THOUGHT, calls, choice(""), choice("", "length")], texts][min(number, 1)]}
+
+    made = engine(serve(script))
+    groups, failed = run(made, prompts("one"))
+    assert not failed and [c.text for c in groups["p0"]] == ["", "1 0", "1 1", "1 2"]
+    assert made.turned_away == {
+        "thoughts cut short, without an answer": 1,
+        "choices that ended with 'tool_calls'": 1,
+        "empty completions, cut short": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [(choice(" "), "all 4 completions are empty"), (THOUGHT, "not one of 2 prompts could be completed; the first: .*")],
+)
+def test_completions_of_which_none_has_a_text_stop_the_sampling_which_goes_on_when_they_have(
+    serve, tiny_llama, tmp_path, made, words
+):
+    mended = []
+
+    def script(body, number):
+        return (200, {}, {"choices": [made] * body["n"]}) if not mended else answer(body)
+
+    server = serve(script)
+    recipe = Recipe(model=str(tiny_llama), sample=Sample(engine=f"{server.url}?model=tiny", group_size=2))
+    folder = open_run(tmp_path / "run", recipe)
+    write_table(folder.table("prompts"), Prompt, prompts("one", "two"))
+    with pytest.raises(UserError, match=f"{words}.*the same command goes on"):
+        sample(folder, recipe)
+    mended.append(True)
+    sample(folder, recipe)
+    assert read_json(folder.details("sample")) == {"prompts": 2, "failed": {}}
+    assert {line["kinds"]["thoughts cut short, without an answer"] for line in folder.logged()} == (
+        {12} if made is THOUGHT else set()
+    )
 
 
 def test_ends_and_lengths(serve):
@@ -340,7 +428,7 @@ def test_the_stage_goes_on_where_a_refused_key_stopped_it_and_stores_no_key(serv
         return (401, {}, {}) if refused else answer(body)
 
     server = serve(script)
-    recipe = Recipe(model=str(tiny_llama), sample=Sample(engine=server.url, group_size=2))
+    recipe = Recipe(model=str(tiny_llama), sample=Sample(engine=f"{server.url}?model=tiny", group_size=2))
     folder = open_run(tmp_path / "run", recipe)
     write_table(folder.table("prompts"), Prompt, prompts(*wanted))
     with pytest.raises(UserError, match="is refused"):
@@ -357,7 +445,7 @@ def test_the_stage_goes_on_where_a_refused_key_stopped_it_and_stores_no_key(serv
 
 def test_the_setting_chooses(serve, tiny_llama, tmp_path):
     server = serve()
-    recipe = Recipe(model=str(tiny_llama), sample=Sample(engine=server.url))
+    recipe = Recipe(model=str(tiny_llama), sample=Sample(engine=f"{server.url}?model=tiny"))
     assert isinstance(choose.engine(recipe.model, recipe), EndpointEngine)
     assert isinstance(choose.engine(str(tiny_llama) + "/", recipe), LocalEngine)  # any other model than the reference
     assert isinstance(choose.engine(recipe.model, Recipe(model=str(tiny_llama))), LocalEngine)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from bakeoff.errors import UserError
-from bakeoff.evaluate import Draws, answered_by_all, figures
+from bakeoff.evaluate import Draws, answered_by_all, figures, unverified
 from bakeoff.records import Answer, Completion, Message, Prompt
+from bakeoff.rewards.answers import verdicts
+from bakeoff.rewards.sandbox import Limits
 from bakeoff.settings import Recipe, Sample
 
 PROMPTS = [Prompt(key, [Message("user", f"{key}?")], "log:1", 1, "heldout") for key in ("p", "q", "r")]
@@ -29,8 +31,14 @@ def draws(*texts, rewards=None):
     return Draws(groups, np.array(own, float))
 
 
+def verified(drawn, answers=ANSWERS, limits=None):
+    return verdicts(answers, (c for d in drawn.values() for group in d.completions for c in group), limits or Limits())
+
+
 def measured(drawn, answers=ANSWERS):
-    return figures(RECIPE, answers, PROMPTS, drawn, (np.array([0.5, 1.5, 1.0]), np.array([0.01, 0.03])))
+    return figures(
+        RECIPE, verified(drawn, answers), PROMPTS, drawn, (np.array([0.5, 1.5, 1.0]), np.array([0.01, 0.03]))
+    )
 
 
 SOUND = {
@@ -59,7 +67,7 @@ def test_true_answers_count_on_the_prompts_that_have_them_and_rewards_on_all():
 @pytest.mark.parametrize(("n", "tries"), [(0, RECIPE.sample.group_size), (2, 2)])
 def test_the_bound_on_the_divergence_is_that_of_the_dial_or_of_all_draws(n, tries):
     recipe = dataclasses.replace(RECIPE, bake=dataclasses.replace(RECIPE.bake, n=n))
-    found = figures(recipe, ANSWERS, PROMPTS, SOUND, (np.ones(3), np.zeros(2)))
+    found = figures(recipe, verified(SOUND), PROMPTS, SOUND, (np.ones(3), np.zeros(2)))
     assert found["kl"]["best_of_n"] == pytest.approx(math.log(tries) - (tries - 1) / tries)
 
 
@@ -115,3 +123,18 @@ def test_a_prompt_that_one_policy_failed_is_compared_by_none():
     assert [p.id for p in prompts] == ["p", "q"] and kept["reference"].reward_PM.tolist() == [[1, 2], [1, 1]]
     with pytest.raises(UserError, match="could be completed by every policy"):
         answered_by_all(PROMPTS, {"reference": draws("1 2"), "tuned": Draws([], np.zeros((0, 2)))})
+
+
+def test_a_verifier_that_hangs_or_fails_counts_as_wrong_with_its_reason_and_stops_nothing():
+    kinds = {"p": ("(.+)+x", "regex"), "q": ("two numbers: 1 and 2", "number"), "r": ("0", "exact")}
+    answers = {p.id: Answer(p.id, p.messages, *kinds[p.id], f"gold:{p.id}") for p in PROMPTS}
+    long = "1" * 40
+    drawn = {"reference": draws(f"{long} 0", "1 2", "0 1"), "tuned": draws(f"{long} 0", "1 3", "1 0")}
+    right = verified(drawn, answers, Limits(seconds=1))
+    assert [right["r"][text].reward for text in "01"] == [1, 0] and right["p"]["0"].reward == 0
+    assert unverified(right, answers, drawn) == {
+        "gold:p: timeout: not done within 1 s": 2,
+        "gold:q: raised: ValueError: the answer 'two numbers: 1 and 2' must hold one number": 4,
+    }
+    found = figures(RECIPE, right, PROMPTS, drawn, (np.ones(3), np.zeros(2)))
+    assert found["quality"]["reference_at_1"]["value"] == pytest.approx(1 / 6, rel=1e-4)

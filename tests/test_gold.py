@@ -8,7 +8,9 @@ from conftest import write_jsonl
 
 from bakeoff.errors import UserError
 from bakeoff.gold import questions, read_gold, sealed
+from bakeoff.rewards import answers
 from bakeoff.rewards.answers import read_graded
+from bakeoff.rewards.sandbox import Limits
 
 ROW = {"prompt": "What is 1 + 1?", "answer": "2", "verifier": "number"}
 
@@ -85,4 +87,17 @@ def test_completions_with_true_answers(tmp_path):
 )
 def test_bad_rows_of_completions_with_true_answers(tmp_path, row, words):
     with pytest.raises(UserError, match=words):
+        read_graded(write_jsonl(tmp_path / "graded.jsonl", [row]))
+
+
+def test_the_same_prompt_may_stand_in_rows_with_other_answers(tmp_path):
+    rows = [{"prompt": "p", "completions": ["4", "5"], "answer": answer, "verifier": "number"} for answer in "45"]
+    first, second = read_graded(write_jsonl(tmp_path / "graded.jsonl", rows))
+    assert first.worth == [1.0, 0.0] and second.worth == [0.0, 1.0]
+
+
+def test_completions_that_cannot_be_verified_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "Limits", lambda: Limits(seconds=0.5))
+    row = {"prompt": "p", "completions": ["a" * 40 + "!", "a"], "answer": "^(a+)+$", "verifier": "regex"}
+    with pytest.raises(UserError, match=r"graded.jsonl:1: the verifier regex fails \(timeout: not done within 0.5 s\)"):
         read_graded(write_jsonl(tmp_path / "graded.jsonl", [row]))

@@ -13,7 +13,7 @@ from bakeoff.settings import Recipe
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bakeoff"
 ORDER = (
-    ("errors",),
+    ("errors", "progress"),
     ("records", "typed"),
     ("settings",),
     ("limits",),

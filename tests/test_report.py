@@ -6,10 +6,13 @@ from html.parser import HTMLParser
 
 import pytest
 
+from bakeoff import models
 from bakeoff.report import wording
 from bakeoff.report.page import Curve, Example, Shown, render
 from bakeoff.report.picture import curve_svg
+from bakeoff.report.stage import noted
 from bakeoff.report.verdict import outcome, verdict
+from bakeoff.settings import Recipe
 from bakeoff.stats import Measured
 
 KS = [1, 2, 4, 8, 16]
@@ -375,3 +378,12 @@ def test_at_most_ten_examples_and_settings_by_their_dotted_names():
     assert html.count("<article>") == 10
     assert "<code>sample.group_size</code>" in html and "[&#34;a&#34;]" in html
     assert "All 3 settings" in html
+
+
+def test_what_is_to_be_known_of_the_model_stands_under_the_verdict():
+    told = models.NOTES[Recipe().model]
+    assert "4-bit copy (Q4_1, dequantised)" in told and "repair of the quantisation" in told
+    notes = noted(SUMMARY | {"model_note": told}, Recipe(notes=["The testers are simulated."]))
+    page = render(SUMMARY, Curve.of(QUALITY), notes=notes)
+    assert notes == ["The testers are simulated.", told] and all(note in page for note in notes)
+    assert noted(SUMMARY | {"model_note": None}, Recipe()) == noted(SUMMARY, Recipe()) == []

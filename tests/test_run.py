@@ -1,8 +1,11 @@
 import pytest
+import torch
 
+from bakeoff import __version__
+from bakeoff import run as run_module
 from bakeoff.errors import UserError
 from bakeoff.records import Score, atomic
-from bakeoff.run import GROUPS_PER_PART, Run, open_run, peak_memory_mb, table_in_parts
+from bakeoff.run import GROUPS_PER_PART, Run, open_run, other_versions, peak_memory_mb, read_json, table_in_parts
 from bakeoff.settings import Recipe, Sample
 
 
@@ -80,3 +83,24 @@ def test_a_table_in_parts_goes_on_after_the_parts_that_are_there(tmp_path):
     assert [row.reward for row in rows] == [number / 2 for number in groups]
     assert asked == [GROUPS_PER_PART, GROUPS_PER_PART, GROUPS_PER_PART, 3]
     assert table_in_parts(run, "scores", Score, groups, make) == rows and len(asked) == 4
+
+
+def test_a_run_records_the_versions_that_worked_on_it(tmp_path, monkeypatch):
+    folder = open_run(tmp_path / "run", Recipe())
+    (made,) = read_json(folder.versions)["made_by"]
+    assert made["bakeoff"] == __version__ and made["torch"].startswith(torch.__version__.partition("+")[0])
+    assert made.keys() == {"bakeoff", "torch", "transformers", "python", "platform"}
+    assert list(other_versions(open_run(folder.folder, Recipe()))) == []
+    assert read_json(folder.versions)["made_by"] == [made]
+    monkeypatch.setattr(run_module, "__version__", "99.0")
+    (said,) = other_versions(open_run(folder.folder, Recipe()))
+    assert f"bakeoff {__version__} worked on it, this is 99.0" in said
+    assert [one["bakeoff"] for one in read_json(folder.versions)["made_by"]] == [__version__, "99.0"]
+
+
+def test_a_run_without_such_a_record_says_that_its_version_is_not_known(tmp_path):
+    folder = open_run(tmp_path / "run", Recipe())
+    folder.versions.unlink()
+    (folder.folder / "prompts.json").write_text("{}")
+    (said,) = other_versions(open_run(folder.folder, Recipe()))
+    assert "bakeoff of no known version worked on it" in said

@@ -14,7 +14,7 @@ from bakeoff.rewards.answers import answers_of
 from bakeoff.rewards.sandbox import FunctionScorer, Limits
 
 FUNCTIONS = """
-import os, subprocess, sys, time
+import fractions, os, subprocess, sys, time
 
 def reward(prompt, completion):
     print("noise on the output that answers go to")
@@ -35,7 +35,8 @@ def reward(prompt, completion):
         os.abort()
     if completion == "read":
         return len(sys.stdin.read())
-    odd = {"none": None, "nan": float("nan"), "word": "good", "yes": True}
+    odd = {"none": None, "nan": float("nan"), "word": "good", "yes": True, "endless": float("inf")}
+    odd |= {"digits": "7", "bytes": b"7", "list": [1, 2], "half": fractions.Fraction(1, 2), "huge": 10**400}
     return odd.get(completion, len(completion) + len(prompt))
 
 def child(completion):
@@ -75,6 +76,7 @@ def outcomes(scorer, *groups):
 
 def test_every_way_to_fail_is_a_missing_reward_with_its_reason_and_the_others_are_rewarded(file):
     texts = ["hang", "ok", "raise", "exit", "die", "eat", "crash", "spin", "none", "nan", "word", "yes", "read", "fine"]
+    texts += ["endless", "digits", "bytes", "list", "half", "huge"]
     scorer = FunctionScorer(file, "reward", limits=Limits(seconds=0.5, memory_mb=512))
     start = time.monotonic()
     scores = list(scorer.score([group(*texts)]))[0]
@@ -91,7 +93,13 @@ def test_every_way_to_fail_is_a_missing_reward_with_its_reason_and_the_others_ar
         "crash": (None, "ended: by SIGABRT"),
         "none": (None, "no reward: the function returned None"),
         "nan": (None, "no reward: the function returned nan"),
-        "word": (None, "raised: ValueError: could not convert string to float: 'good'"),
+        "endless": (None, "no reward: the function returned inf"),
+        "word": (None, "no reward: the function returned 'good', which is no number"),
+        "digits": (None, "no reward: the function returned '7', which is no number"),
+        "bytes": (None, "no reward: the function returned b'7', which is no number"),
+        "list": (None, "no reward: the function returned [1, 2], which is no number"),
+        "huge": (None, f"no reward: the function returned {'1'.ljust(80, '0')}, which is no number"),
+        "half": (0.5, ""),
         "yes": (1.0, ""),
         "read": (0.0, ""),
         "ok": (5.0, ""),
@@ -165,3 +173,21 @@ def test_a_function_that_cannot_be_loaded_is_one_line(tmp_path, source, name, wo
     path.write_text(source)
     with pytest.raises(UserError, match=words):
         outcomes(FunctionScorer(path, name), group("a"))
+
+
+def test_a_function_and_a_verifier_import_what_any_program_does(tmp_path):
+    """A file of the package has the name of a module that many others import."""
+    path = tmp_path / "mine.py"
+    path.write_text("import fractions, numbers\ndef f(completion):\n    return isinstance(1, numbers.Number)\n")
+    assert outcomes(FunctionScorer(path, "f"), group("a")) == [[(1.0, "")]]
+    pytest.importorskip("jsonschema")
+    scorer = FunctionScorer.verifier("json_schema", lambda messages: '{"type": "integer"}', Limits())
+    assert outcomes(scorer, group("1", "one")) == [[(1.0, ""), (0.0, "")]]
+
+
+def test_an_answer_on_which_a_verifier_hangs_costs_little_time():
+    scorer = FunctionScorer.verifier("regex", lambda messages: messages[-1].content, Limits(seconds=0.5))
+    bad, good = group(*["a" * 40 + "!"] * 8, prompt="^(a+)+$"), group("a", "b", prompt="^a")
+    (hung, right) = outcomes(scorer, bad, good)
+    assert {reward for reward, _ in hung} == {None} and right == [(1.0, ""), (0.0, "")]
+    assert {"timeout: not done within 0.5 s", "timeout: not asked again after 2 times"} == {why for _, why in hung}

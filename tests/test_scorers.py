@@ -1,6 +1,7 @@
 """Choosing a scorer by its name, and the whole loop with others than the reward model."""
 
 import json
+import math
 import random
 
 import pytest
@@ -9,9 +10,11 @@ from conftest import write_jsonl
 from bakeoff import config
 from bakeoff.cli import main
 from bakeoff.errors import UserError
-from bakeoff.records import Score, read_table
+from bakeoff.records import Completion, Message, Prompt, Score, read_table
 from bakeoff.rewards import choose
-from bakeoff.run import Run
+from bakeoff.rewards.resume import score_table
+from bakeoff.rewards.whole import NOT_WHOLE
+from bakeoff.run import Run, open_run
 from bakeoff.settings import Recipe, Scoring
 
 RECIPE = """
@@ -147,3 +150,32 @@ def test_a_verifier_rewards_by_answers(recipe, tmp_path):
 @pytest.mark.parametrize(("answers", "words"), [("gold.jsonl", "verifier"), ("schema.json", "check of form")])
 def test_a_verifier_with_one_answer_to_all_prompts_knows_no_true_answers(answers, words):
     assert choose.words(Recipe(score=Scoring(scorer="verifier:json_schema", answers=answers))) == words
+
+
+PROMPTS = [Prompt(key, [Message("user", key)], "log:1", 1, "train") for key in "pqr"]
+COMPLETIONS = [Completion(f"{p.id}{i}", p.id, i, "x", [i], -1.0, "stop") for p in PROMPTS for i in range(2)]
+
+
+def test_a_scorer_without_a_single_reward_stops_the_scoring_with_its_reason(tmp_path):
+    class Odd:
+        def __init__(self, *rewards):
+            self.rewards = rewards
+
+        def score(self, groups):
+            for _, group in groups:
+                yield [Score(c.id, c.prompt_id, "odd", r, "") for c, r in zip(group, self.rewards, strict=True)]
+
+    def table(folder, scorer):
+        run = open_run(tmp_path / folder, Recipe())
+        return run, lambda: score_table(run, "scores", PROMPTS, COMPLETIONS, lambda: scorer, needed=True)
+
+    run, score = table("nothing", Odd(math.nan, math.inf))
+    words = r"odd: not one of 6 completions got a reward \(3 times: no reward: odd gave nan\); correct the scorer"
+    with pytest.raises(UserError, match=words):
+        score()
+    assert not run.table("scores").exists()
+    score = table("nothing", Odd(1.0, math.nan))[1]  # the scorer was corrected: the same folder goes on
+    assert [s.reward for s in score()] == [1.0, None] * 3
+    not_asked = Odd(None, None)
+    not_asked.score = lambda groups: ([Score(c.id, c.prompt_id, "", None, NOT_WHOLE) for c in g] for _, g in groups)
+    assert {s.reward for s in table("cut", not_asked)[1]()} == {None}  # the bake says why

@@ -10,6 +10,9 @@ from bakeoff.engines.post import KEY
 from bakeoff.errors import UserError
 from bakeoff.settings import Recipe
 
+NAMED = "?model="
+"""Behind an endpoint's URL: under which name it serves the recipe's model, where that is no name of the recipe's."""
+
 
 def local(model: str, recipe: Recipe) -> Engine:
     return LocalEngine(*models.load_policy(model, recipe))
@@ -22,7 +25,8 @@ def endpoint(model: str, recipe: Recipe) -> Engine:
     """
     if model != recipe.model:
         return local(model, recipe)
-    return EndpointEngine(recipe.sample.engine, model, models.load_tokenizer(model))
+    url, _, served = recipe.sample.engine.partition(NAMED)
+    return EndpointEngine(url, urllib.parse.unquote(served) or model, models.load_tokenizer(model))
 
 
 def vllm(model: str, recipe: Recipe) -> Engine:
@@ -42,7 +46,7 @@ def engine(model: str, recipe: Recipe) -> Engine:
 def kind(setting: str) -> str:
     """The name in `ENGINES` of a `sample.engine` setting; raises UserError when it is none."""
     if setting.startswith(("http://", "https://")):
-        if not plain_url(setting):
+        if not plain_url(setting.partition(NAMED)[0]):
             raise UserError(f"sample.engine: expected a base URL such as http://host:8000/v1; a key belongs into {KEY}")
         return "an endpoint's URL"
     if setting not in ENGINES:

@@ -5,6 +5,7 @@ import queue
 import re
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ FRUITLESS = 3
 GIVE_UP = 8
 """Prompts in a row lost to a server in trouble, after which the job stops."""
 TROUBLE = {"timeout", "overloaded", "server_error", "malformed"}
+LENGTH = {"sample.engine": "sample.max_tokens", "score.judge_url": "score.judge_tokens"}
+"""By the setting that names an endpoint, the one that says how long its completions may be."""
+THOUGHT = "thoughts cut short, without an answer"
+CUT = "empty completions, cut short"
+"""Kinds of choices that are no completions; a server with a reasoning parser gives the first while it thinks."""
 
 
 class EndpointEngine:
@@ -36,7 +42,7 @@ class EndpointEngine:
     the policy's tokens of the text, with its end of turn where the server says that the model ended, so they may be cut
     differently from those that were drawn. `logp` is known only where the server tells the log-probability of exactly
     as many tokens and the distribution is the model's own (temperature 1, nothing filtered) or greedy. `used` counts
-    calls and, where the server tells them, tokens.
+    calls and, where the server tells them, tokens; `turned_away` counts choices that are no completions, by kind.
     """
 
     def __init__(
@@ -52,7 +58,9 @@ class EndpointEngine:
         self.tokenizer = tokenizer
         self.chat = bool(tokenizer.chat_template)
         self.untaken: set[str] = set()
-        self.lost_in_a_row = 0
+        self.lost_in_a_row, self.fruitful = 0, False
+        self.turned_away = Counter[str]()
+        self.listed = True
         self.model = self._served(model)
 
     def complete(
@@ -67,7 +75,7 @@ class EndpointEngine:
         try:
             for prompt, outcome in _in_threads(lambda p: self._group(p, sampling), asked, threads, stopped):
                 if isinstance(outcome, list):
-                    self.lost_in_a_row = 0
+                    self.lost_in_a_row, self.fruitful = 0, True
                     yield outcome
                 elif isinstance(outcome, GivenUp):
                     self._lost(prompt, outcome, failed)
@@ -80,43 +88,66 @@ class EndpointEngine:
         where = f"{self.client.setting}: {self.client.base}"
         if why.reason == "not_found":
             raise UserError(f"{where}: {why.said}; does the base URL end as it should (often /v1)?")
-        self.lost_in_a_row += why.reason in TROUBLE
+        barren = why.reason == "too_few" and not self.fruitful
+        self.lost_in_a_row += why.reason in TROUBLE or barren
         if self.lost_in_a_row >= GIVE_UP:
-            raise UserError(
-                f"{where}: {GIVE_UP} prompts in a row without an answer ({why.said}); "
-                "when the server is well, the same command goes on from here"
-            )
+            advice = "" if barren else "; when the server is well, the same command goes on from here"
+            raise UserError(f"{where}: {GIVE_UP} prompts in a row without an answer ({why.said}){advice}")
         failed(Failure(prompt.id, why.reason, f"{prompt.source}: {self.client.base}: {why.said}"))
 
     def _served(self, model: str) -> str:
-        """The name under which the endpoint serves the policy: its own, its folder's, or the only one there is."""
+        """The name under which the endpoint serves a model: its own, its folder's, or for no name the only one."""
         try:
             listed = self.client.ask("models").get("data")
-        except GivenUp:  # not every server lists its models
-            return model
-        names = [str(m["id"]) for m in listed or [] if isinstance(m, dict) and "id" in m]
-        known = [name for name in (model, Path(model).name) if name in names or not names]
-        if not known and len(names) > 1:
-            raise UserError(
-                f"{self.client.setting}: {self.client.base}: does not serve {model!r} but {', '.join(names)[:200]}; "
-                "set model to the one whose log this is (for a judge, score.judge_model)"
-            )
-        return known[0] if known else names[0]
+        except GivenUp:  # not every server lists its models: then its answers tell
+            listed = None
+        served = [m for m in listed or [] if isinstance(m, dict) and "id" in m]
+        names = {str(m["id"]): [str(m["id"]), str(m.get("root") or "")] for m in served}
+        self.listed = bool(names)
+        if not names or (not model and len(names) == 1):
+            return next(iter(names), model)
+        for same in (str.__eq__, _alike):
+            for name, known in names.items():
+                if any(same(model, one) for one in known):
+                    return name
+        raise self._other(model, ", ".join(names))
+
+    def _other(self, model: str, served: str) -> UserError:
+        setting = self.client.setting
+        advice = "name it as score.judge_model"
+        if setting == "sample.engine":
+            advice = f"set model to the one whose log this is; if it is the same model: {self.client.base}?model=NAME"
+        return UserError(f"{setting}: {self.client.base}: does not serve {model!r} but {served[:200]}; {advice}")
 
     def _group(self, prompt: Prompt, sampling: Sampling) -> list[Completion]:
         """The whole group of a prompt, from as many requests as it takes; raises GivenUp when too few come."""
-        group: list[Completion] = []
+        group, away = list[Completion](), Counter[str]()
         fruitless = 0
         while len(group) < sampling.group_size:
             missing = min(MOST, sampling.group_size - len(group))
             seed = seed_of(sampling.seed, prompt.id, len(group), fruitless)
             choices = self._choices(self._body(prompt, sampling) | {"n": missing, "seed": seed})
-            made = [self._completion(prompt, len(group) + i, c, sampling) for i, c in enumerate(choices[:missing])]
+            usable = [c for c in choices if not _fault(c)]
+            away.update(filter(None, map(_fault, choices)))
+            made = [self._completion(prompt, len(group) + i, c, sampling) for i, c in enumerate(usable[:missing])]
             group += made
             fruitless = 0 if made else fruitless + 1
             if fruitless == FRUITLESS:
-                raise GivenUp("too_few", f"{len(group)} of {sampling.group_size} completions came, then none")
+                break
+        with self.client.counting:
+            self.turned_away.update(away)
+        if len(group) < sampling.group_size:
+            said = f"{len(group)} of {sampling.group_size} completions came, then none{self._instead(away)}"
+            raise GivenUp("too_few", said)
         return group
+
+    def _instead(self, away: Counter[str]) -> str:
+        """What came instead of completions, most of all, and what to do about it."""
+        if not away:
+            return ""
+        kind, count = away.most_common(1)[0]
+        more = kind in (THOUGHT, CUT)
+        return f", but {count} {kind}{f': raise {LENGTH[self.client.setting]}' if more else ''}"
 
     def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model}
@@ -134,7 +165,7 @@ class EndpointEngine:
         return body
 
     def _choices(self, body: dict[str, Any]) -> list[dict]:
-        """The usable choices of one answer; what the server does not take is left out from then on."""
+        """The choices of one answer; what the server does not take is left out from then on."""
         sent = {name: value for name, value in body.items() if name not in self.untaken}
         try:
             answer = self.client.ask("chat/completions" if self.chat else "completions", sent)
@@ -146,8 +177,10 @@ class EndpointEngine:
             told = f"{self.client.base} does not take {culprits[0]!r} ({error.said}); going on without"
             warnings.warn(told, stacklevel=1)
             return self._choices(body)
-        choices = answer.get("choices")
-        return [c for c in choices if isinstance(c, dict) and _usable(c)] if isinstance(choices, list) else []
+        named, choices = answer.get("model"), answer.get("choices")
+        if not self.listed and self.model and isinstance(named, str) and not _alike(self.model, named, dated=True):
+            raise self._other(self.model, named)
+        return [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
 
     def _completion(self, prompt: Prompt, index: int, choice: dict, sampling: Sampling) -> Completion:
         text, finish = _text(choice) or "", FINISH[choice["finish_reason"]]
@@ -171,10 +204,23 @@ def _models_own(sampling: Sampling) -> bool:
     return (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (1.0, 1.0, 0, 0.0)
 
 
-def _usable(choice: dict) -> bool:
-    """Whether a choice is a completion: a text (which may be empty where the model ended at once) and a known end."""
+def _alike(one: str, other: str, *, dated: bool = False) -> bool:
+    """Whether two names of a model end in the same word; a `dated` one may go on: `gpt-4o-2024-08-06`."""
+    short, long = sorted((Path(name).name.casefold() for name in (one, other)), key=len)
+    return long.startswith(short) and short != "" if dated else short == long
+
+
+def _fault(choice: dict) -> str:
+    """Why a choice is no completion: that has a known end and a text, empty only where the model ended at once."""
     text, finish = _text(choice), FINISH.get(str(choice.get("finish_reason")))
-    return text is not None and finish is not None and (text != "" or finish == "stop")
+    message = choice.get("message")
+    thought = isinstance(message, dict) and (message.get("reasoning_content") or message.get("reasoning"))
+    if finish is None:
+        return f"choices that ended with {choice.get('finish_reason')!r}"
+    if text or (text == "" and finish == "stop"):
+        return ""
+    cut = THOUGHT if thought else CUT
+    return cut if finish == "length" else "choices without a text"
 
 
 def _text(choice: dict) -> str | None:

@@ -1,6 +1,7 @@
 """Sampling that can be killed and resumed: a table of completions, made part by part."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from bakeoff.errors import UserError
 from bakeoff.records import Completion, Failure, Prompt, read_table, write_table
 from bakeoff.run import GROUPS_PER_PART, Run, table_in_parts
 
+TURNED_AWAY = "turned_away"
+"""The name of the lines in `metrics.jsonl` that count what an endpoint gave that is no completion."""
 Groups = dict[str, list[Completion]]
 
 
@@ -24,8 +27,11 @@ def complete_table(
 
     def make(chunk: Sequence[Prompt], done: Callable[[], object]) -> list[Completion]:
         number = numbers[chunk[0].id]
+        before = turned_away(ready())
         groups, failed = _outcomes(ready(), chunk, sampling, run.part(f"{name}_begun", number), done)
         write_table(run.part(f"{name}_failed", number), Failure, failed)
+        if away := turned_away(ready()) - before:
+            run.whole().log(TURNED_AWAY, table=name, kinds=dict(away))
         return [c for p in chunk for c in groups.get(p.id, ())]
 
     rows = table_in_parts(run, name, Completion, prompts, make)
@@ -33,6 +39,11 @@ def complete_table(
     if {c.prompt_id for c in rows} | {f.prompt_id for f in failures(run, name)} != numbers.keys():
         raise UserError(f"{run.table(name)}: answers other prompts than now: a file has changed; take another --out")
     return rows
+
+
+def turned_away(engine: Engine) -> Counter[str]:
+    """What an engine has been given so far that is no completion, by kind; nothing where it makes its own."""
+    return Counter(getattr(engine, "turned_away", {}))
 
 
 def failures(run: Run, name: str) -> list[Failure]:

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from bakeoff import gold, ingest, tasks
 from bakeoff.ingest.preview import preview
 from bakeoff.ingest.steps import EXCERPT
+from bakeoff.progress import Progress
 from bakeoff.records import LoggedPick, Message, Prompt, SetAside, read_table, write_table
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.settings import Recipe
@@ -44,7 +43,7 @@ def _clean(run: Run, recipe: Recipe, asked: Sequence[Sequence[Message]]) -> None
     """Clean the logs of one task; what any task's true answers are of is set aside."""
     sources = [Path(p) for p in recipe.prompts.sources]
     print("\n".join(preview(sources, recipe.prompts)))
-    with tqdm(desc="prompts", unit="row") as bar:
+    with Progress("prompts", unit="rows") as bar:
         ingest.clean_into(
             run.folder,
             sources,

@@ -2,12 +2,16 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bakeoff import gold
-from bakeoff.records import Answer, Completion, Score, read_table
+from bakeoff.records import Completion, Score, read_table
 from bakeoff.report.data import Data, describe, render_data
 from bakeoff.report.page import Curve, Example, Shown, render
-from bakeoff.rewards.verifiers import VERIFIERS
+from bakeoff.rewards.answers import Verdicts, verdicts
+from bakeoff.rewards.resume import by_prompt
+from bakeoff.rewards.sandbox import limits_of
 from bakeoff.run import Run, read_json, write_text
 from bakeoff.settings import Recipe
 
@@ -16,16 +20,21 @@ EXAMPLES = 10
 
 def report(run: Run, recipe: Recipe) -> None:
     """Write the run's `report.html`."""
-    evaluation = read_json(run.details("evaluation"))
+    evaluation, summary = read_json(run.details("evaluation")), read_json(run.summary)
     page = render(
-        read_json(run.summary),
+        summary,
         Curve.of(evaluation["quality"] or evaluation["reward"]),
         examples(run, recipe),
         dataclasses.asdict(recipe),
-        notes=recipe.notes,
+        notes=noted(summary, recipe),
         data=describe(run),
     )
     write_text(run.report, page)
+
+
+def noted(summary: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Sentences that belong under a verdict: those of the recipe, and what is to be known of its model."""
+    return [*recipe.notes, *filter(None, [summary.get("model_note")])]
 
 
 def data_report(run: Run) -> Data:
@@ -38,8 +47,13 @@ def data_report(run: Run) -> Data:
 def examples(run: Run, recipe: Recipe) -> list[Example]:
     """Held-out prompts with true answers, where there are any, side by side: the first by id, so not chosen by eye."""
     answers = {a.prompt_id: a for a in gold.answers(recipe)}
-    reference, tuned = _shown(run, "reference", answers), _shown(run, "tuned", answers)
-    shown = sorted(answers.keys() & reference.keys())[:EXAMPLES]
+    drawn = {name: by_prompt(read_table(run.table(name), Completion)) for name in ("reference", "tuned")}
+    shown = sorted(answers.keys() & drawn["reference"].keys() & drawn["tuned"].keys())[:EXAMPLES]
+    groups = {name: {key: drawn[name][key] for key in shown} for name in drawn}
+    answers = {key: answers[key] for key in shown}
+    asked = (c for of in groups.values() for group in of.values() for c in group)
+    right = verdicts(answers, asked, limits_of(recipe.score))
+    reference, tuned = (_shown(run, name, groups[name], right) for name in ("reference", "tuned"))
     return [
         Example(
             answers[key].messages[-1].content,
@@ -52,11 +66,9 @@ def examples(run: Run, recipe: Recipe) -> list[Example]:
     ]
 
 
-def _shown(run: Run, name: str, answers: dict[str, Answer]) -> dict[str, list[Shown]]:
+def _shown(run: Run, name: str, groups: Mapping[str, Sequence[Completion]], right: Verdicts) -> dict[str, list[Shown]]:
     rewards = {s.completion_id: s.reward for s in read_table(run.table(f"{name}_scores"), Score)}
-    groups: dict[str, list[Shown]] = {}
-    for c in read_table(run.table(name), Completion):
-        answer = answers.get(c.prompt_id)
-        right = VERIFIERS[answer.verifier](c.text, answer.answer) if answer else None
-        groups.setdefault(c.prompt_id, []).append(Shown(c.text, rewards[c.id], right))
-    return groups
+    return {
+        key: [Shown(c.text, rewards[c.id], bool(right[key][c.text].reward)) for c in group]
+        for key, group in groups.items()
+    }

@@ -1,5 +1,7 @@
 """Rewards: completions in, numbers out. A scorer is a small protocol; higher is better."""
 
+import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -22,6 +24,13 @@ def used(*scorers: Scorer) -> Counter[str]:
     """
     each = {id(scorer): scorer for scorer in scorers}
     return sum((Counter(getattr(scorer, "used", None) or {}) for scorer in each.values()), Counter[str]())
+
+
+def finite(score: Score) -> Score:
+    """The score, whose reward is missing where it is no finite number."""
+    if score.reward is None or math.isfinite(score.reward):
+        return score
+    return dataclasses.replace(score, reward=None, reason=f"no reward: {score.scorer} gave {score.reward}")
 
 
 def are(peers: Sequence[Completion], group: Sequence[Completion]) -> bool:

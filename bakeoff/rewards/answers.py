@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bakeoff.errors import UserError
-from bakeoff.records import Answer, Message, prompt_id
+from bakeoff.records import Answer, Completion, Message, Score, prompt_id
 from bakeoff.rewards.picks import messages
+from bakeoff.rewards.sandbox import FunctionScorer, Limits
 from bakeoff.rewards.sql import DATABASE
 from bakeoff.rewards.verifiers import VERIFIERS
 
@@ -31,6 +32,28 @@ def answers_of(setting: str) -> Callable[[Sequence[Message]], str | None]:
         return lambda turns: text
     known = {a.prompt_id: a.answer for a in read_answers(Path(setting), "score.answers")}
     return lambda turns: known.get(prompt_id(turns))
+
+
+Verdicts = Mapping[str, Mapping[str, Score]]
+"""What verifiers say of completions, by prompt and text: 1 or 0; or nothing, which counts as wrong, with the reason."""
+
+
+def verdicts(answers: Mapping[str, Answer], completions: Iterable[Completion], limits: Limits) -> Verdicts:
+    """The verdict on each text that answers a prompt with a true answer, by the `prompt_id` of the completions.
+
+    Verifiers run as scorers do, in processes with limits: a pattern that hangs ends nothing but its own check.
+    """
+    texts: dict[str, dict[str, Completion]] = {key: {} for key in answers}
+    for completion in completions:
+        texts.get(completion.prompt_id, {}).setdefault(completion.text, completion)
+    truth = {id(answer.messages): answer.answer for answer in answers.values()}
+    found: dict[str, dict[str, Score]] = {}
+    for name in dict.fromkeys(answer.verifier for answer in answers.values()):
+        mine = [key for key, answer in answers.items() if answer.verifier == name and texts[key]]
+        scorer = FunctionScorer.verifier(name, lambda messages: truth[id(messages)], limits)
+        scored = scorer.score([(answers[key].messages, list(texts[key].values())) for key in mine])
+        found |= {key: dict(zip(texts[key], scores, strict=True)) for key, scores in zip(mine, scored, strict=True)}
+    return found
 
 
 def _text(path: Path, setting: str) -> str:
@@ -57,21 +80,29 @@ def read_graded(path: Path) -> list[Graded]:
 
     Raises UserError naming file and line when the file is missing or a row is not one.
     """
-    lines = _text(path, "--gold").split("\n")
-    groups = [_graded(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    lines = {f"{path}:{n}": line for n, line in enumerate(_text(path, "--gold").split("\n"), 1) if line.strip()}
+    groups = {source: _graded(line, source) for source, line in lines.items()}
     if not groups:
         raise UserError(f"{path}: holds no groups; give rows of prompt, completions, and gold or answer")
-    return groups
+    answers = {source: _answer(lines[source], source) for source, group in groups.items() if not group.worth}
+    texts = [
+        Completion("", key, i, t, [], None, "stop") for key in answers for i, t in enumerate(groups[key].completions)
+    ]
+    for source, told in verdicts(answers, texts, Limits()).items():
+        if failed := next((score.reason for score in told.values() if score.reward is None), ""):
+            raise UserError(f"{source}: the verifier {answers[source].verifier} fails ({failed}); mend the answer")
+        groups[source].worth.extend(float(told[text].reward or 0) for text in groups[source].completions)
+    return list(groups.values())
 
 
 def _graded(line: str, source: str) -> Graded:
+    """A row's group, whose worth is empty where an answer is to tell it."""
     row = _row(line, source)
     texts, worth = row.get("completions"), row.get("gold")
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
         raise UserError(f"{source}: completions must be a list of strings; found {texts!r:.80}")
     if worth is None:
-        answer = _answer(line, source)
-        worth = [float(VERIFIERS[answer.verifier](t, answer.answer)) for t in texts]
+        return Graded(messages(row, source), texts, [])
     if not isinstance(worth, list) or len(worth) != len(texts) or not all(isinstance(w, int | float) for w in worth):
         raise UserError(
             f"{source}: gold must hold a number for each of the {len(texts)} completions; found {worth!r:.80}"

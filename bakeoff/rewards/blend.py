@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from bakeoff.records import Completion, Message, Score
-from bakeoff.rewards import Scorer, are, used
+from bakeoff.rewards import Scorer, are, finite, used
 
 GROUPS_AT_ONCE = 32
 Known = list[float]
@@ -45,7 +45,7 @@ class Blend:
         """See `bakeoff.rewards.Scorer`."""
         for start in range(0, len(groups), GROUPS_AT_ONCE):
             some = groups[start : start + GROUPS_AT_ONCE]
-            own = [list(scorer.score(some)) for scorer in self.scorers]
+            own = [[[finite(s) for s in row] for row in scorer.score(some)] for scorer in self.scorers]
             among = [self._among(number, some, rows) for number, rows in enumerate(own)]
             for (_, group), scores, known in zip(some, zip(*own, strict=True), zip(*among, strict=True), strict=True):
                 yield [self._blended(c, row, known) for c, row in zip(group, zip(*scores, strict=True), strict=True)]
@@ -62,7 +62,7 @@ class Blend:
             elif key not in known:
                 absent.append((messages, list(peers)))
         for (_, peers), scores in zip(absent, self.scorers[number].score(absent), strict=True):
-            known[peers[0].prompt_id] = _known(scores)
+            known[peers[0].prompt_id] = _known([finite(s) for s in scores])
         return [known[group[0].prompt_id] for _, group in groups]
 
     def _blended(self, completion: Completion, scores: Sequence[Score], among: Sequence[Known]) -> Score:

@@ -1,6 +1,5 @@
 """Which scorer rewards the completions: what `score.scorer` names."""
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from bakeoff.rewards.blend import Blend
 from bakeoff.rewards.by_task import ByTask
 from bakeoff.rewards.majority import Majority, pattern
 from bakeoff.rewards.rubric import rubric
-from bakeoff.rewards.sandbox import FunctionScorer, Limits
+from bakeoff.rewards.sandbox import FunctionScorer, limits_of
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.rewards.whole import WholeOnly
 from bakeoff.run import Run
@@ -58,20 +57,12 @@ def _judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
 
 
 def _verifier(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
-    program = VERIFIERS[name]
-    file = inspect.getsourcefile(program)
-    assert file
-    return _sandboxed(Path(file), program.__name__, recipe.score, f"verifier:{name}")
+    return FunctionScorer.verifier(name, answers_of(recipe.score.answers), limits_of(recipe.score))
 
 
 def _function(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     file, _, function = name.rpartition(":")
-    return _sandboxed(Path(file), function, recipe.score, "")
-
-
-def _sandboxed(file: Path, function: str, settings: Scoring, verifier: str) -> Scorer:
-    limits = Limits(settings.timeout, settings.memory_mb)
-    return FunctionScorer(file, function, answers_of(settings.answers), limits, verifier=verifier)
+    return FunctionScorer(Path(file), function, answers_of(recipe.score.answers), limits_of(recipe.score))
 
 
 SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {

@@ -5,8 +5,9 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Prompt, Score, read_table, write_table
-from bakeoff.rewards import Scorer, used
+from bakeoff.rewards import Scorer, finite, used
 from bakeoff.rewards.whole import NOT_WHOLE
 from bakeoff.run import Run, table_in_parts
 
@@ -16,23 +17,33 @@ Group = tuple[list[Message], list[Completion]]
 
 
 def score_table(
-    run: Run, name: str, prompts: Sequence[Prompt], completions: Sequence[Completion], scorer: Callable[[], Scorer]
+    run: Run,
+    name: str,
+    prompts: Sequence[Prompt],
+    completions: Sequence[Completion],
+    scorer: Callable[[], Scorer],
+    *,
+    needed: bool = False,
 ) -> list[Score]:
     """The scores of `completions`, in their order, in the run's table `name`; the scorer is made when one is missing.
 
-    The completions of a prompt follow each other.
+    The completions of a prompt follow each other. A reward that is no finite number is missing. Where some are
+    `needed`, raises UserError after the first part if there is none in it.
     """
     messages = {p.id: p.messages for p in prompts}
     groups = [(messages[key], group) for key, group in by_prompt(completions).items()]
     ready = functools.cache(scorer)
 
     def make(chunk: Sequence[Group], done: Callable[[], object]) -> Iterator[Score]:
-        before = used(ready())
+        before, rows = used(ready()), list[Score]()
         for scores in ready().score(chunk):
-            yield from scores
+            rows += map(finite, scores)
             done()
         if spent := used(ready()) - before:
             run.whole().log(JUDGED, table=name, **spent)
+        if needed and not run.parts(name):
+            _refuse_none(rows)
+        yield from rows
 
     return table_in_parts(run, name, Score, groups, make)
 
@@ -66,10 +77,29 @@ def by_prompt(completions: Iterable[Completion]) -> dict[str, list[Completion]]:
 
 
 def missing_rewards(run: Run, tables: Iterable[str]) -> dict[str, int]:
-    """How many completions of some tables of scores have no reward, by the first words of the reason.
+    """How many completions of some tables of scores have no reward, by the first words of the reason."""
+    kinds = Counter[str]()
+    for name in tables:
+        for reason, count in missing(read_table(run.table(name), Score)).items():
+            kinds[reason.partition(":")[0]] += count
+    return dict(kinds)
+
+
+def missing(scores: Iterable[Score]) -> Counter[str]:
+    """The reasons for which completions have no reward.
 
     Those that were not asked about, being no whole answers, are counted by the bake.
     """
-    rows = [s for name in tables for s in read_table(run.table(name), Score)]
-    kinds = Counter(s.reason.partition(":")[0] for s in rows if s.reward is None)
-    return {kind: count for kind, count in kinds.items() if kind != NOT_WHOLE}
+    return Counter(s.reason for s in scores if s.reward is None and not s.reason.startswith(NOT_WHOLE))
+
+
+def _refuse_none(scores: Sequence[Score]) -> None:
+    """Raise UserError when a scorer was asked about completions, could answer, and rewarded none."""
+    reasons = Counter({why: n for why, n in missing(scores).items() if not why.startswith("no answer")})
+    if reasons and all(s.reward is None for s in scores):
+        (reason, count), asked = reasons.most_common(1)[0], reasons.total()
+        often = "each time" if count == asked else f"{count} times"
+        raise UserError(
+            f"score.scorer: {scores[0].scorer}: not one of {asked} completions got a reward ({often}: {reason}); "
+            "correct the scorer or its settings, then the same command goes on from here"
+        )

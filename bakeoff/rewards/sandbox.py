@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import dataclasses
+import inspect
 import json
 import math
 import os
@@ -13,19 +14,24 @@ import subprocess
 import sys
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Score
+from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.rewards.worker import GIVEN
+from bakeoff.settings import Scoring
 
 WORKER = Path(__file__).with_name("worker.py")
 SEALED = "BAKEOFF_SEALED"
 """The environment variable that names a file which workers may not open."""
 SETTINGS = {"reward": "score.scorer", "step": "prompts.step"}
 """What names a function of each kind."""
+SLOW = 2
+"""An answer with which a verifier has run out of time so often is not asked about again."""
 START_SECONDS = 60.0
 """What a function's file may take to be imported."""
 
@@ -36,6 +42,10 @@ class Limits:
 
     seconds: float = 10.0
     memory_mb: int = 2048
+
+
+def limits_of(settings: Scoring) -> Limits:
+    return Limits(settings.timeout, settings.memory_mb)
 
 
 class Ended(Exception):
@@ -66,6 +76,15 @@ class FunctionScorer:
         self.idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
         for _ in range(self.size):
             self.idle.put(None)
+        self.slow: Counter[str] = Counter()
+
+    @classmethod
+    def verifier(cls, name: str, answer: Callable[[Sequence[Message]], str | None], limits: Limits) -> "FunctionScorer":
+        """The verifier of this name, with what it compares with."""
+        program = inspect.unwrap(VERIFIERS[name])
+        file = inspect.getsourcefile(program)
+        assert file
+        return cls(Path(file), program.__name__, answer, limits, verifier=f"verifier:{name}")
 
     def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
         """See `bakeoff.rewards.Scorer`. Raises UserError when the function cannot be loaded."""
@@ -90,6 +109,8 @@ class FunctionScorer:
         """(reward, reason): run in a thread, which holds a worker while it asks."""
         if self.needs_answer and task["answer"] is None:
             return None, "no answer: none is given for this prompt"
+        if self.needs_answer and self.slow[task["answer"]] >= SLOW:
+            return None, f"timeout: not asked again after {SLOW} times"
         worker = self.idle.get()
         try:
             worker = worker or Worker(self.file, self.function, self.limits)
@@ -98,6 +119,7 @@ class FunctionScorer:
             assert worker
             worker.end()
             worker = None
+            self.slow[task["answer"]] += str(why).startswith("timeout")
             return None, str(why)
         finally:
             self.idle.put(worker)
@@ -112,7 +134,8 @@ class Worker:
 
     def __init__(self, file: Path, name: str, limits: Limits, kind: str = "reward") -> None:
         memory = limits.memory_mb * 1_000_000
-        arguments = [sys.executable, str(WORKER), str(file), name, str(memory), str(limits.seconds), kind]
+        limited = [str(memory), str(limits.seconds)]
+        arguments = [sys.executable, "-P", str(WORKER), str(file), name, *limited, kind]  # -P: see `worker._loaded`
         self.process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,

@@ -16,6 +16,7 @@ from typing import Any
 
 GIVEN = {"reward": ("prompt", "messages", "completion", "answer"), "step": ("prompts", "messages")}
 """What a function of each kind may name as its parameters."""
+NO_NUMBER = ", which is no number"
 
 
 def main() -> None:
@@ -63,7 +64,8 @@ def _seal(paths: str) -> None:
 def _loaded(file: str, name: str, given: tuple[str, ...]) -> tuple[Callable[..., Any], str]:
     """(the function, what is wrong with it, in a line, or nothing)."""
     try:
-        sys.path.insert(0, os.path.dirname(file))
+        if not os.path.samefile(os.path.dirname(file), os.path.dirname(__file__)):  # whose numbers.py is another's name
+            sys.path.insert(0, os.path.dirname(file))
         spec = importlib.util.spec_from_file_location("bakeoff_function", file)
         assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
@@ -83,9 +85,15 @@ def _loaded(file: str, name: str, given: tuple[str, ...]) -> tuple[Callable[...,
 def _reward(function: Callable[..., Any], task: dict) -> dict:
     try:
         value = function(task)
-        return {"reward": None if value is None else float(value)}
     except BaseException as error:
         return {"reward": None, "reason": f"raised: {_line(error)}"}
+    try:
+        if not isinstance(value, str | bytes | bytearray):  # of which `float` would read some
+            return {"reward": float(value)}
+    except BaseException:  # whatever its own `__float__` raises
+        pass
+    shown = " ".join(repr(value).split())[:80]
+    return {"reward": None, "reason": f"no reward: the function returned {shown}{'' if value is None else NO_NUMBER}"}
 
 
 def _step(function: Callable[..., Any], task: dict) -> dict:
