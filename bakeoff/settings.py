@@ -130,8 +130,8 @@ class Scoring:
 
     scorer: str | list[str] = "reward_model"
     """`reward_model` (trained on `reward.picks`), `reward_model:FOLDER` (a finished one), `majority`, `yes` (a model's
-    answer to a question about it), `judge` (a model's 1 to 10), `judge:pairs` (a model's choice among two),
-    `verifier:NAME`, or `FILE.py:FUNCTION`, a function of your own; a list is a blend."""
+    answer to a question about it), `judge` (a model's 1 to 10), `verifier:NAME`, or
+    `FILE.py:FUNCTION`, a function of your own; a list is a blend."""
     weights: list[float] = field(default_factory=list)
     """The weight of each scorer of a blend, in their order; empty weighs all alike."""
     answers: str = ""
@@ -146,8 +146,6 @@ class Scoring:
     """Base URL of the OpenAI-compatible endpoint that serves the judge (not `yes`), key as for `sample.engine`."""
     judge_tokens: int = 32
     """Longest reply of a judge, in tokens; more for one that thinks first."""
-    rivals: int = 2
-    """`judge:pairs` compares a completion with so many others, in both orders."""
     timeout: float = 10.0
     """Seconds a verifier or function may take for one completion."""
     memory_mb: int = 2048
@@ -244,6 +242,7 @@ DROPPED = {
     "reward.heads": "reward.members makes an ensemble",
     "reward.length_control": "picks in which the other length wins teach it",
     "reward.patience": "reward.epochs says how long to train",
+    "score.rivals": "score.scorer = 'judge' rewards each completion by itself",
     "bake.ask": "train on the new picks with `bakeoff reward train`, then name the folder in score.scorer",
 }
 """Settings of earlier versions, and what to do without them."""
