@@ -32,7 +32,6 @@ def alarms(summary: Figures, reward: Figures | None, referee: Figures | None, ba
     return [
         *(doubts(reward) if reward else ()),
         *(f"Of the judge from outside: {sentence}" for sentence in (doubts(referee) if referee else ())),
-        *(f"Round {number}: {sentence}" for number, of in baked.get("judges", {}).items() for sentence in doubts(of)),
         *(f"{task}{sentence}" for task, of in policies.items() for fault in POLICY for sentence in fault(of)),
         *_tasks(summary),
         *_moved(summary, baked),

@@ -96,7 +96,7 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
     sure = {group.prompt_id for group in surest(groups, lesson, recipe)}
     if lesson.dealt is not None:
         groups, counts = teaching(lesson.completions, lesson.dealt, recipe, dealt=True)
-    groups = with_spread([g for g in groups if g.prompt_id in sure], {p.id: p.task for p in lesson.prompts})
+    groups = [g for g in groups if g.prompt_id in sure]
     if unsure := counts["trained"] - len(groups):
         counts.update(trained=-unsure, unsure=unsure)
     if not groups:
@@ -229,14 +229,6 @@ def no_lesson(drawn: Sequence[Completion], group: Group) -> str:
         return "no_spread" if len(set(group.reward_M.tolist())) == 1 else ""
     whole = {tuple(c.tokens) for c in drawn if not fault(c.text, c.tokens, c.finish)}
     return "alike" if len(whole) == 1 and group.finished_M.any() else "unscored"
-
-
-def with_spread(groups: Sequence[Group], task: Mapping[str, str]) -> list[Group]:
-    """The groups with the deviation of rewards within groups, over all of their task: scales may differ by task."""
-    variances: dict[str, list[float]] = {}
-    for group in groups:
-        variances.setdefault(task[group.prompt_id], []).append(np.repeat(group.reward_M, group.count_M).var())
-    return [dataclasses.replace(g, spread=float(np.mean(variances[task[g.prompt_id]])) ** 0.5 or 1.0) for g in groups]
 
 
 def surest(groups: Sequence[Group], lesson: Lesson, recipe: Recipe) -> list[Group]:

@@ -1,7 +1,6 @@
 """Best-of-N in closed form. Only ranks matter, so one dial, N, says how far a policy is moved.
 
-Shapes: Y answers of a policy known in full; P prompts, M draws per prompt. F(y) is the probability of a reward at
-most y's, F_<(y) of a smaller one; equal rewards are ties, broken at random (exactly, never by position).
+Shapes: P prompts, M draws per prompt. Equal rewards are ties, broken at random (exactly, never by position).
 """
 
 import math
@@ -10,28 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def distribution(p: np.ndarray, reward: np.ndarray, n: float) -> np.ndarray:
-    """pi_N(y) = p(y) (F^N - F_<^N) / (F - F_<): BOND (arXiv:2407.14622) theorem 1, with ties; p, reward [Y] -> [Y].
-
-    Raises ValueError when p is not a distribution.
-    """
-    p, reward = np.asarray(p, float), np.asarray(reward, float)
-    if p.shape != reward.shape or (p < 0).any() or not math.isclose(p.sum(), 1, abs_tol=1e-6):
-        raise ValueError(f"p must be a distribution over the {len(reward)} rewards; it sums to {p.sum()!r}")
-    below = (p * (reward[None, :] < reward[:, None])).sum(-1)
-    level = (p * (reward[None, :] == reward[:, None])).sum(-1)
-    gained = np.minimum(below + level, 1) ** n - below**n
-    return np.where(p > 0, p * gained / np.where(level > 0, level, 1), 0.0)
-
-
 def kl_bound(n: float) -> float:
     """KL(pi_N || pi) <= log N - (N - 1)/N in nats (arXiv:2401.01879), reached when no two draws tie."""
     return math.log(n) - (n - 1) / n
-
-
-def win_rate(n: float) -> float:
-    """How often a best-of-N beats a single draw, ties half: N/(N + 1) (arXiv:2401.01879) without ties."""
-    return n / (n + 1)
 
 
 def k_eff(win_rate: float) -> float:
@@ -104,17 +84,6 @@ def quantiles(rewards: np.ndarray) -> np.ndarray:
     """
     below, upto = _ranks(np.asarray(rewards, float))
     return (below + upto) / (2 * below.shape[-1])
-
-
-def log_quantiles(rewards: np.ndarray, n: float) -> np.ndarray:
-    """The utility whose optimum at beta = 1/(N - 1) is exactly pi_N over each group: [..., M], N > 1.
-
-    log((F^N - F_<^N) / (N (F - F_<))) / (N - 1), with F the group's own; it tends to log F as ties vanish
-    (arXiv:2407.14622, theorem 1, solved for the reward).
-    """
-    below, upto = _ranks(np.asarray(rewards, float))
-    m = below.shape[-1]
-    return np.log(((upto / m) ** n - (below / m) ** n) * m / (n * (upto - below))) / (n - 1)
 
 
 def beta_for(n: float) -> float:

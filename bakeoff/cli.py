@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import importlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -199,19 +198,6 @@ def reward_eval(parsed: argparse.Namespace) -> None:
     print(f"{text(figures)}\n\nReport: {page}")
 
 
-def study(parsed: argparse.Namespace) -> None:
-    """`bakeoff study NAME`: an experiment of `benchmarks/`, which only a checkout of the source has."""
-    folder = Path(__file__).resolve().parents[1] / "benchmarks"
-    known = sorted(path.stem.removeprefix("study_") for path in folder.glob("study_*.py"))
-    if not known:
-        raise UserError(f"study: {folder} holds no studies; run it from a checkout of the source")
-    if parsed.name not in known:
-        raise UserError(f"study: unknown study {parsed.name!r}; known: {', '.join(known)}")
-    sys.path.insert(0, str(folder))
-    chosen = importlib.import_module(f"study_{parsed.name}")
-    chosen.study(parsed.seeds, parsed.out or Path("runs") / "studies", parsed.overrides)
-
-
 def _conclude(summary: dict, report: Path, notes: Sequence[str]) -> None:
     from bakeoff.report.verdict import verdict
 
@@ -253,11 +239,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--base", required=True, help="model whose weights it starts from: best the policy's own")
     add("--out", type=Path, required=True, help="folder of the reward model; nothing is there yet")
     _reward_eval_arguments(command("reward eval", reward_eval, "how far a reward model can be trusted"))
-    add = command("study", study, "an experiment of benchmarks/, with its table; goes on where it stopped")
-    add("name", help="which one: benchmarks/study_NAME.py")
-    add("overrides", nargs="*", metavar="section.key=value", help="settings of all its runs")
-    add("--seeds", type=int, nargs="+", default=[0], help="a run of each (default: 0)")
-    add("--out", type=Path, help="folder of the runs (default: runs/studies)")
     add = command("prompts", prompts, STAGES["prompts"])
     what = "a recipe, or logs: files, folders, globs, duckdb:FILE?TABLE, hf:OWNER/NAME"
     add("sources", nargs="+", metavar="RECIPE|SOURCE|key=value", help=what)

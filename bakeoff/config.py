@@ -9,7 +9,7 @@ import tomli_w
 
 from bakeoff import limits
 from bakeoff.errors import UserError
-from bakeoff.settings import Recipe
+from bakeoff.settings import DROPPED, Recipe
 from bakeoff.typed import build
 
 PATHS = ("prompts.sources", "prompts.avoid", "prompts.step", "reward.picks", "score.scorer", "score.answers",
@@ -37,6 +37,10 @@ def overridden(values: dict, overrides: typing.Sequence[str], where: str) -> Rec
     """The recipe of nested settings and `section.key=value` overrides; `where` names their origin in errors."""
     for override in overrides:
         _apply(values, override)
+    for name, instead in DROPPED.items():
+        section, _, key = name.partition(".")
+        if isinstance(values.get(section), dict) and key in values[section]:
+            raise UserError(f"{where}: {name} was dropped; {instead}")
     recipe = build(Recipe, _inherited(values), where)
     limits.check(recipe, where)
     return recipe

@@ -2,7 +2,7 @@
 
 Shapes: G groups, K completions to pick from, M completions of a group, B items. `logp` is a completion's
 log-probability summed over its tokens: a mean over tokens would tilt the optimum by length. Quantiles come from
-`bestofn.quantiles` and `bestofn.log_quantiles`.
+`bestofn.quantiles`.
 """
 
 import torch
@@ -75,14 +75,6 @@ def off_centre(reward_GK: Tensor) -> Tensor:
     return reward_GK.mean(-1) ** 2
 
 
-def distil(logp: Tensor, weight: Tensor | float = 1.0) -> Tensor:
-    """-weight * logp: fine-tuning on the best of a group (RAFT, arXiv:2304.06767), or on all of it by rank weights.
-
-    With `methods.best_weights` the sum over a group is the unbiased cross-entropy of best-of-K; any shape.
-    """
-    return -weight * logp
-
-
 def group_advantage(utility_GM: Tensor, beta: float, count_GM: Tensor | None = None) -> Tensor:
     """u - beta log mean exp(u / beta) over the group: A*-PO (arXiv:2505.20686), so that mean exp(A / beta) = 1; [G, M].
 
@@ -94,43 +86,18 @@ def group_advantage(utility_GM: Tensor, beta: float, count_GM: Tensor | None = N
     return utility_GM - beta * torch.logsumexp(utility_GM / beta + share, -1, keepdim=True)
 
 
-def regress(logp: Tensor, ref_logp: Tensor, advantage: Tensor, beta: float) -> Tensor:
-    """(beta (logp - ref_logp) - A)^2: A*-PO (arXiv:2505.20686), OAPL (2602.19362), QRPO (2507.08068); any equal shapes.
-
-    They differ in the utility inside A: the reward, the reward against a moving reference, its quantile.
-    """
+def qrpo(logp: Tensor, ref_logp: Tensor, advantage: Tensor, beta: float) -> Tensor:
+    """(beta (logp - ref_logp) - A)^2, A from the rewards' quantiles: QRPO (arXiv:2507.08068); any equal shapes."""
     return (beta * (logp - ref_logp) - advantage) ** 2
 
 
-def log_ratio_gap(
-    chosen_logp: Tensor, rejected_logp: Tensor, ref_chosen_logp: Tensor, ref_rejected_logp: Tensor
-) -> Tensor:
-    """h = (logp - ref_logp) of the chosen less that of the rejected: what pairwise losses are functions of; [B]."""
-    return (chosen_logp - ref_chosen_logp) - (rejected_logp - ref_rejected_logp)
+def dpo(logp_B2: Tensor, ref_logp_B2: Tensor, beta: float) -> Tensor:
+    """-log sigmoid(beta h), h the log-ratio of the chosen (first) less the rejected's; log 2 at the reference; [B].
 
-
-def dpo(gap: Tensor, beta: float) -> Tensor:
-    """-log sigmoid(beta h): DPO (arXiv:2305.18290, equation 7), h from `log_ratio_gap`; log 2 at the reference; [B]."""
-    return -logsigmoid(beta * gap)
-
-
-def ipo(gap: Tensor, beta: float) -> Tensor:
-    """(h - 1/(2 beta))^2: IPO (arXiv:2310.12036, equation 17), h from `log_ratio_gap`; a gap it can reach; [B]."""
-    return (gap - 1 / (2 * beta)) ** 2
-
-
-def leave_one_out(reward_GM: Tensor, weight_GM: Tensor | None = None, count_GM: Tensor | float = 1.0) -> Tensor:
-    """Each reward less the (weighted) mean of the group's others: RLOO (arXiv:2402.14740); [G, M], M > 1.
-
-    With equal weights it sums to zero over a group. A row that stands for `count_GM` draws has the weight of all of
-    them, and the others of each are also its own kind.
+    DPO (arXiv:2305.18290, equation 7).
     """
-    if weight_GM is None:
-        weight_GM = torch.ones_like(reward_GM)
-    own = weight_GM / count_GM
-    others = weight_GM.sum(-1, keepdim=True) - own
-    total = (weight_GM * reward_GM).sum(-1, keepdim=True) - own * reward_GM
-    return reward_GM - total / others.clamp(min=1e-6)
+    ratio_B2 = logp_B2 - ref_logp_B2
+    return -logsigmoid(beta * (ratio_B2[..., 0] - ratio_B2[..., 1]))
 
 
 def standardised(reward_GM: Tensor) -> Tensor:
@@ -148,25 +115,3 @@ def clipped(logp: Tensor, old_logp: Tensor, advantage: Tensor, clip: tuple[float
     ratio = torch.exp(logp - old_logp)
     within = ratio.clamp(1 - clip[0], 1 + clip[1])
     return -torch.minimum(ratio * advantage, within * advantage)
-
-
-def bond(
-    best_logp_G: Tensor,
-    logp_GM: Tensor,
-    penalty_GM: Tensor,
-    weight_GM: Tensor | None = None,
-    *,
-    count_GM: Tensor | float = 1.0,
-    mix: float = 0.5,
-) -> Tensor:
-    """(1 - mix) KL(pi_N || pi) + mix KL(pi || pi_N) up to a constant: BOND (arXiv:2407.14622); [G].
-
-    The forward term learns the reference's best-of-N; the backward one is REINFORCE with a leave-one-out baseline on
-    M > 1 samples of the policy, or on others' with their importance as `weight_GM`, which are not passed through; a
-    row may stand for `count_GM` draws.
-    `penalty_GM` is logp - ref_logp - (N - 1) u of those samples, u their log quantile among the reference's; it is a
-    reward with its sign turned, so no gradient flows through it either.
-    """
-    weight_GM = torch.ones_like(logp_GM) / logp_GM.shape[-1] if weight_GM is None else weight_GM.detach()
-    backward = (weight_GM * leave_one_out(penalty_GM.detach(), weight_GM, count_GM) * logp_GM).sum(-1)
-    return (1 - mix) * -best_logp_G + mix * backward

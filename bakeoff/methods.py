@@ -3,7 +3,6 @@
 M different completions in a group, S of them trained on. Equal completions are one, counted.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,8 +35,6 @@ class Group:
     """How many draws each completion stands for."""
     finished_M: np.ndarray
     """Whether each is a whole answer: what was cut short, is empty or loops must not become more likely."""
-    spread: float = 1.0
-    """The deviation of rewards within a group, over all groups of its task: what gives rewards without a scale one."""
 
 
 Loss = Callable[[Tensor, Tensor, Group, list[int], float], Tensor]
@@ -82,9 +79,10 @@ def _weighty(group: Group, n: float, most: int) -> list[int]:
     return [i for i in order if weights[i] >= min(LEAST_WEIGHT, weights[order[0]])]
 
 
-def _distil(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
+def _best_of_n_sft(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
+    """The unbiased cross-entropy of best-of-N: RAFT (arXiv:2304.06767) with all of a group, by rank weights."""
     weights = best_weights(group, n)[selected]
-    return losses.distil(logp_S, _like(weights / weights.sum(), logp_S)).sum()
+    return (-_like(weights / weights.sum(), logp_S) * logp_S).sum()
 
 
 def _spread(group: Group, n: float, most: int) -> list[int]:
@@ -100,53 +98,11 @@ def _spread(group: Group, n: float, most: int) -> list[int]:
     return chosen if len(chosen) > 1 else []
 
 
-def _regress(utility: Callable[[Group, float], tuple[np.ndarray, float]]) -> Loss:
-    """The loss of a regression to a utility: (group, N) -> (utility [M], beta)."""
-
-    def loss(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
-        utility_M, beta = utility(group, n)
-        advantage_M = losses.group_advantage(_like(utility_M, logp_S), beta, _like(group.count_M, logp_S))
-        target_S = advantage_M[selected].clamp(min=LEAST_TARGET * beta)
-        return _mean(losses.regress(logp_S, ref_logp_S, target_S, beta), group, selected)
-
-    return loss
-
-
-def _quantile(group: Group, n: float) -> tuple[np.ndarray, float]:
-    return _by_draw(bestofn.quantiles, group), bestofn.beta_for(n)
-
-
-def _log_quantile(group: Group, n: float) -> tuple[np.ndarray, float]:
-    n = max(n, 1.5)  # at N = 1 there is nothing to learn, and no finite beta
-    return _by_draw(lambda reward: bestofn.log_quantiles(reward, n), group), 1 / (n - 1)
-
-
-def _reward(group: Group, n: float) -> tuple[np.ndarray, float]:
-    """The reward itself; its beta is that of the quantile, whose deviation is 1/sqrt(12), in units of the reward."""
-    return group.reward_M, bestofn.beta_for(n) * group.spread * math.sqrt(12)
-
-
-def _bond(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
-    """BOND on draws of the reference: a draw's importance is its likelihood ratio, which best-of-N bounds by N.
-
-    Those that are trained on stand for the whole group, in both directions.
-    """
-    utility_M, _ = _log_quantile(group, n)
-    share_M = group.count_M / group.count_M.sum()
-    best_M = bestofn.distribution(share_M, group.reward_M, n) * group.finished_M
-    ratio_S = torch.exp(logp_S - ref_logp_S).clamp(max=n)
-    weight_S = _like(share_M[selected] / share_M[selected].sum(), logp_S) * ratio_S
-    target_S = ((n - 1) * _like(utility_M[selected], logp_S)).clamp(min=LEAST_TARGET - math.log(n))
-    penalty_S = logp_S - ref_logp_S - target_S
-    best_logp = (_like(best_M[selected] / best_M[selected].sum(), logp_S) * logp_S).sum()
-    count_S = _like(group.count_M[selected], logp_S)
-    return losses.bond(best_logp[None], logp_S[None], penalty_S[None], weight_S[None], count_GM=count_S[None])[0]
-
-
-def _rloo(logp_S: Tensor, old_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
-    advantage_M = _by_draw(lambda reward: losses.leave_one_out(torch.tensor(reward)).numpy(), group)
-    advantage_S = _like(advantage_M[selected] / group.spread, logp_S)
-    return _mean(losses.clipped(logp_S, old_logp_S, advantage_S, CLIP), group, selected)
+def _qrpo(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
+    quantile_M, beta = _by_draw(bestofn.quantiles, group), bestofn.beta_for(n)
+    advantage_M = losses.group_advantage(_like(quantile_M, logp_S), beta, _like(group.count_M, logp_S))
+    target_S = advantage_M[selected].clamp(min=LEAST_TARGET * beta)
+    return _mean(losses.qrpo(logp_S, ref_logp_S, target_S, beta), group, selected)
 
 
 def _grpo(logp_ST: Tensor, old_logp_ST: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
@@ -182,14 +138,7 @@ def _pair(group: Group, n: float, most: int) -> list[int]:
 
 
 def _dpo(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
-    return losses.dpo(losses.log_ratio_gap(*logp_S, *ref_logp_S), DPO_BETA)
-
-
-def _ipo(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
-    """The gap is that of best-of-N: log-ratios of pi_N are (N - 1) times the log quantile, but for a constant."""
-    utility_M, beta = _log_quantile(group, n)
-    gap = (utility_M[selected[0]] - utility_M[selected[1]]) / beta
-    return losses.ipo(losses.log_ratio_gap(*logp_S, *ref_logp_S), 1 / (2 * min(gap, -LEAST_TARGET)))
+    return losses.dpo(logp_S, ref_logp_S, DPO_BETA)
 
 
 def _like(values: np.ndarray, tensor: Tensor) -> Tensor:
@@ -197,13 +146,18 @@ def _like(values: np.ndarray, tensor: Tensor) -> Tensor:
 
 
 METHODS: dict[str, Method] = {
-    "distil": Method(_weighty, _distil, reference=False, per_token=True),
-    "regress": Method(_spread, _regress(_quantile), least=2),
-    "regress_log": Method(_spread, _regress(_log_quantile), least=2),
-    "regress_reward": Method(_spread, _regress(_reward), least=2),
-    "bond": Method(_spread, _bond, least=2, own=True),
-    "rloo": Method(_spread, _rloo, least=2, own=True),
+    "best_of_n_sft": Method(_weighty, _best_of_n_sft, reference=False, per_token=True),
+    "qrpo": Method(_spread, _qrpo, least=2),
     "grpo": Method(_spread, _grpo, least=2, own=True, by_token=True, per_token=True),
     "dpo": Method(_pair, _dpo),
-    "ipo": Method(_pair, _ipo),
 }
+FORMER = {
+    "distil": "is now called 'best_of_n_sft'",
+    "regress": "is now called 'qrpo'",
+    "regress_log": "was dropped; use 'qrpo' or 'best_of_n_sft'",
+    "regress_reward": "was dropped; use 'qrpo' or 'best_of_n_sft'",
+    "ipo": "was dropped; use 'dpo' or 'best_of_n_sft'",
+    "bond": "was dropped; use 'grpo' or 'best_of_n_sft'",
+    "rloo": "was dropped; use 'grpo' or 'best_of_n_sft'",
+}
+"""What became of methods of earlier versions."""

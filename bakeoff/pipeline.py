@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bakeoff import ingest, models, refresh, strategies, tasks
+from bakeoff import ingest, models, strategies, tasks
 from bakeoff.engines import choose
 from bakeoff.errors import Missing, UserError
 from bakeoff.evaluate import evaluate
 from bakeoff.gold import sealed
 from bakeoff.ingest import sources
 from bakeoff.ingest.stage import prompts
-from bakeoff.methods import METHODS
+from bakeoff.methods import FORMER, METHODS
 from bakeoff.rewards import choose as scorers
 from bakeoff.rewards import trust
 from bakeoff.rewards.picks import known, read_picks, split
@@ -147,7 +147,6 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
     models.folder(recipe.model)  # converts a packaged model, before several processes ask for it
     choose.kind(recipe.sample.engine)
     strategies.check(recipe)
-    refresh.check(recipe)
     if not importlib.util.find_spec("peft") and (recipe.reward.lora > 0 or models.wants_lora(recipe)):
         raise Missing(models.NO_PEFT)
     _check_numbers(recipe)
@@ -176,6 +175,8 @@ def _check_prompts(run: Run, recipe: Recipe, *, anyway: bool) -> None:
 
 
 def _check_bake(settings: Bake) -> None:
+    if settings.method in FORMER:
+        raise UserError(f"bake.method: {settings.method!r} {FORMER[settings.method]}")
     if settings.method not in METHODS:
         raise UserError(f"bake.method: unknown method {settings.method!r}; known: {', '.join(METHODS)}")
     if settings.completions < METHODS[settings.method].least:

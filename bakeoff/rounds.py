@@ -23,7 +23,6 @@ from bakeoff.engines.resume import complete_table
 from bakeoff.errors import UserError
 from bakeoff.methods import METHODS
 from bakeoff.records import Completion, Prompt, Score, read_table
-from bakeoff.refresh import refreshed
 from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.sample import draw
@@ -60,9 +59,7 @@ def bake(run: Run, recipe: Recipe) -> None:
             break
     _take(run, "bake", kept(history), len(history) - 1)
     rows = [{key: row[key] for key in ("reward", "kl")} for row in history]
-    taught = {n: run.round("bake", n).details(run.reward_model.name) for n in range(2, len(history))}
-    judges = {str(n): read_json(file) for n, file in taught.items() if file.exists()}
-    told = {"rounds": rows, "kept": kept(history), "judges": judges, "kl_budget": recipe.bake.kl_budget}
+    told = {"rounds": rows, "kept": kept(history), "kl_budget": recipe.bake.kl_budget}
     write_json(run.details("bake"), _totals(run, "bake", len(history) - 1) | told)
 
 
@@ -119,11 +116,7 @@ def _round(run: Run, recipe: Recipe, stage: str, number: int, dealt: Dealt) -> N
     if number > 1:
         draw(current, recipe, start, prompts, Sampling.of(recipe.sample, seed))
     completions = read_table(tables.table("completions"), Completion)
-    judged = recipe
-    if number > 1 and stage == "bake":
-        earlier = [run.round(stage, n) for n in range(2, number)]
-        judged = refreshed(current, recipe, prompts, completions, earlier)
-    scores = reward(tables, judged, TO_BAKE, prompts, completions)
+    scores = reward(tables, recipe, TO_BAKE, prompts, completions)
     left = before.checkpoint("bake") if METHODS[recipe.bake.method].own else None
     lesson = once.Lesson(start, prompts, completions, scores, seed, dealt(completions, scores, number), left)
     once.train(current, recipe, lesson, "bake", current.policy)

@@ -40,8 +40,6 @@ class Run:
         self.control = folder / "control"
         self.reward_model = folder / "reward_model"
         self.referee = folder / "referee"
-        self.ask = folder / "ask.jsonl"
-        self.picks = folder / "picks.jsonl"
         self.summary = folder / "summary.json"
         self.report = folder / "report.html"
 

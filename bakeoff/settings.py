@@ -112,19 +112,13 @@ class Reward:
     frozen: float = 0.5
     """Share of the layers, from the lowest, that stay as they are: faster, less memory, and no worse on few picks."""
     error_rate: float = 0.1
-    """Share of picks assumed to be a slip of the tester (uniform over the group); -1 estimates it along the way."""
+    """Share of picks assumed to be a slip of the tester (uniform over the group)."""
     centre: float = 0.01
     """Strength of the pull of each group's mean reward towards 0."""
     lora: int = 0
     """Rank of low-rank adapters on the layers that are trained (a tenfold learning rate suits them); 0: no adapters."""
-    patience: int = 0
-    """Stop after so many looks (five a pass, on a tenth of the prompts) with no lower loss, keep the best; 0: never."""
-    length_control: bool = False
-    """Take out of the rewards what length explains within groups: for people who do not mean to reward length."""
     members: int = 1
     """Reward models in an ensemble: the first learns from all picks, each other one from prompts drawn at random."""
-    heads: int = 1
-    """Heads on each model's trunk, each learning from its own draw of the prompts: an ensemble at one model's price."""
     spread_penalty: float = 0.5
     """An ensemble's reward is its members' mean less this times their variance (arXiv:2310.02743)."""
     heldout: float = 0.2
@@ -137,8 +131,8 @@ class Scoring:
 
     scorer: str | list[str] = "reward_model"
     """`reward_model` (trained on `reward.picks`), `reward_model:FOLDER` (a finished one), `majority`, `yes` (a model's
-    answer to a question about it), `judge` (a model's 1 to 10), `judge:pairs` (a model's choice among two),
-    `verifier:NAME`, or `FILE.py:FUNCTION`, a function of your own; a list is a blend."""
+    answer to a question about it), `judge` (a model's 1 to 10), `verifier:NAME`, or
+    `FILE.py:FUNCTION`, a function of your own; a list is a blend."""
     weights: list[float] = field(default_factory=list)
     """The weight of each scorer of a blend, in their order; empty weighs all alike."""
     answers: str = ""
@@ -153,8 +147,6 @@ class Scoring:
     """Base URL of the OpenAI-compatible endpoint that serves the judge (not `yes`), key as for `sample.engine`."""
     judge_tokens: int = 32
     """Longest reply of a judge, in tokens; more for one that thinks first."""
-    rivals: int = 2
-    """`judge:pairs` compares a completion with so many others, in both orders."""
     timeout: float = 10.0
     """Seconds a verifier or function may take for one completion."""
     memory_mb: int = 2048
@@ -165,11 +157,10 @@ class Scoring:
 class Bake:
     """The training that moves best-of-N into the first answer."""
 
-    method: str = "distil"
-    """`distil`: fine-tune on each group's best (RAFT, arXiv:2304.06767); `regress`: fit log-ratios of good and
-    bad ones to their quantiles (QRPO, 2507.08068), `regress_log` to what gives exactly best-of-N, `regress_reward` to
-    the rewards themselves (A*-PO, 2505.20686); `dpo` (2305.18290), `ipo` (2310.12036): best against bad; `bond`
-    (2407.14622), `rloo` (2402.14740), `grpo` (2402.03300): on the policy's own completions, for many small rounds."""
+    method: str = "best_of_n_sft"
+    """`best_of_n_sft`: fine-tune on each group's best (RAFT, arXiv:2304.06767); `dpo` (2305.18290): the best against a
+    bad one; `qrpo` (2507.08068): log-ratios of good and bad ones follow their quantiles; `grpo` (2402.03300): policy
+    gradient on the policy's own completions, for many small rounds."""
     n: int = 0
     """The dial: best of how many draws to move towards; 0 is `sample.group_size`."""
     completions: int = 8
@@ -190,8 +181,6 @@ class Bake:
     """At most so many times: sample from the current policy, score, bake, validate; the best round is kept."""
     patience: int = 1
     """Rounds end after so many that did not raise the reward on held-out prompts."""
-    ask: int = 0
-    """Before each further round, testers pick among the policy's answers to so many prompts, for the reward model."""
     kl_budget: float = 0.0
     """Nats per sequence from the reference; training ends when they are spent. 0 sets no limit."""
     control: bool = True
@@ -248,3 +237,13 @@ class Recipe:
     evaluate: Evaluate = field(default_factory=Evaluate)
     tasks: list[Task] = field(default_factory=list)
     """`[[tasks]]`: several jobs in one run, each with its own prompts and scorer; empty: one, which has no name."""
+
+
+DROPPED = {
+    "reward.heads": "reward.members makes an ensemble",
+    "reward.length_control": "picks in which the other length wins teach it",
+    "reward.patience": "reward.epochs says how long to train",
+    "score.rivals": "score.scorer = 'judge' rewards each completion by itself",
+    "bake.ask": "train on the new picks with `bakeoff reward train`, then name the folder in score.scorer",
+}
+"""Settings of earlier versions, and what to do without them."""

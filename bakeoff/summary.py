@@ -28,7 +28,7 @@ def summarize(run: Run, recipe: Recipe) -> None:
         read_json(file) if (file := run.details(stage)).exists() else None
         for stage in ("reward_model", "referee", "control")
     )
-    trainings = [stage for stage in (reward, referee, baked, control, *baked.get("judges", {}).values()) if stage]
+    trainings = [stage for stage in (reward, referee, baked, control) if stage]
     seconds, peak = _costs(run)
     names = ("pick_accuracy", "chance", "longest_wins", "pair_accuracy")
     each = [run, *map(Run, sorted(run.folder.glob("rounds/*")))]

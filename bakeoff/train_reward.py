@@ -2,11 +2,9 @@
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from bakeoff import config, models
 from bakeoff.engines import seed_of
@@ -16,14 +14,8 @@ from bakeoff.rewards import choose as scorers
 from bakeoff.rewards import ensemble, trust
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards import picks as people
-from bakeoff.rewards.length import length_slope
 from bakeoff.run import Run, open_run, read_json, write_json
 from bakeoff.settings import Recipe
-
-SLOPE_PICKS = 100
-"""So many groups of the training are enough for the one number of the length control."""
-WATCHED, LOOKS = 0.1, 5
-"""Share of the training prompts by which a training is stopped early; looks at them a pass."""
 
 
 def train_reward(run: Run, recipe: Recipe) -> None:
@@ -32,7 +24,7 @@ def train_reward(run: Run, recipe: Recipe) -> None:
     A finished reward model that the recipe names is only measured, on the same picks.
     """
     settings = recipe.reward
-    training, heldout = people.split(people.known(run.whole(), settings), settings.heldout)
+    training, heldout = people.split(people.known(run, settings), settings.heldout)
     if (name := scorers.finished(recipe.score)) and heldout:
         counts = {"picks": {"train": 0, "heldout": len(heldout)}, "trained_tokens": 0}
         found = measured(ensemble.load([Path(name)], recipe), heldout, seed=recipe.seed)
@@ -109,44 +101,9 @@ def measured(
 
 
 def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folder: Path) -> None:
-    settings = recipe.reward
-    picks, watched = people.split(picks, WATCHED if settings.patience else 0.0, salt="watched")
-    scorer = reward_model.fresh(settings.base or recipe.model, recipe)
-    training = reward_model.Training(scorer, picks, settings, seed=recipe.seed)
-    best = run.checkpoint(f"{stage}_best")
-    steps = training.steps()
-    follow(run, stage, training.optimizer, _watching(run, stage, training, watched, best) if watched else steps)
-    if best.exists():
-        training.optimizer.load(best)
+    scorer = reward_model.fresh(recipe.reward.base or recipe.model, recipe)
+    training = reward_model.Training(scorer, picks, recipe.reward, seed=recipe.seed)
+    follow(run, stage, training.optimizer, training.steps())
     models.merge_lora(scorer.model)
-    if settings.length_control:
-        setattr(scorer.model.config, reward_model.LENGTH_SLOPE, _length_slope(scorer, picks[:SLOPE_PICKS]))
     reward_model.save(scorer, folder)
-    for left in (run.checkpoint(stage), best):
-        left.unlink(missing_ok=True)
-
-
-def _length_slope(scorer: reward_model.RewardModel, picks: Sequence[people.Pick]) -> float:
-    rewards = scorer.rewards([(p.messages, p.completions) for p in picks])
-    return length_slope([np.array([len(c) for c in p.completions]) for p in picks], [np.array(r) for r in rewards])
-
-
-def _watching(
-    run: Run, stage: str, training: reward_model.Training, watched: Sequence[people.Pick], best: Path
-) -> Iterator[dict[str, float]]:
-    """The steps, now and then with `heldout_loss`; they end after `patience` looks without a lower one.
-
-    The weights of the lowest are left in `best`. A training that goes on remembers the looks it logged.
-    """
-    every = max(1, len(training.batches) // (LOOKS * training.settings.epochs))
-    taken = training.optimizer.taken
-    looks = [s["heldout_loss"] for s in run.steps(stage) if "heldout_loss" in s and s["step"] < taken]
-    for values in training.steps():
-        if training.optimizer.taken % every == 0 or training.optimizer.taken == len(training.batches):
-            values["heldout_loss"] = training.loss(watched)
-            looks.append(values["heldout_loss"])
-            if looks[-1] == min(looks):
-                training.optimizer.save(best)
-        yield values
-        if looks and len(looks) - 1 - looks.index(min(looks)) >= training.settings.patience:
-            return
+    run.checkpoint(stage).unlink(missing_ok=True)

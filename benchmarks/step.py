@@ -77,11 +77,11 @@ class Step:
         sampled = time.perf_counter()
         scores = [[s.reward or 0.0 for s in group] for group in self.scorer.score(groups)]
         scored = time.perf_counter()
-        self.update(groups, losses.leave_one_out(torch.tensor(scores)))
+        self.update(groups, losses.standardised(torch.tensor(scores)))
         self.parts = {"sample": sampled - start, "score": scored - sampled, "update": time.perf_counter() - scored}
 
     def update(self, groups: Sequence[tuple[Any, list[Completion]]], advantage_GM: torch.Tensor) -> None:
-        """REINFORCE with the leave-one-out baseline, on policy: the gradient of -A logp, each completion once."""
+        """GRPO on policy: the gradient of -A logp, each completion once."""
         packed = [
             trees.Tree(i, models.render(self.tokenizer, messages), [c.tokens for c in group])
             for i, (messages, group) in enumerate(groups)

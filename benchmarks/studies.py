@@ -1,7 +1,8 @@
 """What the studies share: one sampling and one reward model for many trainings, true answers, one way to measure.
 
-`bakeoff study NAME [section.key=value ...] [--seeds 0 1 2] [--out DIR]` runs benchmarks/study_NAME.py. Whatever is in
-`--out` already is read, not made again, so that a study is stopped and resumed at will, and takes in seeds one by one.
+`python benchmarks/study.py NAME [section.key=value ...] [--seeds 0 1 2] [--out DIR]` runs benchmarks/study_NAME.py.
+Whatever is in `--out` already is read, not made again, so that a study is stopped and resumed at will, and takes in
+seeds one by one.
 """
 
 from __future__ import annotations
@@ -311,7 +312,7 @@ def record(
 
     What stood there of the study, or matches the patterns `replaced`, goes.
     """
-    command = shlex.join(["bakeoff", "study", study, *overrides, "--seeds", *map(str, seeds)])
+    command = shlex.join(["python", "benchmarks/study.py", study, *overrides, "--seeds", *map(str, seeds)])
     command = " ".join(
         [*(f"{name}={shlex.quote(os.environ[name])}" for name in CHOICES if name in os.environ), command]
     )

@@ -87,8 +87,6 @@ def test_a_judge_that_knows_nothing_is_told():
     unsure = REWARD | {"over_chance": m(0.04)}
     (alarm,) = found(referee=unsure)
     assert alarm.startswith("Of the judge from outside: ") and "does not beat chance" in alarm
-    (alarm,) = found(baked=BAKED | {"judges": {"2": unsure}})
-    assert alarm.startswith("Round 2: ") and "does not beat chance" in alarm
 
 
 def test_with_several_tasks_each_is_watched_by_itself():

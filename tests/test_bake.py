@@ -59,16 +59,18 @@ def test_the_good_becomes_likelier_against_the_bad(tiny_llama, method):
 
 
 def test_log_ratios_are_those_at_which_completions_are_drawn(tiny_llama):
-    work = training(tiny_llama, temperature=0.7, method="regress")
+    work = training(tiny_llama, temperature=0.7, method="qrpo")
     packed = trees.pack(work.trees[:1], work.model)
     with torch.no_grad():
         logps = [trees.token_logps(work.model, packed, temperature)[0] for temperature in (0.7, 1.0)]
     drawn, other = ([s.sum().item() for s in x.split([len(b) for b in work.trees[0].branches])] for x in logps)
     assert work.ref_logps[0].tolist() == pytest.approx(drawn, abs=1e-3) and drawn != pytest.approx(other, abs=0.1)
-    assert training(tiny_llama, temperature=0.7).temperature == 1.0  # distil makes its answers likely as they are
+    assert (
+        training(tiny_llama, temperature=0.7).temperature == 1.0
+    )  # best_of_n_sft makes its answers likely as they are
 
 
-@pytest.mark.parametrize("method", ["distil", "regress", "grpo"])
+@pytest.mark.parametrize("method", ["best_of_n_sft", "qrpo", "grpo"])
 def test_stopped_in_the_middle_it_goes_on_bit_for_bit(tiny_llama, tmp_path, monkeypatch, method):
     monkeypatch.setattr(optimizer, "CHECKPOINT_SECONDS", 0.0)
     whole, broken = training(tiny_llama, method=method), training(tiny_llama, method=method)
@@ -236,16 +238,6 @@ def test_what_is_no_whole_answer_ranks_below_all_that_are():
     group = group_of("p", [(c, float(i)) for i, c in enumerate(drawn)])
     assert group.finished_M.tolist() == [True, True, False, False, False]
     assert group.reward_M.tolist() == [0, 1, -0.5, -0.5, -0.5]
-
-
-def test_spread_is_the_deviation_within_groups_over_all_groups_of_a_task():
-    completions = [Completion(f"{p}{i}", p, i, "x", [i], -1.0, "stop") for p in "abc" for i in range(2)]
-    rewards = [0.0, 2.0, 100.0, 104.0, 0.0, 1.0]
-    scores = [Score(c.id, c.prompt_id, "test", r) for c, r in zip(completions, rewards, strict=True)]
-    kept, _ = teaching(completions, scores, recipe())
-    task = {"a": "one", "b": "one", "c": "other"}  # variances 1 and 4, and that of another scale
-    assert [g.spread for g in bake.with_spread(kept, task)] == pytest.approx([2.5**0.5] * 2 + [0.5])
-    assert [g.spread for g in bake.with_spread(kept[:1], task)] == [1.0]  # what is left out does not count
 
 
 def test_an_answer_that_one_strategy_left_without_its_mark_is_whole_where_another_gave_it():

@@ -38,6 +38,8 @@ def test_dump_holds_every_setting_and_loads_again(recipe, tmp_path):
         ("sample=4", "expected a section"),
         ("nonsense", "section.key=value"),
         ("model.size=4", "'model' is a setting"),
+        ("bake.ask=3", "recipe.toml: bake.ask was dropped; train on the new picks"),
+        ("reward.patience=2", "reward.patience was dropped; reward.epochs says how long to train"),
     ],
 )
 def test_what_a_user_gets_wrong(recipe, override, words):

@@ -4,16 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from conftest import write_jsonl
 from transformers import AutoModelForSequenceClassification
 
-from bakeoff import cli
 from bakeoff.records import Completion, Message, Pick, prompt_id
 from bakeoff.rewards import choose, ensemble
 from bakeoff.rewards import model as reward_model
 from bakeoff.run import open_run, read_json
-from bakeoff.settings import Recipe, Reward, Scoring
+from bakeoff.settings import Recipe, Reward
 from bakeoff.train_reward import train_reward
 
 
@@ -67,38 +65,3 @@ def test_the_stage_trains_members_that_load_alone_and_the_scorer_is_all_of_them(
     alone = open_run(tmp_path / "alone", dataclasses.replace(recipe, reward=dataclasses.replace(settings, members=1)))
     train_reward(alone, dataclasses.replace(recipe, reward=dataclasses.replace(settings, members=1)))
     assert figures["trained_tokens"] > read_json(alone.details("reward_model"))["trained_tokens"]
-
-
-def test_heads_on_one_trunk_are_an_ensemble_in_a_plain_folder_of_their_mean(tmp_path, tiny):
-    rows = [{"prompt": f"question {i}", "completions": ["aa", "b", "ccc"], "pick": i % 2} for i in range(24)]
-    data, out = write_jsonl(tmp_path / "picks.jsonl", rows), tmp_path / "model"
-    settings = ["heads=3", "dtype=float32", "learning_rate=1e-2", "heldout=0.0"]
-    assert cli.main(["reward", "train", str(data), *settings, "--base", str(tiny), "--out", str(out)]) == 0
-    recipe, groups = Recipe(dtype="float32"), [([Message("user", "question 1")], ["aa", "b", "ccc", "dddd"])]
-    (r_HN,) = reward_model.load(out, recipe).each(groups)
-    assert r_HN.shape == (3, 4) and min(np.ptp(r_HN, axis=0)) > 1e-3
-    plain = AutoModelForSequenceClassification.from_pretrained(out, dtype=torch.float32)
-    assert plain.config.num_labels == 1 and plain.score.weight.shape[0] == 1
-    one = reward_model.RewardModel(plain.eval(), reward_model.load(out, recipe).tokenizer)
-    assert one.rewards(groups)[0] == pytest.approx(r_HN.mean(0).tolist(), abs=1e-4)
-    found = choose.scorer(None, Recipe(dtype="float32", score=Scoring(scorer=f"reward_model:{out}")))
-    assert found.rewards(groups)[0] == pytest.approx(ensemble.combined(r_HN, r_HN.mean(1), 0.5).tolist(), abs=1e-5)
-
-
-def test_a_head_learns_as_often_as_its_bootstrap_drew_the_prompt(tiny_llama):
-    picks = [Pick([Message("user", f"q{i}")], ["aa", "b"], i % 2, "f:1") for i in range(400)]
-    scorer = reward_model.fresh(tiny_llama, Recipe(dtype="float32"))
-    training = reward_model.Training(scorer, picks, Reward(heads=4, centre=0.0), seed=0)
-    drawn = torch.stack([training.draws[prompt_id(p.messages)] for p in picks])
-    assert drawn.mean(0).tolist() == pytest.approx([1] * 4, abs=0.2)
-    assert drawn.var(0).tolist() == pytest.approx([1] * 4, abs=0.3)  # Poisson's
-    pick = next(p for p in picks if set(training.draws[prompt_id(p.messages)].tolist()) >= {0, 1, 2})
-    with torch.no_grad():
-        scorer.model.score.weight.copy_(scorer.model.score.weight[:1].expand(4, -1))  # alike, but for their draws
-    training._accumulate([[pick]])
-    at = next(i for i, p in enumerate(training.optimizer.parameters) if p is scorer.model.score.weight)
-    slope = training.optimizer.masters[at].grad
-    for head, times in zip(slope, training.draws[prompt_id(pick.messages)], strict=True):
-        one = slope[training.draws[prompt_id(pick.messages)].tolist().index(1)]
-        assert head.tolist() == pytest.approx((times * one).tolist(), abs=1e-7)
-    assert slope.abs().max() > 0

@@ -32,7 +32,6 @@ ORDER = (
     ("gold", "splits", "strategies"),
     ("alarms",),
     ("ingest", "sample", "train_reward", "eval_reward", "score", "bake", "evaluate", "summary"),
-    ("refresh",),
     ("rounds",),
     ("pipeline",),
     ("report",),

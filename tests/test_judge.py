@@ -61,14 +61,6 @@ def test_reading_a_number(said, score):
     assert judge.number_in(said) == score
 
 
-@pytest.mark.parametrize(
-    ("said", "value"),
-    [("A", 1), ("B.", 0), ("Answer B is a better one", 0), ("A or B", None), ("a tie", 0.5), ("hm", None)],
-)
-def test_reading_a_choice(said, value):
-    assert judge.first_wins(said) == value
-
-
 def test_single_scores_with_what_cannot_be_read_asked_again_and_then_missing(serve):
     def script(body, number):
         (text,) = answers(body)
@@ -79,7 +71,7 @@ def test_single_scores_with_what_cannot_be_read_asked_again_and_then_missing(ser
         return reply({"Jupiter": "10", "Mars": "2"}.get(text, "words, words"))
 
     server = serve(script)
-    scorer = judge.SingleJudge(endpoint(server), "Is it right?")
+    scorer = judge.Judge(endpoint(server), "Is it right?")
     (scores,) = scorer.score([group("Jupiter", "Mars", "late", "mute", "refused", "Jupiter")])
     assert [s.reward for s in scores] == [10, 2, 4, None, None, 10]
     assert scores[3].reason == "unreadable: the judge said 'words, words'"
@@ -92,39 +84,10 @@ def test_single_scores_with_what_cannot_be_read_asked_again_and_then_missing(ser
     assert sorted(b["temperature"] for b in asked if answers(b) == ["mute"]) == [0, 0.7, 0.7]
 
 
-def test_pairs_are_asked_in_both_orders_so_that_a_liking_for_the_first_is_a_tie(serve):
-    strength = {"Jupiter": 3, "Saturn": 2, "Mars": 1}
-
-    def script(body, number):
-        first, second = answers(body)
-        return reply("A" if "Saturn" in (first, second) or strength[first] > strength[second] else "B")
-
-    server = serve(script)
-    scorer = judge.PairJudge(endpoint(server), rivals=2)
-    (scores,) = scorer.score([group("Jupiter", "Saturn", "Mars", "Mars")])
-    # Jupiter beats each Mars and ties with Saturn; Saturn ties with all; Mars ties with Mars unasked
-    assert [s.reward for s in scores] == pytest.approx([2.5 / 3, 0.5, 1 / 3, 1 / 3])
-    assert scorer.used["calls"] == 6 and len({tuple(answers(b)) for _, _, b, _ in server.seen}) == 6
-
-
-def test_pairs_with_peers_and_comparisons_that_failed(serve):
-    def script(body, number):
-        first, second = answers(body)
-        return reply("I cannot say" if "odd" in (first, second) else "A" if first == "good" else "B")
-
-    _, reference = group("plain", "bad", "never asked")
-    scorer = judge.PairJudge(endpoint(serve(script)), rivals=2, peers={"p": reference})
-    (scores,) = scorer.score([group("good", "odd")])
-    assert [s.reward for s in scores] == [1.0, None]
-    assert scores[1].reason.startswith("unreadable: ")
-    (alone,) = judge.PairJudge(endpoint(serve(script))).score([group("good")])
-    assert alone[0].reward is None and alone[0].reason.startswith("alone")
-
-
 def test_a_judge_in_this_process_counts_its_tokens(tiny_llama):
     model, tokenizer = models.load_policy(str(tiny_llama), Recipe(dtype="float32"))
     engine = judge.Counting(LocalEngine(model, tokenizer), tokenizer)
-    (scores,) = judge.SingleJudge(engine, "Good?", tokens=4).score([group("a", "b")])
+    (scores,) = judge.Judge(engine, "Good?", tokens=4).score([group("a", "b")])
     assert all(s.reason.startswith("unreadable") for s in scores if s.reward is None)  # random weights say anything
     text = judge.one_to_ten([Message("user", "Which is the largest planet?")], "a", "Good?")
     once = len(models.render(tokenizer, [Message("user", text)]))
@@ -162,4 +125,4 @@ def test_a_judge_that_refuses_the_key_is_one_line_about_the_judge(serve, monkeyp
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     server = serve(lambda body, number: (401, {}, {}))
     with pytest.raises(UserError, match="^score.judge_url: http.* it wants a key"):
-        list(judge.SingleJudge(endpoint(server)).score([group("a")]))
+        list(judge.Judge(endpoint(server)).score([group("a")]))

@@ -41,7 +41,7 @@ def test_every_number_has_limits_and_nothing_else_has():
         ("sample.top_p=0", "sample.top_p: 0.0: give more than 0, at most 1"),
         ("sample.min_p=2", "sample.min_p: 2.0: give 0 or more, at most 1"),
         ("seed=-1", "seed: -1: give 0 or more"),
-        ("reward.error_rate=-0.5", "reward.error_rate: -0.5: give 0 or more, less than 1, or -1"),
+        ("reward.error_rate=-0.5", "reward.error_rate: -0.5: give 0 or more, less than 1"),
         ("bake.frozen=1", "bake.frozen: 1.0: give 0 or more, less than 1"),
         ("prompts.limit=-1", "prompts.limit: -1: give 0 or more"),
         ("bake.n=1", "bake.n: 1: give 2 or more, or 0"),
@@ -54,8 +54,8 @@ def test_a_number_that_makes_no_sense_is_one_line(setting, words):
 
 
 def test_what_is_allowed_besides_is_allowed():
-    recipe = config.overridden({}, ["reward.error_rate=-1", "bake.n=0", "bake.lora=-1"], "here")
-    assert (recipe.reward.error_rate, recipe.bake.n, recipe.bake.lora) == (-1.0, 0, -1)
+    recipe = config.overridden({}, ["bake.n=0", "bake.lora=-1"], "here")
+    assert (recipe.bake.n, recipe.bake.lora) == (0, -1)
 
 
 def test_tasks_and_strategies_are_held_to_them_too():

@@ -47,7 +47,7 @@ picks = ["picks.jsonl"]
 batch_size = 2
 rounds = 3
 patience = 3
-method = "rloo"
+method = "grpo"
 frozen = 0.0
 [evaluate]
 samples = 2
@@ -275,33 +275,3 @@ def test_prompts_to_choose_by_that_cannot_be_completed_are_one_line_and_counted(
     with pytest.raises(UserError, match="no prompt to choose among rounds could be completed"):
         rounds.validated(current, settings, settings.model, [long])
     assert [f.prompt_id for f in failures(current, "validation")] == ["p"]
-
-
-def test_testers_pick_among_the_current_policys_completions_and_the_reward_model_learns_from_them(
-    recipe, tmp_path, capsys
-):
-    run = Run(tmp_path / "run")
-    settings = [str(recipe), "bake.rounds=2", "bake.ask=3", "--out", str(run.folder)]
-    for stage in ("prompts", "sample", "reward", "score"):
-        assert main([stage, *settings]) == 0
-    second, first = run.round("bake", 2), json.loads(run.details("reward_model").read_text())
-    for _ in range(2):  # asking again changes nothing
-        assert main(["bake", *settings]) == 2
-        assert "testers, pick among the current policy's completions of these 3 prompts" in capsys.readouterr().err
-    asked = [json.loads(line) for line in second.ask.read_text().splitlines()]
-    drawn = {c.text for c in read_table(second.table("completions"), Completion)}
-    assert len(asked) == 3 and all(set(row["completions"]) <= drawn for row in asked)
-    write_jsonl(second.picks, [row | {"pick": 1} for row in asked])
-    assert main(["bake", *settings]) == 0
-    again = json.loads(second.details("reward_model").read_text())
-    assert sum(again["picks"].values()) == sum(first["picks"].values()) + 3
-    assert (second.reward_model / "model.safetensors").read_bytes() != (
-        run.reward_model / "model.safetensors"
-    ).read_bytes()
-    assert len(json.loads(run.details("bake").read_text())["rounds"]) == 3
-
-
-@pytest.mark.parametrize("setting", ["bake.rounds=1", 'score.scorer="majority"', "reward.members=2"])
-def test_picks_between_rounds_need_a_reward_model_and_rounds(recipe, tmp_path, capsys, setting):
-    assert main(["run", str(recipe), "bake.ask=3", setting, "--out", str(tmp_path / "run")]) == 2
-    assert "bake.ask" in capsys.readouterr().err

@@ -120,7 +120,7 @@ def test_the_loop_by_majority(recipe, tmp_path):
             ["score.scorer=['majority','yes']", "score.weights=[1]"],
             "one weight, not 0, for each of ['majority', 'yes']",
         ),
-        (["score.scorer=judge:both"], "(judge:pairs); found 'both'"),
+        (["score.scorer=judge:pairs"], "'judge:pairs': judge:pairs was dropped; 'judge' rewards each completion"),
         (["score.judge_url=http://me:key@host/v1"], "score.judge_url: expected a base URL"),
         (["score.rubric=/none.txt"], "score.rubric: /none.txt: cannot be read"),
         (["score.scorer=/none.py:f"], "/none.py: cannot be read as Python"),

@@ -12,7 +12,6 @@ from conftest import write_jsonl
 
 from bakeoff import optimizer
 from bakeoff.bake import teaching
-from bakeoff.cli import main
 from bakeoff.errors import UserError
 from bakeoff.ingest.stage import prompts as clean
 from bakeoff.methods import best_weights
@@ -26,6 +25,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import pictures  # noqa: E402
 import results  # noqa: E402
 import studies  # noqa: E402
+import study  # noqa: E402
 import study_dirt  # noqa: E402
 import study_labels  # noqa: E402
 import study_multitask  # noqa: E402
@@ -164,7 +164,7 @@ def test_the_simulated_tester_picks_in_a_file_of_groups(tmp_path, monkeypatch):
 
 
 def test_an_unknown_study_is_one_line(capsys):
-    assert main(["study", "nothing"]) == 2
+    assert study.main(["nothing"]) == 2
     error = capsys.readouterr().err
     assert "unknown study 'nothing'" in error and "labels" in error and error.count("\n") == 1
 
@@ -182,7 +182,7 @@ def test_contexts_stay_in_one_part_and_a_missing_folder_is_one_line(tmp_path, ca
     assert sum(map(len, parts)) == 60 and sum(map(len, contexts)) == len(set().union(*contexts)) == 30
     assert min(map(len, parts)) > 4
     monkeypatch.setenv(study_tatqa.FOLDER, str(tmp_path / "nowhere"))
-    assert main(["study", "tatqa"]) == 2
+    assert study.main(["tatqa", "--seeds", "0", "--out", str(tmp_path), "bake.n=4"]) == 2
     assert "BAKEOFF_TATQA" in capsys.readouterr().err
 
 

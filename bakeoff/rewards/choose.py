@@ -51,9 +51,7 @@ def _judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     else:
         model, tokenizer = models.load_policy(settings.judge_model or recipe.model, recipe)
         engine = judge.Counting(LocalEngine(model, tokenizer), tokenizer)
-    if name:
-        return judge.PairJudge(engine, question, tokens=settings.judge_tokens, rivals=settings.rivals, peers=peers)
-    return judge.SingleJudge(engine, question, tokens=settings.judge_tokens)
+    return judge.Judge(engine, question, tokens=settings.judge_tokens)
 
 
 def _verifier(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
@@ -166,8 +164,8 @@ def check(settings: Scoring) -> None:
 
 def _check_one(name: str, settings: Scoring) -> None:
     which, rest = kind(name)
-    if which == "judge" and rest not in ("", "pairs"):
-        raise UserError(f"score.scorer: a judge gives single scores (judge) or compares (judge:pairs); found {rest!r}")
+    if which == "judge" and rest:
+        raise UserError(f"score.scorer: {name!r}: judge:pairs was dropped; 'judge' rewards each completion by itself")
     if which == "verifier" and rest not in VERIFIERS:
         raise UserError(f"score.scorer: unknown verifier {rest!r}; known: {', '.join(VERIFIERS)}")
     if which == "verifier" and not settings.answers:

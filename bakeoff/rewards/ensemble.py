@@ -1,4 +1,4 @@
-"""Several reward models as one, or the heads of one, against over-optimisation: what they differ on is not believed.
+"""Several reward models as one, against over-optimisation: what they differ on is not believed.
 
 The mean less a multiple of the variance over members (uncertainty-weighted optimisation, arXiv:2310.02743).
 """
@@ -54,9 +54,9 @@ class Ensemble:
         self.centres |= {group[0].prompt_id: r_KN.mean(1) for (_, group), r_KN in zip(new, read, strict=True)}
 
     def _each(self, groups: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[np.ndarray]:
-        """For each group [K, N]: the rewards of its texts by every head of every member."""
-        by_member = [member.each(groups) for member in self.members]
-        return [np.concatenate(rows) for rows in zip(*by_member, strict=True)]
+        """For each group [K, N]: the rewards of its texts by every member."""
+        by_member = [member.rewards(groups) for member in self.members]
+        return [np.array(rows) for rows in zip(*by_member, strict=True)]
 
 
 def combined(r_KN: np.ndarray, centre_K: np.ndarray, penalty: float) -> np.ndarray:
@@ -77,7 +77,6 @@ def bootstrap(picks: Sequence[Pick], *, seed: int, number: int) -> list[Pick]:
 def load(
     folders: Sequence[Path], recipe: Recipe, peers: Mapping[str, Sequence[Completion]] | None = None
 ) -> reward_model.RewardModel | Ensemble:
-    """The scorer in one folder, or the ensemble of those in several, or of one's several heads."""
+    """The scorer in one folder, or the ensemble of those in several."""
     members = [reward_model.load(folder, recipe) for folder in folders]
-    alone = sum(member.heads for member in members) == 1
-    return members[0] if alone else Ensemble(members, recipe.reward.spread_penalty, peers)
+    return members[0] if len(members) == 1 else Ensemble(members, recipe.reward.spread_penalty, peers)

@@ -1,4 +1,4 @@
-"""Whether a scorer likes length for its own sake, and a term that takes that out of its rewards (length control)."""
+"""Whether a scorer likes length for its own sake."""
 
 from collections.abc import Sequence
 
@@ -36,19 +36,6 @@ def correlation(groups: Sequence[Judged], columns: Sequence[np.ndarray], *, seed
         return float(both / np.sqrt(length * other))
 
     return stats.interval(pearson, len(groups), seed=seed, owners=[g.prompt for g in groups])
-
-
-def length_slope(lengths: Sequence[np.ndarray], rewards: Sequence[np.ndarray]) -> float:
-    """The reward that a character is worth within groups: b = sum (l - mean l)(r - mean r) / sum (l - mean l)^2, both
-    sums over all completions, both means those of the completion's group.
-
-    The least-squares slope of r = a_group + b l (fixed effects). The controlled reward is r - b l: on the groups that b
-    was fitted on, its correlation with length within groups is 0. 0 when no two lengths of a group differ.
-    """
-    length, both, _ = np.sum(
-        [_moments(np.asarray(a, float), np.asarray(b, float)) for a, b in zip(lengths, rewards, strict=True)], axis=0
-    )
-    return float(both / length) if length else 0.0
 
 
 def _moments(length: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:

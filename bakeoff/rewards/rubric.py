@@ -1,4 +1,4 @@
-"""What a judging model is asked: the conversation, an answer or two, and the rubric's question."""
+"""What a judging model is asked: the conversation, an answer, and the rubric's question."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,19 +31,13 @@ def conversation(messages: Sequence[Message]) -> str:
 
 
 def yes_or_no(messages: Sequence[Message], answer: str, question: str) -> str:
-    return f"{_shown(messages, Answer=answer)}{question} Reply with yes or no only."
+    return f"{_shown(messages, answer)}{question} Reply with yes or no only."
 
 
 def one_to_ten(messages: Sequence[Message], answer: str, question: str) -> str:
     scale = "Reply with a whole number from 1 (not at all) to 10 (entirely) only."
-    return f"{_shown(messages, Answer=answer)}{question} {scale}"
+    return f"{_shown(messages, answer)}{question} {scale}"
 
 
-def which_of_two(messages: Sequence[Message], a: str, b: str, question: str) -> str:
-    shown = _shown(messages, **{"Answer A": a, "Answer B": b})
-    return f"{shown}{question} Which of the two answers is the better one by this? Reply with A or B only."
-
-
-def _shown(messages: Sequence[Message], **answers: str) -> str:
-    parts = {"Question": conversation(messages)} | answers
-    return "".join(f"{name}:\n{text}\n\n" for name, text in parts.items())
+def _shown(messages: Sequence[Message], answer: str) -> str:
+    return f"Question:\n{conversation(messages)}\n\nAnswer:\n{answer}\n\n"
