@@ -58,7 +58,7 @@ def _judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
 
 
 def _verifier(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
-    program = VERIFIERS[name]
+    program = inspect.unwrap(VERIFIERS[name])
     file = inspect.getsourcefile(program)
     assert file
     return _sandboxed(Path(file), program.__name__, recipe.score, f"verifier:{name}")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bakeoff import thoughts
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Score
 from bakeoff.rewards.worker import GIVEN
@@ -45,7 +46,8 @@ class Ended(Exception):
 class FunctionScorer:
     """Rewards a completion by a function in `file`, which names what it wants: prompt, messages, completion, answer.
 
-    `verifier` is its name as one, which has nothing to say where there is no answer. A call that raises, hangs, takes
+    `verifier` is its name as one, which has nothing to say where there is no true answer; it is given what a completion
+    says after its thoughts, and one that never ended them is wrong. A call that raises, hangs, takes
     too much memory, ends its process or returns no finite number gives a missing reward with the reason; the next call
     gets a new process where it needs one.
     """
@@ -82,7 +84,7 @@ class FunctionScorer:
         return {
             "prompt": messages[-1].content,
             "messages": [dataclasses.asdict(m) for m in messages],
-            "completion": completion.text,
+            "completion": thoughts.answer(completion.text) if self.needs_answer else completion.text,
             "answer": self.answer(messages),
         }
 
@@ -90,6 +92,8 @@ class FunctionScorer:
         """(reward, reason): run in a thread, which holds a worker while it asks."""
         if self.needs_answer and task["answer"] is None:
             return None, "no answer: none is given for this prompt"
+        if task["completion"] is None:
+            return 0.0, ""
         worker = self.idle.get()
         try:
             worker = worker or Worker(self.file, self.function, self.limits)
