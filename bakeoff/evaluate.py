@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bakeoff import bestofn, divergence, gold, measures, models, splits, stats, tasks, trees
+from bakeoff import bestofn, divergence, gold, measures, models, splits, stats, tasks, thoughts, trees
 from bakeoff.engines import Engine, Sampling, choose
 from bakeoff.engines.resume import complete_table, failures
 from bakeoff.errors import UserError
@@ -271,8 +271,14 @@ def _style(drawn: dict[str, Draws], *, seed: int) -> dict:
 
 def _correct(answers: dict[str, Answer], draws: Draws) -> np.ndarray:
     """1 where a completion is right by its prompt's verifier, else 0; prompts without a true answer are 0."""
+    said = iter(thoughts.answers([c.text for group in draws.completions for c in group]))
     rows = []
     for group in draws.completions:
-        answer = answers.get(group[0].prompt_id)
-        rows.append([float(answer and VERIFIERS[answer.verifier](c.text, answer.answer) or 0) for c in group])
+        answer, texts = answers.get(group[0].prompt_id), itertools.islice(said, len(group))
+        rows.append(
+            [
+                float(text is not None and VERIFIERS[answer.verifier](text, answer.answer)) if answer else 0.0
+                for text in texts
+            ]
+        )
     return np.array(rows)

@@ -1,6 +1,7 @@
 """What a model thinks before it answers, where that stands in its text, by the marks of the model families."""
 
 import re
+from collections.abc import Sequence
 
 TAGS = (
     (
@@ -19,6 +20,8 @@ TAGS = (
     ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker
 )
 """How a thought begins and ends. Where the chat template writes the first mark, a completion holds only the second."""
+BEGUN = 0.1
+"""Such a share of completions shows that it is the chat template that begins the thoughts; a stray mark does not."""
 TOKENS = {mark.removesuffix("thought") for pair in TAGS for mark in pair}
 """The marks that may be special tokens of a tokenizer, which decoding must keep."""
 _SPOKEN = (
@@ -56,6 +59,16 @@ def answer(text: str) -> str | None:
     if wrapped := _WRAPPED.match(rest) if rest is not text or rest.lstrip().startswith("<|") else None:
         rest = next(inner for inner in wrapped.groups() if inner is not None)
     return text if rest is text else rest.strip()
+
+
+def answers(texts: Sequence[str]) -> list[str | None]:
+    """The answers of completions by one model, as `answer` has them one by one.
+
+    Where many of them end a thought that their prompt began, the prompts of all did: one without a mark never ended it.
+    """
+    begun = [_after_opened(text) is not text for text in texts]
+    by_prompt = any(begun) and sum(begun) >= BEGUN * len(texts)
+    return [None if by_prompt and said is text else said for text, said in zip(texts, map(answer, texts), strict=True)]
 
 
 def _after_opened(text: str) -> str:

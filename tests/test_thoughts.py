@@ -104,19 +104,26 @@ def test_verifiers_look_at_what_is_said_after_the_thought(name, answer, said):
     assert not VERIFIERS[name](f"<think>\n{said}\n</think>\n\nI cannot tell.", answer)
 
 
+def test_where_the_prompt_begins_the_thoughts_one_without_a_mark_never_ended():
+    assert thoughts.answers(["Hm, 46.\n</think>\n48", "Hm, 48", "<think>46"]) == ["48", None, None]
+    assert thoughts.answers(["48", "Hm, 48", "<think>46</think>48"]) == ["48", "Hm, 48", "48"]
+    assert thoughts.answers(["</think> 48", *["48"] * 30])[1:] == ["48"] * 30, "a stray mark says nothing of the others"
+    assert thoughts.answers([]) == []
+
+
 def completion(text: str) -> Completion:
     return Completion(text, "p", 0, text, [1], 0.0, "stop")
 
 
 def test_the_scorer_of_a_verifier_and_the_majority_do_the_same(tmp_path):
-    texts = ["<think>46?</think>48", "48", "<think>48", "Hm, 48.\n</think>\n46"]
+    texts = ["<think>46?</think>48", "<think></think>48", "<think>48", "Hm, 48.\n</think>\n46", "Hm, 46 or 48"]
     group = [([Message("user", "6 times 8?")], list(map(completion, texts)))]
     (tmp_path / "a.txt").write_text("48")
     recipe = Recipe(score=Scoring(scorer="verifier:number", answers=str(tmp_path / "a.txt")))
     (verified,) = scorer(Run(tmp_path), recipe).score(group)
-    assert [s.reward for s in verified] == [1.0, 1.0, 0.0, 0.0]
+    assert [s.reward for s in verified] == [1.0, 1.0, 0.0, 0.0, 0.0]
     (voted,) = Majority().score(group)
-    assert [s.reward for s in voted] == [0.5, 0.5, None, 0.0]
+    assert [s.reward for s in voted][:4] == [1 / 3, 1 / 3, None, 0.0]
 
 
 def cleaned(folder: Path, *rows: dict) -> Path:

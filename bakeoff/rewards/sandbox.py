@@ -71,7 +71,9 @@ class FunctionScorer:
 
     def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
         """See `bakeoff.rewards.Scorer`. Raises UserError when the function cannot be loaded."""
-        tasks = [self._task(messages, completion) for messages, group in groups for completion in group]
+        texts = [c.text for _, group in groups for c in group]
+        said = iter(thoughts.answers(texts) if self.needs_answer else texts)
+        tasks = [self._task(messages, next(said)) for messages, group in groups for _ in group]
         threads = ThreadPoolExecutor(self.size)
         outcomes = threads.map(self._outcome, tasks)
         try:
@@ -80,11 +82,11 @@ class FunctionScorer:
         finally:
             threads.shutdown(cancel_futures=True)
 
-    def _task(self, messages: Sequence[Message], completion: Completion) -> dict:
+    def _task(self, messages: Sequence[Message], text: str | None) -> dict:
         return {
             "prompt": messages[-1].content,
             "messages": [dataclasses.asdict(m) for m in messages],
-            "completion": thoughts.answer(completion.text) if self.needs_answer else completion.text,
+            "completion": text,
             "answer": self.answer(messages),
         }
 
