@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bakeoff import thoughts
 from bakeoff.ingest import traces
 from bakeoff.records import Message
 
@@ -202,6 +203,8 @@ def messages(value: list[Any]) -> Turns | None:
         text = text_of(said)
         if role is None or text is None:
             return None
+        if role == "assistant" and text and not (text := thoughts.answer(text)):
+            continue
         if not text and isinstance(said, list) and any(map(_media, said)):
             text = SHOWN
         if text or not isinstance(said, list):
