@@ -28,7 +28,7 @@ def test_rows(tmp_path):
         ({**ROW, "completions": ["a"]}, "completions must be a list of two or more"),
         ({**ROW, "prompt": None}, "hold no text"),
         ({**ROW, "messages": "hello"}, "messages must be a list"),
-        (["p"], "a row needs prompt or messages"),
+        (["p"], "a row needs a prompt"),
     ],
 )
 def test_bad_rows_name_file_and_line(tmp_path, row, words):
