@@ -17,6 +17,7 @@ from bakeoff.rewards import ensemble, trust
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards import picks as people
 from bakeoff.rewards.length import length_slope
+from bakeoff.rewards.seen import remember, seen
 from bakeoff.run import Run, open_run, read_json, write_json
 from bakeoff.settings import Recipe
 
@@ -29,13 +30,14 @@ WATCHED, LOOKS = 0.1, 5
 def train_reward(run: Run, recipe: Recipe) -> None:
     """Train on the picks of most prompts, measure on those of the others; writes `reward_model/` and its figures.
 
-    A finished reward model that the recipe names is only measured, on the same picks.
+    A finished reward model that the recipe names is only measured, on those of the same picks that are new to it.
     """
     settings = recipe.reward
     training, heldout = people.split(people.known(run.whole(), settings), settings.heldout)
     if (name := scorers.finished(recipe.score)) and heldout:
-        counts = {"picks": {"train": 0, "heldout": len(heldout)}, "trained_tokens": 0}
-        found = measured(ensemble.load([Path(name)], recipe), heldout, seed=recipe.seed)
+        fresh = [pick for pick, known in zip(heldout, seen(name, heldout), strict=True) if not known]
+        counts = {"picks": {"train": 0, "heldout": len(fresh), "seen": len(heldout) - len(fresh)}, "trained_tokens": 0}
+        found = measured(ensemble.load([Path(name)], recipe), fresh, seed=recipe.seed)
         return write_json(run.details(run.reward_model.name), found | counts)
     if not training or not heldout:
         raise UserError(
@@ -109,7 +111,7 @@ def measured(
 
 
 def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folder: Path) -> None:
-    settings = recipe.reward
+    settings, taught = recipe.reward, picks
     picks, watched = people.split(picks, WATCHED if settings.patience else 0.0, salt="watched")
     scorer = reward_model.fresh(settings.base or recipe.model, recipe)
     training = reward_model.Training(scorer, picks, settings, seed=recipe.seed)
@@ -121,7 +123,10 @@ def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folde
     models.merge_lora(scorer.model)
     if settings.length_control:
         setattr(scorer.model.config, reward_model.LENGTH_SLOPE, _length_slope(scorer, picks[:SLOPE_PICKS]))
-    reward_model.save(scorer, folder)
+    beside = folder.with_name(f".{folder.name}.whole.tmp")
+    reward_model.save(scorer, beside)
+    remember(beside, taught)
+    beside.rename(folder)
     for left in (run.checkpoint(stage), best):
         left.unlink(missing_ok=True)
 

@@ -241,9 +241,9 @@ def studio(value, kind, to_name="answer1,answer2", **annotation):
         (studio({"ranker": {"rank": ["c1", "c2"]}}, "ranker"), "ranking", [2, 0, 1]),
         (studio({"ranker": ["c1", "c2", "c0"]}, "ranker"), "ranking", [2, 0, 1]),
         (studio({"ranker": {"_": ["c0"], "best": ["c1"]}}, "ranker"), "ranking", [1, 0, 1]),
-        (studio({"ranker": {"relevant_results": ["c1"], "biased_results": ["c0"], "_": []}}, "ranker"), "ranking", [1, 0, 1]),
+        (studio({"ranker": {"relevant_results": ["c1"], "other": ["c0"], "_": []}}, "ranker"), "ranking", [1, 0, 1]),
     ],
-)  # fmt: skip
+)
 def test_label_studio(tmp_path, task, shape, values):
     cancelled = task | {"annotations": [task["annotations"][0] | {"was_cancelled": True}]}
     (found,) = read(tmp_path, [task, cancelled, task | {"annotations": []}], "tasks.json")
