@@ -22,6 +22,11 @@ _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
 Turns = list[Message]
 
 
+def asked_in(row: dict) -> dict:
+    """The columns of a row that hold what was asked."""
+    return {k: row[k] for k in (*PROMPT, *SYSTEM) if row.get(k)}
+
+
 def messages(row: dict, source: str) -> Turns:
     """The conversation of a row: `messages`, or `prompt` (text or messages), or another column of `PROMPT`.
 
