@@ -112,6 +112,8 @@ def measured(
 
 def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folder: Path) -> None:
     settings, taught = recipe.reward, picks
+    if not settings.error_rate <= 1:
+        raise UserError(f"reward.error_rate: {settings.error_rate} is no share; give 0 to 1, or -1 to estimate it")
     picks, watched = people.split(picks, WATCHED if settings.patience else 0.0, salt="watched")
     scorer = reward_model.fresh(settings.base or recipe.model, recipe)
     training = reward_model.Training(scorer, picks, settings, seed=recipe.seed)

@@ -311,6 +311,13 @@ def test_a_column_of_numbers_with_a_gap(tmp_path):
         assert (pick.completions, pick.pick, passed_over([str(tmp_path / name)])) == ([BAD, GOOD], 1, 1)
 
 
+def test_half_a_character_is_no_obstacle(tmp_path):
+    (found,) = read(
+        tmp_path, [{"prompt": "Weather?\ud83c", "completions": [BAD, GOOD + "\ud83c\udf27\ud83c"], "pick": 1}]
+    )
+    assert found.messages[0].content == "Weather?\ufffd" and found.completions[1] == GOOD + "\U0001f327\ufffd"
+
+
 def test_numbers_in_a_column_of_texts_stay_texts(tmp_path):
     (tmp_path / "rows.csv").write_text("question,response_0,response_1,better_response_id\n7 x 6?,42,41,0\n")
     (found,) = read_picks([str(tmp_path / "rows.csv")])

@@ -15,7 +15,7 @@ import numpy as np
 
 from bakeoff.errors import UserError
 from bakeoff.records import Pick
-from bakeoff.rewards.turns import PROMPT, messages
+from bakeoff.rewards.turns import PROMPT, mended, messages
 
 NO_CHOICE, NONE_GOOD = (None, -1, "", "cannot tell", "tie"), ("none", "none is good")
 """A `pick` that says nothing, and is passed over; one that says that all are too bad."""
@@ -52,7 +52,7 @@ def rated_of(row: dict, source: str) -> Pick:
     (rating,) = numbers([row["rated"]], 1, source, "rating")
     if not isinstance(row["completions"][0], str) or rating is None:
         raise UserError(f"{source}: a rating needs a text and a number; found {row!r:.80}")
-    return Pick(messages(row, source), row["completions"], 0, source, "ratings", [rating])
+    return Pick(messages(row, source), [mended(row["completions"][0])], 0, source, "ratings", [rating])
 
 
 def _completions(row: dict, source: str) -> tuple[list[str], dict]:
@@ -63,7 +63,7 @@ def _completions(row: dict, source: str) -> tuple[list[str], dict]:
         found = [next((c[k] for k in _TEXT if k in c), None) for c in found]
     if not isinstance(found, list) or len(found) < 2 or not all(isinstance(c, str) for c in found):
         raise UserError(f"{source}: completions must be a list of two or more strings; found {str(found)[:80]!r}")
-    return found, row
+    return [mended(c) for c in found], row
 
 
 Found = tuple[str, list[int], list[float]] | tuple[str, list[int], list[float], float]

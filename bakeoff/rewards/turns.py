@@ -51,7 +51,12 @@ def messages(row: dict, source: str) -> Turns:
         turns = [Message("system", system), *turns]
     if not turns or not all(m.content for m in turns):
         raise UserError(f"{source}: prompt or messages hold no text; found {value!r:.80}")
-    return turns
+    return [Message(m.role, mended(m.content)) for m in turns]
+
+
+def mended(told: str) -> str:
+    """A text without halves of a character, which no tokenizer reads."""
+    return told.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def listed(value: Any, source: str) -> Turns:
