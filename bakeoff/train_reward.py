@@ -36,7 +36,8 @@ def train_reward(run: Run, recipe: Recipe) -> None:
     training, heldout = people.split(people.known(run.whole(), settings), settings.heldout)
     if (name := scorers.finished(recipe.score)) and heldout:
         fresh = [pick for pick, known in zip(heldout, seen(name, heldout), strict=True) if not known]
-        counts = {"picks": {"train": 0, "heldout": len(fresh), "seen": len(heldout) - len(fresh)}, "trained_tokens": 0}
+        aside = {"seen": len(heldout) - len(fresh)} if len(fresh) < len(heldout) else {}
+        counts = {"picks": {"train": 0, "heldout": len(fresh)} | aside, "trained_tokens": 0}
         found = measured(ensemble.load([Path(name)], recipe), fresh, seed=recipe.seed)
         return write_json(run.details(run.reward_model.name), found | counts)
     if not training or not heldout:
@@ -112,8 +113,6 @@ def measured(
 
 def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folder: Path) -> None:
     settings, taught = recipe.reward, picks
-    if not settings.error_rate <= 1:
-        raise UserError(f"reward.error_rate: {settings.error_rate} is no share; give 0 to 1, or -1 to estimate it")
     picks, watched = people.split(picks, WATCHED if settings.patience else 0.0, salt="watched")
     scorer = reward_model.fresh(settings.base or recipe.model, recipe)
     training = reward_model.Training(scorer, picks, settings, seed=recipe.seed)

@@ -215,7 +215,7 @@ def test_what_was_said_of_one_prompt_is_read_once():
         (["none.jsonl"], "no such file of picks"),
         ([], "no data given"),
         (["rows.jsonl", "epoch=2"], "did you mean 'epochs'"),
-        (["rows.jsonl", "error_rate=nan"], "reward.error_rate: nan is no share"),
+        (["rows.jsonl", "error_rate=nan"], "reward.error_rate: nan: give 0 or more"),
         (["rows.jsonl", "members=2"], "train each with a seed of its own"),
         (["rows.jsonl", "heldout=1.0"], "leaves no picks to train on"),
     ],
