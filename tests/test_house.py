@@ -21,6 +21,7 @@ ORDER = (
     ("run",),
     ("losses", "bestofn", "stats", "optimizer"),
     ("methods", "measures"),
+    ("chat", "checkpoint"),
     ("models",),
     ("kernels",),
     ("attention", "layers"),
