@@ -1,6 +1,7 @@
 """What a model reads: conversations as token ids, exactly as its chat template writes them, or as plain text."""
 
 import functools
+import itertools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -141,16 +142,19 @@ def padding(tokenizer: Any, rows: int) -> int:
     `transformers` reads the reward at the last token that is not padding: were the end of turn the padding token too,
     as it is in many instruct models, the reward would be read one token early.
     """
-    ends = {whole[-1] for whole in answered(tokenizer, [USER], ["a", "b."])[1]}
+    prompt, answers = answered(tokenizer, [Message("system", "."), USER], ["a", "b."])
+    ends = {whole[-1] for whole in answers}
     ended = len(ends) == 1  # else a text's own last token is where the reward is read
-    named = [tokenizer.pad_token_id, *([tokenizer.unk_token_id] if ended else []), tokenizer.bos_token_id]
-    for token in [*named, *special_tokens(tokenizer), *(_written_otherwise(tokenizer) if ended else [])]:
-        if token is not None and token < rows and token not in ends | {tokenizer.eos_token_id}:
-            return token
-    if len(tokenizer) >= rows:
-        raise UserError(f"model {tokenizer.name_or_path!r}: no token is left to pad with; give its tokenizer one")
-    tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
-    return tokenizer.pad_token_id
+    named = [tokenizer.pad_token_id, *([tokenizer.unk_token_id] if ended else []), *special_tokens(tokenizer)]
+    free = [i for i in named if i is not None and i < rows and i not in ends | {tokenizer.eos_token_id}]
+    if unused := [i for i in free if i not in {*prompt, *itertools.chain(*answers)}]:
+        return unused[0]
+    if len(tokenizer) < rows:
+        tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+        return tokenizer.pad_token_id
+    if free := [*free, *(_written_otherwise(tokenizer) if ended else [])]:
+        return free[0]
+    raise UserError(f"model {tokenizer.name_or_path!r}: no token is left to pad with; give its tokenizer one")
 
 
 def _written_otherwise(tokenizer: Any) -> list[int]:

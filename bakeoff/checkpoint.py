@@ -88,9 +88,9 @@ def check_finite(name: str, model: Any) -> None:
 
 
 def check_tokens(name: str, model: Any, tokenizer: Any) -> None:
-    """Raise UserError for tokens beyond the embeddings; the padding token may be, for no text holds it."""
+    """Raise UserError for tokens beyond the embeddings; one to pad with may be, for no text holds it."""
     count = rows(model)
-    beyond = {t: i for t, i in tokenizer.get_vocab().items() if i >= count and t != tokenizer.pad_token}
+    beyond = {t: i for t, i in tokenizer.get_vocab().items() if i >= count and "pad" not in t.lower()}
     if beyond:
         first = min(beyond, key=lambda token: beyond[token])
         raise UserError(

@@ -197,6 +197,19 @@ def reward_eval(parsed: argparse.Namespace) -> None:
     print(f"{text(figures)}\n\nReport: {page}")
 
 
+def check(parsed: argparse.Namespace) -> None:
+    """`bakeoff check MODEL`: all that would go wrong with a model, a line each; exit code 2 where it cannot be used."""
+    from bakeoff.check import REFUSED, findings
+
+    recipe = config.overridden({"model": parsed.model}, parsed.overrides, "check")
+    refused = 0
+    for found in findings(parsed.model, recipe, judge=parsed.judge):
+        print(f"{found.state:8} {found.name}: {found.said}", flush=True)
+        refused += found.state == REFUSED
+    if refused:
+        raise UserError(f"model {parsed.model!r}: cannot be used as a {'judge' if parsed.judge else 'policy'}")
+
+
 def study(parsed: argparse.Namespace) -> None:
     """`bakeoff study NAME`: an experiment of `benchmarks/`, which only a checkout of the source has."""
     folder = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -251,6 +264,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--base", required=True, help="model whose weights it starts from: best the policy's own")
     add("--out", type=Path, required=True, help="folder of the reward model; nothing is there yet")
     _reward_eval_arguments(command("reward eval", reward_eval, "how far a reward model can be trusted"))
+    add = command("check", check, "all that would go wrong with a model, before any work")
+    add("model", help="hub id, folder or alias")
+    add("overrides", nargs="*", metavar="section.key=value", help="settings: device, dtype, sample.max_tokens...")
+    add("--judge", action="store_true", help="as a reward model, or the base of one, not as the policy")
     add = command("study", study, "an experiment of benchmarks/, with its table; goes on where it stopped")
     add("name", help="which one: benchmarks/study_NAME.py")
     add("overrides", nargs="*", metavar="section.key=value", help="settings of all its runs")

@@ -107,8 +107,9 @@ def load_reward_model(name: str, recipe: Recipe | None = None, *, base: bool = F
     model, tokenizer, loaded = open_model(AutoModelForSequenceClassification, name, config, recipe, num_labels=1)
     checkpoint.check_whole(name, loaded, new_head=base)
     chat.check(tokenizer, answers=True)
-    pad = chat.padding(tokenizer, checkpoint.rows(model))
-    tokenizer.pad_token_id = model.config.pad_token_id = model.config.get_text_config().pad_token_id = pad
+    if reads_left_to_right(model):
+        pad = chat.padding(tokenizer, checkpoint.rows(model))
+        tokenizer.pad_token_id = model.config.pad_token_id = model.config.get_text_config().pad_token_id = pad
     return _believed(name, model, tokenizer)
 
 

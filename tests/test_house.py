@@ -29,7 +29,7 @@ ORDER = (
     ("divergence", "training"),
     ("engines",),
     ("rewards",),
-    ("gold", "splits", "strategies"),
+    ("gold", "splits", "strategies", "check"),
     ("alarms",),
     ("ingest", "sample", "train_reward", "eval_reward", "score", "bake", "evaluate", "summary"),
     ("refresh",),
