@@ -50,9 +50,12 @@ def made(folder, template=CHAT, *, more=(), pad="<|end|>", eos="<|end|>", adds_e
             single="$A <|end|>", pair="$A $B <|end|>", special_tokens=[("<|end|>", 259)]
         )
     shape = CONFIGS["llama"]()
-    shape.update({"initializer_range": 0.1, "eos_token_id": tokenizer.eos_token_id, **config})
+    shape.update({"initializer_range": 0.1, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None, **config})
+    pad_id, shape.pad_token_id = shape.pad_token_id, None  # PyTorch makes no model with one beyond its embeddings
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(shape).save_pretrained(folder)
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(written | {"pad_token_id": pad_id}))
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -184,10 +187,8 @@ def test_texts_that_a_reward_model_cannot_read_have_no_reward_and_are_no_picks(t
     scorer = reward_model.fresh(base, Recipe(dtype="float32"))
     (values,) = scorer.each([(USER, ["green", "x" * 64])])
     assert values[0, 0] == values[0, 0] and values[0, 1] != values[0, 1]
-    assert scorer.unread(USER, "x" * 64) == "too long: 77 tokens, and the model's context window has 64"
-    rows = [
-        {"prompt": "Which tea?", "completions": ["green", "x" * 9 * (1 + 9 * (i == 3))], "pick": 0} for i in range(8)
-    ]
+    assert scorer.unread(USER, "x" * 64) == "too long: 78 tokens, and the model's context window has 64"
+    rows = [{"prompt": f"Tea {i}?", "completions": ["green", "x" * (99 if i == 3 else 9)], "pick": 0} for i in range(8)]
     data = write_jsonl(tmp_path / "picks.jsonl", rows)
     assert cli.main(["reward", "train", str(data), "--base", str(base), "--out", str(tmp_path / "judge")]) == 2
     error = capsys.readouterr().err
