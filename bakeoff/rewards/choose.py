@@ -159,11 +159,13 @@ def finished(settings: Scoring) -> str:
 
 def load_all(recipe: Recipe) -> None:
     """Load, once, every model of this machine that rewards or starts to: what is wrong with one is told early."""
-    from bakeoff import models  # imported when used, for torch
+    from bakeoff import chat, models  # imported when used, for torch
     from bakeoff.rewards import model as reward_model
 
-    if trains(recipe):
-        reward_model.fresh(recipe.reward.base or recipe.model, recipe)
+    if trains(recipe) and recipe.reward.base:
+        reward_model.fresh(recipe.reward.base, recipe)
+    elif trains(recipe):
+        chat.check(models.load_tokenizer(recipe.model), answers=True)
     for settings in tasks.scorings(recipe):
         for which, rest in map(kind, names(settings)):
             if which == TRAINED and rest:
