@@ -198,6 +198,19 @@ def reward_eval(parsed: argparse.Namespace) -> None:
     print(f"{text(figures)}\n\nReport: {page}")
 
 
+def check(parsed: argparse.Namespace) -> None:
+    """`bakeoff check MODEL`: all that would go wrong with a model, a line each; exit code 2 where it cannot be used."""
+    from bakeoff.check import REFUSED, findings
+
+    recipe = config.overridden({"model": parsed.model}, parsed.overrides, "check")
+    refused = 0
+    for found in findings(parsed.model, recipe, judge=parsed.judge):
+        print(f"{found.state:8} {found.name}: {found.said}", flush=True)
+        refused += found.state == REFUSED
+    if refused:
+        raise UserError(f"model {parsed.model!r}: cannot be used as a {'judge' if parsed.judge else 'policy'}")
+
+
 def _conclude(summary: dict, report: Path, notes: Sequence[str]) -> None:
     from bakeoff.report.verdict import verdict
 
@@ -239,6 +252,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--base", required=True, help="model whose weights it starts from: best the policy's own")
     add("--out", type=Path, required=True, help="folder of the reward model; nothing is there yet")
     _reward_eval_arguments(command("reward eval", reward_eval, "how far a reward model can be trusted"))
+    add = command("check", check, "all that would go wrong with a model, before any work")
+    add("model", help="hub id, folder or alias")
+    add("overrides", nargs="*", metavar="section.key=value", help="settings: device, dtype, sample.max_tokens...")
+    add("--judge", action="store_true", help="as a reward model, or the base of one, not as the policy")
     add = command("prompts", prompts, STAGES["prompts"])
     what = "a recipe, or logs: files, folders, globs, duckdb:FILE?TABLE, hf:OWNER/NAME"
     add("sources", nargs="+", metavar="RECIPE|SOURCE|key=value", help=what)

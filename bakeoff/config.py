@@ -1,6 +1,7 @@
 """Recipes: read, with overrides, and written; unknown names are errors. What may be set is in settings.py."""
 
 import dataclasses
+import math
 import tomllib
 import typing
 from pathlib import Path
@@ -137,6 +138,7 @@ def _apply(values: dict, override: str) -> None:
         if not isinstance(values, dict):
             raise UserError(f"{override!r}: {section!r} is a setting, not a section")
     try:
-        values[key] = tomllib.loads(f"v = {text}")["v"]
+        value = tomllib.loads(f"v = {text}")["v"]
+        values[key] = value if not isinstance(value, float) or math.isfinite(value) else text  # a folder named nan
     except tomllib.TOMLDecodeError:
         values[key] = text

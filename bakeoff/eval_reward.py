@@ -87,9 +87,13 @@ def rewards(run: Run, name: str, groups: Sequence[Texts]) -> list[list[float]]:
         completions += [Completion(f"{i}.{k}", str(i), k, text, [], None, "stop") for k, text in enumerate(texts)]
     table = f"scores-{content_id(str(Path(name).resolve()), weights, prompts, completions)}"
     scores = iter(score_table(run, table, prompts, completions, lambda: ensemble.load([Path(name)], Recipe())))
-    found = [[s.reward for s in itertools.islice(scores, len(texts))] for _, texts in groups]
-    assert all(reward is not None for row in found for reward in row), "a reward model rewards every text"
-    return found  # type: ignore[return-value]
+    found = []
+    for messages, texts in groups:
+        row = [*itertools.islice(scores, len(texts))]
+        if lost := next((s for s in row if s.reward is None), None):
+            raise UserError(f"{messages[-1].content[:40]!r}: an answer has no reward ({lost.reason}); leave it out")
+        found.append([s.reward for s in row if s.reward is not None])
+    return found
 
 
 def _gold(run: Run, name: str, gold: Sequence[Graded], *, seed: int) -> dict[str, Any]:

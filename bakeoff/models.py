@@ -5,11 +5,12 @@ import ctypes
 import functools
 import importlib.metadata
 import io
+import math
 import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from bakeoff import chat, checkpoint
+from bakeoff.chat import answer_tokens as answer_tokens
+from bakeoff.chat import plain_text as plain_text
+from bakeoff.chat import render as render
 from bakeoff.errors import Missing, UserError
-from bakeoff.records import Message
 from bakeoff.settings import Recipe
 
 transformers.logging.set_verbosity_error()
@@ -76,43 +80,62 @@ def load_tokenizer(name: str) -> Any:
     return _loaded(AutoTokenizer, name)
 
 
-def load_policy(name: str, recipe: Recipe | None = None) -> tuple[Any, Any]:
-    """A causal language model, ready to sample, and its tokenizer; device and precision as the recipe sets them."""
-    recipe = recipe or Recipe()
-    on = device(recipe.device)
-    model = _loaded(AutoModelForCausalLM, name, dtype=dtype(recipe.dtype, on))
-    return model.to(on).eval(), load_tokenizer(name)
+def load_policy(name: str, recipe: Recipe | None = None, *, to_train: bool = True) -> tuple[Any, Any]:
+    """A causal language model, ready to sample, and its tokenizer; device and precision as the recipe sets them.
+
+    Raises UserError for a checkpoint that is broken, or that is quantized unless it is not `to_train`.
+    """
+    config = load_config(name)
+    if to_train:
+        checkpoint.check_not_quantized(name, config)
+    model, tokenizer, loaded = open_model(AutoModelForCausalLM, name, config, recipe)
+    checkpoint.check_whole(name, loaded)
+    return _believed(name, model, tokenizer)
+
+
+def load_config(name: str) -> Any:
+    """The configuration of a model, without its weights."""
+    return _loaded(AutoConfig, name)
 
 
 def check_reward_model(name: str) -> None:
-    """Raise UserError unless the model is a sequence classifier with one output: no other has learnt a reward.
+    """Raise UserError unless the model is, by its configuration, a sequence classifier with one output."""
+    checkpoint.check_classifier(name, load_config(name))
 
-    `transformers` would give any other one a head of random numbers without a word.
+
+def load_reward_model(name: str, recipe: Recipe | None = None, *, base: bool = False) -> tuple[Any, Any]:
+    """A sequence classifier with one output and its tokenizer, whose padding token is no token that a text ends in.
+
+    The head of a `base`, from which a training starts, is new, and random, where it has none.
     """
-    found = _loaded(AutoConfig, name)
-    made = ", ".join(found.architectures or []) or "no architecture"
-    if not made.endswith("ForSequenceClassification") or found.num_labels != 1:
-        outputs = f" with {found.num_labels} outputs" if made.endswith("ForSequenceClassification") else ""
-        raise UserError(
-            f"model {name!r}: is no reward model: its config.json names {made}{outputs}, where a ...ForSequence"
-            "Classification with one output belongs; give one, or train it: bakeoff reward train"
-        )
+    config = load_config(name)
+    checkpoint.check_classifier(name, config, base=base)
+    if base:
+        checkpoint.check_not_quantized(name, config)
+    model, tokenizer, loaded = open_model(AutoModelForSequenceClassification, name, config, recipe, num_labels=1)
+    checkpoint.check_whole(name, loaded, new_head=base)
+    chat.check(tokenizer, answers=True)
+    if reads_left_to_right(model):
+        pad = chat.padding(tokenizer, checkpoint.rows(model))
+        tokenizer.pad_token_id = model.config.pad_token_id = model.config.get_text_config().pad_token_id = pad
+    return _believed(name, model, tokenizer)
 
 
-def load_reward_model(name: str, recipe: Recipe | None = None) -> tuple[Any, Any]:
-    """A sequence classifier with one output and its tokenizer, whose padding token differs from every end token.
-
-    The head of a model that has none is new, and random.
-
-    `transformers` reads the reward at the last token that is not padding: were the end of turn the padding token
-    too, as it is in many instruct models, the reward would be read one token early.
-    """
+def open_model(auto: Any, name: str, config: Any, recipe: Recipe | None, **settings: Any) -> tuple[Any, Any, Any]:
+    """(model, tokenizer, what `from_pretrained` tells of the loading), as they are."""
     recipe = recipe or Recipe()
-    on = device(recipe.device)
-    model = _loaded(AutoModelForSequenceClassification, name, num_labels=1, dtype=dtype(recipe.dtype, on))
-    tokenizer = load_tokenizer(name)
-    tokenizer.pad_token_id = model.config.pad_token_id = _padding(tokenizer, model.config.vocab_size)
-    return model.to(on).eval(), tokenizer
+    on, text = device(recipe.device), config.get_text_config()
+    if (getattr(text, "pad_token_id", None) or 0) >= getattr(text, "vocab_size", math.inf):
+        settings["pad_token_id"] = None  # PyTorch makes no embeddings with one beyond them
+    model, loaded = _loaded(auto, name, dtype=dtype(recipe.dtype, on), output_loading_info=True, **settings)
+    return model.to(on).eval(), load_tokenizer(name), loaded
+
+
+def _believed(name: str, model: Any, tokenizer: Any) -> tuple[Any, Any]:
+    checkpoint.check_finite(name, model)
+    checkpoint.check_tokens(name, model, tokenizer)
+    chat.check(tokenizer)
+    return model, tokenizer
 
 
 def reads_left_to_right(model: Any) -> bool:
@@ -122,6 +145,8 @@ def reads_left_to_right(model: Any) -> bool:
 
 def save(model: Any, tokenizer: Any, folder: Path, more: Mapping[str, Tensor] | None = None) -> None:
     """Write a plain `transformers` folder, with `more` in a folder inside; a folder that exists is complete."""
+    if any(checkpoint.not_finite(model)):
+        raise UserError(f"{folder}: not saved: the training left weights that are not finite; lower the learning rate")
     beside = folder.with_name(f".{folder.name}.tmp")
     model.save_pretrained(beside)
     tokenizer.save_pretrained(beside)
@@ -189,44 +214,6 @@ def merge_lora(model: Any) -> None:
     model.__dict__.pop("peft_config", None)
 
 
-def render(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation up to where its answer begins; turns joined as plain text without a chat template."""
-    turns = [{"role": m.role, "content": m.content} for m in messages]
-    if tokenizer.chat_template:
-        return tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
-    return tokenizer(plain_text(messages)).input_ids
-
-
-def plain_text(messages: Sequence[Message]) -> str:
-    """What a model without a chat template reads: the turns with an empty line after each."""
-    return "".join(f"{m.content}\n\n" for m in messages)
-
-
-def answer_tokens(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a whole answer with what the chat template writes behind it: the end of turn, perhaps a new line.
-
-    Others read a reward where a rendered conversation ends, so it must be the same place.
-    """
-    if tokenizer.chat_template and (end := _turn_end(tokenizer.chat_template, tokenizer)):
-        return tokenizer(text + end, add_special_tokens=False).input_ids
-    return [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-
-
-@functools.cache
-def _turn_end(template: str, tokenizer: Any) -> str:
-    """What a chat template writes behind an answer; nothing where it changes the turn before it or cuts the answer."""
-    turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": "\u2042"}]
-    before = tokenizer.apply_chat_template(turns[:1], add_generation_prompt=True, tokenize=False)
-    start, answer, end = tokenizer.apply_chat_template(turns, tokenize=False).partition("\u2042")
-    return end if answer and start == before else ""
-
-
-def _padding(tokenizer: Any, vocab_size: int) -> int:
-    ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")}
-    candidates = [tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, *range(vocab_size)]
-    return next(c for c in candidates if c is not None and c not in ends)
-
-
 def cache_folder() -> Path:
     """Where what can be made again is kept: `BAKEOFF_CACHE`, or a folder in the user's cache."""
     return Path(os.environ.get("BAKEOFF_CACHE", Path.home() / ".cache" / "bakeoff"))
@@ -255,8 +242,10 @@ def _loaded(auto: Any, name: str, **settings: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return auto.from_pretrained(path, **settings)
-    except (OSError, ValueError) as error:
-        raise UserError(f"model {name!r}: cannot be loaded ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # of a foreign folder and of the code of its architecture
+        kind = Missing if isinstance(error, ImportError) else UserError
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise kind(f"model {name!r}: cannot be loaded ({said})") from None
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bakeoff.errors import UserError
 from bakeoff.progress import Progress
 from bakeoff.records import atomic
 from bakeoff.run import Run
@@ -97,6 +98,10 @@ def follow(run: Run, stage: str, optimizer: MasterAdamW, steps: Iterator[dict[st
     with Progress(stage, optimizer.steps, initial=optimizer.taken, unit="steps") as bar:
         for values in steps:
             run.log(stage, step=optimizer.taken - 1, **values)
+            if not math.isfinite(values.get("loss", 0.0)):
+                raise UserError(
+                    f"{stage}: the loss of step {optimizer.taken - 1} is not finite; lower the learning rate"
+                )
             bar.update()
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 optimizer.save(checkpoint)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bakeoff import ingest, models, strategies, tasks
+from bakeoff import checkpoint, ingest, models, strategies, tasks
 from bakeoff.engines import choose
+from bakeoff.engines.text import end_tokens
 from bakeoff.errors import Missing, UserError
 from bakeoff.evaluate import evaluate
 from bakeoff.gold import sealed
@@ -90,6 +91,8 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
     Raises UserError unless the reward model beats both chance and the longest answer on held-out picks.
     """
     check(recipe)
+    if not run.details("sample").exists():
+        check_models(recipe)
     for stage in STAGES:
         if stage.wanted(recipe) and not stage.made(run).exists():
             run_stage(run, recipe, stage)
@@ -147,10 +150,22 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
     models.folder(recipe.model)  # converts a packaged model, before several processes ask for it
     choose.kind(recipe.sample.engine)
     strategies.check(recipe)
+    checkpoint.check_not_quantized(recipe.model, models.load_config(recipe.model))
     if not importlib.util.find_spec("peft") and (recipe.reward.lora > 0 or models.wants_lora(recipe)):
         raise Missing(models.NO_PEFT)
     _check_numbers(recipe)
     _check_bake(recipe.bake)
+
+
+def check_models(recipe: Recipe) -> None:
+    """Load every model that the recipe names, once: raises UserError for what is wrong with one, before the work."""
+    ends = end_tokens(*models.load_policy(recipe.model, recipe))
+    if not ends and not recipe.sample.stop:
+        raise UserError(
+            f"model {recipe.model!r}: its tokenizer and generation_config.json name no end token, so no completion "
+            "ends; set eos_token in tokenizer_config.json, or give sample.stop"
+        )
+    scorers.load_all(recipe)
 
 
 def _check_numbers(recipe: Recipe) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bakeoff import config, models
 from bakeoff.engines import seed_of
+from bakeoff.engines.fit import window
 from bakeoff.errors import UserError
 from bakeoff.optimizer import follow
 from bakeoff.rewards import choose as scorers
@@ -83,6 +84,7 @@ def _train_and_measure(
 ) -> None:
     training, heldout = picks
     if not folder.exists():
+        _check_read(recipe, [*training, *heldout])
         _train(run, recipe, stage, training, folder)
     folders = run.members(recipe.reward.members) if stage == "reward" else [folder]
     stages = [stage, *(f"reward_{number}" for number in range(2, len(folders) + 1))]
@@ -93,6 +95,17 @@ def _train_and_measure(
         | {"picks": {"train": len(training), "heldout": len(heldout)}, "trained_tokens": tokens}
         | {"passed_over": people.passed_over(recipe.reward.picks)},
     )
+
+
+def _check_read(recipe: Recipe, picks: Sequence[people.Pick]) -> None:
+    """Raise UserError naming the first pick with a text that the reward model to be trained cannot read."""
+    name = recipe.reward.base or recipe.model
+    tokenizer, limit = models.load_tokenizer(name), window(models.load_config(name).get_text_config())
+    for pick in picks:
+        try:
+            reward_model.tree(tokenizer, 0, pick.messages, pick.completions, limit)
+        except UserError as error:
+            raise UserError(f"{pick.source}: {error}; leave the row out, or give another base") from None
 
 
 def measured(

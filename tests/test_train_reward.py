@@ -111,9 +111,9 @@ def test_an_answer_ends_where_the_chat_template_ends_it(template, end):
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = template
     newline = tokenizer("\n!").input_ids
-    plain = tokenizer("ab").input_ids
+    plain = tokenizer("AB").input_ids
     expected = [{10: newline[0], 33: newline[1]}.get(token, token) for token in end]
-    assert models.answer_tokens(tokenizer, "ab") == [*plain, *expected]
+    assert models.answer_tokens(tokenizer, "AB") == [*plain, *expected]
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(tiny_llama, tmp_path, monkeypatch, capsys):

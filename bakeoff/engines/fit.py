@@ -4,9 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
-
-from bakeoff import models
+from bakeoff import chat
 from bakeoff.engines import Failed, Sampling
 from bakeoff.records import Failure, Prompt
 
@@ -18,9 +16,9 @@ def readable(
     read = []
     for prompt in not_empty(prompts, failed):
         try:
-            tokens = models.render(tokenizer, prompt.messages)
-        except jinja2.TemplateError as error:
-            detail = f"{prompt.source}: the model's chat template refuses the conversation ({error}); mend or remove it"
+            tokens = chat.render(tokenizer, prompt.messages)
+        except chat.Refused as error:
+            detail = f"{prompt.source}: {error}; mend or remove it"
             failed(Failure(prompt.id, "template", detail))
             continue
         if len(tokens) + sampling.max_tokens <= window:

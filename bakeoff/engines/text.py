@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bakeoff import thoughts
+from bakeoff import chat, thoughts
 from bakeoff.records import Completion, content_id
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Token ids that end a turn: the generation configuration's and the tokenizer's."""
+    """Token ids that end a turn: the generation configuration's, the tokenizer's and the chat template's."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     ends = configured if isinstance(configured, list) else [configured]
-    return sorted({int(e) for e in [*ends, tokenizer.eos_token_id] if e is not None})
+    return sorted({int(e) for e in [*ends, tokenizer.eos_token_id, chat.turn_end(tokenizer)] if e is not None})
 
 
 class Stops:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bakeoff import models
+from bakeoff import chat, models
 from bakeoff.engines import Failed, Sampling, refuse, seed_of
 from bakeoff.engines.fit import readable
 from bakeoff.errors import Missing
@@ -43,7 +43,8 @@ class VllmEngine:
         if not read:
             return
         inputs = [{"prompt_token_ids": ids} for _, ids in read]
-        settings = [_parameters(prompt, sampling) for prompt, _ in read]
+        end = chat.turn_end(self.tokenizer)
+        settings = [_parameters(prompt, sampling, end) for prompt, _ in read]
         outputs = self.llm.generate(inputs, settings, use_tqdm=False, lora_request=self._request())
         for (prompt, _), output in zip(read, outputs, strict=True):
             ends = {drawn.finish_reason for drawn in output.outputs}
@@ -98,7 +99,7 @@ def _memory() -> dict[str, Any]:
     return {"gpu_memory_utilization": round(0.7 * memory.available / memory.total, 2)}  # of the CPU's, despite its name
 
 
-def _parameters(prompt: Prompt, sampling: Sampling) -> Any:
+def _parameters(prompt: Prompt, sampling: Sampling, end: int | None = None) -> Any:
     from vllm import SamplingParams
 
     return SamplingParams(
@@ -109,6 +110,7 @@ def _parameters(prompt: Prompt, sampling: Sampling) -> Any:
         min_p=sampling.min_p,
         max_tokens=sampling.max_tokens,
         stop=list(sampling.stop),
+        stop_token_ids=[] if end is None else [end],
         seed=seed_of(sampling.seed, prompt.id),
         logprobs=0,  # those of the sampled tokens only
     )

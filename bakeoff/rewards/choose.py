@@ -49,7 +49,7 @@ def _judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     if settings.judge_url:
         engine = EndpointEngine(settings.judge_url, settings.judge_model, judge.Unknown(), setting="score.judge_url")
     else:
-        model, tokenizer = models.load_policy(settings.judge_model or recipe.model, recipe)
+        model, tokenizer = models.load_policy(settings.judge_model or recipe.model, recipe, to_train=False)
         engine = judge.Counting(LocalEngine(model, tokenizer), tokenizer)
     return judge.Judge(engine, question, tokens=settings.judge_tokens)
 
@@ -144,6 +144,23 @@ def finished(settings: Scoring) -> str:
     """The folder or hub id of the finished reward model that the recipe names alone, or nothing."""
     found = [rest for which, rest in map(kind, names(settings)) if which == TRAINED]
     return found[0] if len(found) == len(names(settings)) == 1 else ""
+
+
+def load_all(recipe: Recipe) -> None:
+    """Load, once, every model of this machine that rewards or starts to: what is wrong with one is told early."""
+    from bakeoff import chat, models  # imported when used, for torch
+    from bakeoff.rewards import model as reward_model
+
+    if trains(recipe) and recipe.reward.base:
+        reward_model.fresh(recipe.reward.base, recipe)
+    elif trains(recipe):
+        chat.check(models.load_tokenizer(recipe.model), answers=True)
+    for settings in tasks.scorings(recipe):
+        for which, rest in map(kind, names(settings)):
+            if which == TRAINED and rest:
+                reward_model.load(rest, recipe)
+            if which == "yes" or (which == "judge" and not settings.judge_url):
+                models.load_policy(settings.judge_model or recipe.model, recipe, to_train=False)
 
 
 def check(settings: Scoring) -> None:

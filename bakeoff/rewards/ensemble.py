@@ -35,7 +35,12 @@ class Ensemble:
 
     def rewards(self, groups: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[list[float]]:
         """One reward per text of each (messages, texts) group."""
-        return [combined(r_KN, r_KN.mean(1), self.penalty).tolist() for r_KN in self._each(groups)]
+        combined_N = [combined(r_KN, r_KN.mean(1), self.penalty) for r_KN in self._each(groups)]
+        return reward_model.whole(self, groups, combined_N)
+
+    def unread(self, messages: Sequence[Message], text: str) -> str:
+        """Why a text has no reward: what the first member says that cannot read it."""
+        return next(filter(None, (member.unread(messages, text) for member in self.members)), "")
 
     def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
         """See `bakeoff.rewards.Scorer`."""
@@ -43,20 +48,24 @@ class Ensemble:
             some = groups[start : start + GROUPS_AT_ONCE]
             self._centre([(m, peers) for m, g in some if (peers := self.peers.get(g[0].prompt_id))])
             read = self._each([(messages, [c.text for c in group]) for messages, group in some])
-            for (_, group), r_KN in zip(some, read, strict=True):
-                centre_K = self.centres.get(group[0].prompt_id, r_KN.mean(1))
-                values = combined(r_KN, centre_K, self.penalty).tolist()
-                yield [Score(c.id, c.prompt_id, "reward_model", v) for c, v in zip(group, values, strict=True)]
+            for (messages, group), r_KN in zip(some, read, strict=True):
+                centre_K = self.centres.get(group[0].prompt_id, centre(r_KN))
+                yield reward_model.scores(self, messages, group, combined(r_KN, centre_K, self.penalty))
 
     def _centre(self, peers: Sequence[tuple[list[Message], Sequence[Completion]]]) -> None:
         new = [(messages, group) for messages, group in peers if group[0].prompt_id not in self.centres]
         read = self._each([(messages, [c.text for c in group]) for messages, group in new])
-        self.centres |= {group[0].prompt_id: r_KN.mean(1) for (_, group), r_KN in zip(new, read, strict=True)}
+        self.centres |= {group[0].prompt_id: centre(r_KN) for (_, group), r_KN in zip(new, read, strict=True)}
 
     def _each(self, groups: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[np.ndarray]:
         """For each group [K, N]: the rewards of its texts by every member."""
-        by_member = [member.rewards(groups) for member in self.members]
+        by_member = [member.each(groups) for member in self.members]
         return [np.array(rows) for rows in zip(*by_member, strict=True)]
+
+
+def centre(r_KN: np.ndarray) -> np.ndarray:
+    """[K]: each member's mean over the texts that it can read."""
+    return np.ma.masked_invalid(r_KN).mean(1).filled(np.nan)
 
 
 def combined(r_KN: np.ndarray, centre_K: np.ndarray, penalty: float) -> np.ndarray:

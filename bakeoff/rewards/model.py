@@ -1,13 +1,16 @@
 """The reward model: learns from testers' picks, then rewards any policy's completions."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bakeoff import losses, models, trees
+from bakeoff import chat, losses, models, trees
+from bakeoff.engines.fit import window
 from bakeoff.errors import UserError
 from bakeoff.optimizer import MasterAdamW, shuffled_batches
 from bakeoff.records import Completion, Message, Pick, Score, prompt_id
@@ -21,6 +24,8 @@ PICKS_PER_STEP = 8
 """Prompts, each with all its picks."""
 TEXTS_PER_ITEM = 16
 """Different completions that are packed with one prompt for training: more cost memory."""
+NOT_FINITE = "not finite: the model's output is no number"
+Texts = tuple[Sequence[Message], Sequence[str]]
 
 
 class RewardModel:
@@ -28,21 +33,45 @@ class RewardModel:
 
     def __init__(self, model: Any, tokenizer: Any):
         self.model, self.tokenizer = model, tokenizer
+        self.window = window(model.config.get_text_config())
 
     def tree(self, key: int, messages: Sequence[Message], texts: Sequence[str]) -> trees.Tree:
-        answers = [models.answer_tokens(self.tokenizer, text) for text in texts]
-        return trees.Tree(key, models.render(self.tokenizer, messages), answers)
+        """See `tree`."""
+        return tree(self.tokenizer, key, messages, texts, self.window)
 
-    def rewards(self, groups: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[list[float]]:
-        """One reward per text of each (messages, texts) group; equal texts are scored once and share it."""
+    def unread(self, messages: Sequence[Message], text: str) -> str:
+        """Why a text has no reward; empty where the model can read it."""
+        try:
+            self.tree(0, messages, [text])
+        except chat.Refused as error:
+            return f"template: {error}"
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def rewards(self, groups: Sequence[Texts]) -> list[list[float]]:
+        """One reward per text of each (messages, texts) group; equal texts are scored once and share it.
+
+        Raises UserError where a text has none.
+        """
+        return whole(self, groups, self.each(groups))
+
+    def each(self, groups: Sequence[Texts]) -> list[np.ndarray]:
+        """For each group [N]: the rewards of its texts; NaN for a text that the model cannot read."""
         read = self._in_trees if models.reads_left_to_right(self.model) else self._in_rows
         found = read([(messages, list(dict.fromkeys(texts))) for messages, texts in groups])
-        return [[found[i, text] for text in texts] for i, (_, texts) in enumerate(groups)]
+        return [np.array([found.get((i, text), math.nan) for text in texts]) for i, (_, texts) in enumerate(groups)]
 
     @torch.inference_mode()
     def _in_trees(self, groups: Sequence[tuple[Sequence[Message], list[str]]]) -> dict[tuple[int, str], float]:
         """(place of the group, text) to its reward."""
-        packed = [self.tree(i, messages, texts) for i, (messages, texts) in enumerate(groups)]
+        packed = []
+        for i, (messages, texts) in enumerate(groups):
+            try:
+                packed.append(self.tree(i, messages, texts))
+            except UserError:  # of one of them
+                texts[:] = [text for text in texts if not self.unread(messages, text)]
+                packed += [self.tree(i, messages, texts)] if texts else []
         found: dict[tuple[int, str], float] = {}
         for batch in trees.batches(packed, SCORE_TOKENS):
             values = trees.rewards(self.model, tree_pack := trees.pack(batch, self.model)).tolist()
@@ -53,7 +82,7 @@ class RewardModel:
     @torch.inference_mode()
     def _in_rows(self, groups: Sequence[tuple[Sequence[Message], list[str]]]) -> dict[tuple[int, str], float]:
         """The same with an encoder: the question and each answer as a pair of texts."""
-        rows = [(i, models.plain_text(m).strip(), text) for i, (m, texts) in enumerate(groups) for text in texts]
+        rows = [(i, chat.plain_text(m).strip(), text) for i, (m, texts) in enumerate(groups) for text in texts]
         rows.sort(key=lambda row: len(row[1]) + len(row[2]))
         found: dict[tuple[int, str], float] = {}
         for start in range(0, len(rows), ROWS_AT_ONCE):
@@ -70,15 +99,50 @@ class RewardModel:
         """See `bakeoff.rewards.Scorer`."""
         for start in range(0, len(groups), GROUPS_AT_ONCE):
             some = groups[start : start + GROUPS_AT_ONCE]
-            rewards = self.rewards([(messages, [c.text for c in group]) for messages, group in some])
-            for (_, group), values in zip(some, rewards, strict=True):
-                yield [Score(c.id, c.prompt_id, "reward_model", v) for c, v in zip(group, values, strict=True)]
+            read = self.each([(messages, [c.text for c in group]) for messages, group in some])
+            for (messages, group), reward_N in zip(some, read, strict=True):
+                yield scores(self, messages, group, reward_N)
+
+
+def tree(tokenizer: Any, key: int, messages: Sequence[Message], texts: Sequence[str], limit: float) -> trees.Tree:
+    """The texts as answers to a conversation; raises UserError where one is refused, or over the limit of tokens."""
+    prompt, answers = chat.answered(tokenizer, messages, texts)
+    longest = len(prompt) + max(map(len, answers))
+    if longest > limit:
+        raise UserError(f"too long: {longest} tokens, and the model's context window has {limit}")
+    return trees.Tree(key, prompt, answers)
+
+
+class Reader(Protocol):
+    """What says why a text has no reward."""
+
+    def unread(self, messages: Sequence[Message], text: str) -> str: ...
+
+
+def scores(
+    reader: Reader, messages: Sequence[Message], group: Sequence[Completion], reward_N: np.ndarray
+) -> list[Score]:
+    """The rewards as scores: where one is not finite it is missing, with the reason."""
+    return [
+        Score(c.id, c.prompt_id, "reward_model", float(reward))
+        if math.isfinite(reward)
+        else Score(c.id, c.prompt_id, "reward_model", None, reader.unread(messages, c.text) or NOT_FINITE)
+        for c, reward in zip(group, reward_N, strict=True)
+    ]
+
+
+def whole(reader: Reader, groups: Sequence[Texts], rewards: Sequence[np.ndarray]) -> list[list[float]]:
+    """The rewards [N] of groups as lists; raises UserError where a text has none."""
+    for (messages, texts), reward_N in zip(groups, rewards, strict=True):
+        for text, reward in zip(texts, reward_N, strict=True):
+            if not math.isfinite(reward):
+                raise UserError(f"no reward for {text[:40]!r}: {reader.unread(messages, text) or NOT_FINITE}")
+    return [reward_N.tolist() for reward_N in rewards]
 
 
 def load(name: str | Path, recipe: Recipe | None = None) -> RewardModel:
     """The scorer in a sequence-classification folder; raises UserError when it is another kind of model."""
-    models.check_reward_model(str(name))
-    scorer = fresh(name, recipe)
+    scorer = RewardModel(*models.load_reward_model(str(name), recipe))
     if getattr(scorer.model.config, "bakeoff_length_slope", 0.0):
         raise UserError(f"{name}: was trained with length_control, which this version no longer has; train it again")
     return scorer
@@ -91,7 +155,7 @@ def save(scorer: RewardModel, folder: Path) -> None:
 
 def fresh(name: str | Path, recipe: Recipe | None = None) -> RewardModel:
     """A scorer to be trained, over any model's weights."""
-    return RewardModel(*models.load_reward_model(str(name), recipe))
+    return RewardModel(*models.load_reward_model(str(name), recipe, base=True))
 
 
 class Training:

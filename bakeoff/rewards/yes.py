@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bakeoff import models, trees
+from bakeoff import chat, models, trees
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Score
 from bakeoff.rewards.rubric import RUBRIC, yes_or_no
@@ -69,17 +69,19 @@ class YesJudge:
         """(tokens up to the answer, for each different text that fits its tokens with all that follows)."""
         turn = Message("user", yes_or_no(messages, PLACE, self.question))
         before, _, after = self._rendered(turn).rpartition(PLACE)
-        begins = not self.tokenizer.chat_template  # a template writes the first token itself
-        prompt = self.tokenizer(before, add_special_tokens=begins).input_ids
+        whole = chat.template(self.tokenizer)  # which writes the first token itself
+        prompt = (
+            self.tokenizer(before, add_special_tokens=False).input_ids
+            if whole
+            else chat.opening_tokens(self.tokenizer, before)
+        )
         branches = {t: self.tokenizer(t + after, add_special_tokens=False).input_ids for t in texts}
         return prompt, {t: b for t, b in branches.items() if len(prompt) + len(b) <= self.longest}
 
     def _rendered(self, turn: Message) -> str:
-        if not self.tokenizer.chat_template:
-            return models.plain_text([turn])
-        return self.tokenizer.apply_chat_template(
-            [{"role": turn.role, "content": turn.content}], add_generation_prompt=True, tokenize=False
-        )
+        if not chat.template(self.tokenizer):
+            return chat.plain_text([turn])
+        return chat.rendered(self.tokenizer, [turn], prompt=True)
 
     def _first_tokens(self, word: str) -> set[int]:
         """The tokens that say a word, however it is written; those that begin it where no single token does."""
@@ -93,4 +95,4 @@ class YesJudge:
 
 
 def load(name: str, recipe: Recipe, question: str) -> YesJudge:
-    return YesJudge(*models.load_policy(name, recipe), question)
+    return YesJudge(*models.load_policy(name, recipe, to_train=False), question)
