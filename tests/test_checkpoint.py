@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import CHAT, byte_tokenizer, write_jsonl
+from conftest import CHAT, CONFIGS, byte_tokenizer, write_jsonl
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BloomConfig
 
@@ -181,7 +181,7 @@ def test_check_says_ok_of_a_sound_model_and_what_will_be_done_about_others(tiny,
 
 
 def test_check_says_that_a_model_cannot_be_packed(tmp_path, capsys):
-    config = BloomConfig(vocab_size=256, hidden_size=32, n_layer=2, n_head=4)
+    config = BloomConfig(vocab_size=CONFIGS["llama"]().vocab_size, hidden_size=32, n_layer=2, n_head=4)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)
     assert cli.main(["check", str(tmp_path), "dtype=float32"]) == 0
