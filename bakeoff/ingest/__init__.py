@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bakeoff.errors import UserError, hint
-from bakeoff.ingest import avoid, limit, merge, sources, split
+from bakeoff.ingest import avoid, limit, merge, shapes, sources, split
 from bakeoff.ingest.language import LANGUAGES
 from bakeoff.ingest.parts import Part, Work, batches, processes
 from bakeoff.ingest.picks import write_picks
@@ -25,6 +25,13 @@ __all__ = ["Counts", "check", "clean_into"]
 STRATA = 50
 """Strata that are counted."""
 Progress = Callable[[int], object]
+MEND = {
+    shapes.ONE_MESSAGE: 'give each row a conversation_id, or join the rows of a conversation as {"messages": [...]}',
+    "unknown role": "rename it to system, user or assistant",
+    "cut JSON": "raise the limit of length where the log is written",
+    "Python repr": "write the messages as JSON",
+}
+"""What to do when a reason leaves no prompt; for others the settings may help."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,7 +98,7 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
         avoid.save(work.questions, unwanted)
     with processes(workers) as starmap:
         parts = []
-        for number, rows in enumerate(starmap(work.make, enumerate(batches(found)))):
+        for number, rows in enumerate(starmap(work.make, enumerate(batches(found, settings)))):
             parts.append(work.part(number))
             progress(rows)
         read, reasons, redacted = _tally(parts)
@@ -161,7 +168,9 @@ def _nothing(found: Sequence[Path], parts: Sequence[Part], reasons: Counter[str]
         return f"{names}: no rows; expected one prompt or conversation a row"
     reason, n = reasons.most_common(1)[0]
     first = next(a for p in parts for a in read_table(p.aside, SetAside) if a.reason == reason)
+    usual = "name the field that holds the prompt with prompts.prompt_field, or relax prompts.*"
+    mend = next((what for start, what in MEND.items() if reason.startswith(start)), usual)
     return (
         f"{names}: not one prompt in {reasons.total()} rows; {n} {reason!r}, as {first.source} ({first.text[:60]!r});"
-        " name the field that holds the prompt with prompts.prompt_field, or relax prompts.*"
+        f" {mend}"
     )

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bakeoff.ingest import readers, shapes, sources, traces
+from bakeoff.ingest import readers, shapes, sources, threads
 from bakeoff.ingest.feedback import feedback
 from bakeoff.ingest.redact import redact
 from bakeoff.ingest.repair import tidy
-from bakeoff.ingest.steps import value_of
+from bakeoff.ingest.steps import held, value_of
+from bakeoff.ingest.turns import NO_USER, asked
 from bakeoff.settings import PERSONAL, Prompts
 
 LOOKED_AT, FILES, EXCERPT = 50, 12, 70
@@ -25,15 +26,15 @@ def preview(paths: Sequence[Path], settings: Prompts) -> Iterator[str]:
 
 
 def _seen(path: Path, settings: Prompts) -> str:
-    names, said, first, n = Counter[str](), Counter[str](), "", 0
-    for row in itertools.islice(readers.rows(path), LOOKED_AT):
-        n += 1
+    names, said, first = Counter[str](), Counter[str](), ""
+    rows = list(itertools.islice(readers.rows(path), LOOKED_AT))
+    for row in rows if settings.prompt_field else threads.joined(rows):
         value, reason = value_of(row)
-        record = value if reason else next(iter(traces.unpacked(value) or [value]))
+        record = value if reason else held(row.source, value, settings)[0].value
         turns = reason or shapes.dialogue(record, settings.prompt_field)
         if not isinstance(turns, str):
             said.update(f.kind for f in feedback(record, turns, settings))
-            turns = shapes.asked(turns) or "no user turn"
+            turns = asked(turns) or NO_USER
         names[turns if isinstance(turns, str) else _name(value, settings.prompt_field)] += 1
         if not first and not isinstance(turns, str):
             (text,), _ = redact([tidy(turns[-1].content[: 20 * EXCERPT])], settings.redact and PERSONAL)
@@ -41,7 +42,7 @@ def _seen(path: Path, settings: Prompts) -> str:
     kinds = ", ".join(f"{name} ({count})" for name, count in names.most_common(4))
     if said:
         kinds += "; of old answers: " + ", ".join(f"{kind} ({count})" for kind, count in said.most_common())
-    return f"{kinds or 'no rows'}{first}" if n < LOOKED_AT else f"{kinds} in the first {n} rows{first}"
+    return f"{kinds or 'no rows'}{first}" if len(rows) < LOOKED_AT else f"{kinds} in the first {len(rows)} rows{first}"
 
 
 def _name(value: object, prompt_field: str) -> str:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bakeoff.ingest import filters, repair, shapes, traces
+from bakeoff.ingest import filters, repair, shapes, threads, traces
 from bakeoff.ingest.draft import Draft
 from bakeoff.ingest.feedback import feedback, standing
 from bakeoff.ingest.language import language
@@ -13,6 +13,8 @@ from bakeoff.ingest.own import own
 from bakeoff.ingest.readers import Row, parse
 from bakeoff.ingest.redact import redact
 from bakeoff.ingest.repair import decode
+from bakeoff.ingest.turns import NO_USER, SHOWN
+from bakeoff.ingest.turns import asked as up_to_question
 from bakeoff.records import SetAside
 from bakeoff.settings import PERSONAL, Prompts
 
@@ -34,14 +36,25 @@ def drafts(rows: Sequence[Row], settings: Prompts) -> list[Draft]:
 
 
 def _drafts(row: Row, settings: Prompts) -> list[Draft]:
-    """One draft, or one for each span of an export that holds many in a row."""
+    """One draft, or one for each record of a row that holds many."""
     value, reason = value_of(row)
     if reason:
         return [Draft(row.source, reason=reason, raw=value)]
-    spans = traces.unpacked(value)
-    if not spans:
-        return [_draft(row.source, value, settings)]
-    return [_draft(f"{row.source}:{i}", span, settings) for i, span in enumerate(spans, 1)]
+    return [
+        _draft(r.source, r.value, settings) if not r.reason else Draft(r.source, reason=r.reason)
+        for r in held(row.source, value, settings)
+    ]
+
+
+def held(source: str, value: Any, settings: Prompts) -> list[Row]:
+    """The records in a row, numbered where there are many, and their messages joined where each is one."""
+    if settings.prompt_field and shapes.field(value, settings.prompt_field) is not None:
+        return [Row(source, value)]
+    found = shapes.records(value)
+    if len(found) == 1:
+        return [Row(source, found[0])]
+    rows = (Row(f"{source}:{i}", record) for i, record in enumerate(found, 1))
+    return list(rows if settings.prompt_field else threads.joined(rows))
 
 
 def value_of(row: Row) -> tuple[Any, str]:
@@ -66,9 +79,9 @@ def _draft(source: str, value: Any, settings: Prompts) -> Draft:
     if isinstance(turns, str):
         return Draft(source, reason=turns, raw=value)
     said = feedback(value, turns, settings)
-    asked = shapes.asked(standing(turns))
-    if not asked or asked[-1].content == shapes.SHOWN:
-        return Draft(source, reason="images only" if asked else "no user turn", raw=value)
+    asked = up_to_question(standing(turns))
+    if not asked or asked[-1].content == SHOWN:
+        return Draft(source, reason="images only" if asked else NO_USER, raw=value)
     return Draft(source, asked, feedback=said, stratum=_stratum(value, asked[-1].content, settings))
 
 

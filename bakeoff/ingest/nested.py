@@ -1,0 +1,59 @@
+"""Records within texts: JSON in a string, or the form in which Python shows lists and dicts."""
+
+import ast
+import json
+import re
+from typing import Any
+
+_KEYS = (
+    "role|from|content|messages|conversations?|contents|parts|inputs?|prompt|question|query|instruction|system|model|args|"
+    "kwargs|lc"
+)
+_RECORD = re.compile(rf'\s*(?:\[\s*)*\{{\s*"(?:{_KEYS})"\s*:')
+_REPR = re.compile(rf"\s*(?:\[\s*)*\{{\s*'(?:{_KEYS})'\s*:|\s*\[?(?:Human|AI|System|Chat|Tool)Message\(")
+_ROUNDS = re.compile(r"\s*\[\s*\[\s*'")
+"""Records and lists of rounds as Python shows them."""
+_JSON = re.compile(r'\s*(?:\[\s*)*(?:\{\s*"|\[\s*")')
+_REPR_LENGTH, _MARK = 1 << 20, 48
+"""Characters that are read of Python's own form; those that say at the end of a text that it was cut."""
+
+
+def parsed(text: str) -> Any | None:
+    """The object or array that a text spells in JSON, or a record in Python's own form; None for any other text."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        inner = json.loads(text)
+    except (ValueError, RecursionError):
+        inner = _literal(text) if _REPR.match(text) or _ROUNDS.match(text) else None
+    return inner if isinstance(inner, dict | list) else None
+
+
+def _literal(text: str) -> Any:
+    if len(text) > _REPR_LENGTH:
+        return None
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def unreadable(text: str, *, known: bool = False) -> str:
+    """The reason why a text that begins as a record cannot be read; "" for any other text.
+
+    `known` says that a record was expected, so that any JSON counts, not only a request's.
+    """
+    if _REPR.match(text):
+        return "Python repr"
+    if not (_JSON if known else _RECORD).match(text):
+        return ""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        end = text.rstrip()
+        if error.msg.startswith("Unterminated") or (error.msg != "Extra data" and error.pos >= len(end) - _MARK):
+            return "cut JSON"
+        return "broken JSON" if end[-1] in "]}" and error.msg != "Extra data" else ""
+    except RecursionError:
+        return "nested too deeply"
+    return ""
