@@ -51,9 +51,11 @@ def unreadable(text: str, *, known: bool = False) -> str:
         json.loads(text)
     except json.JSONDecodeError as error:
         end = text.rstrip()
-        if error.msg.startswith("Unterminated") or (error.msg != "Extra data" and error.pos >= len(end) - _MARK):
+        if error.msg.startswith("Unterminated"):
             return "cut JSON"
-        return "broken JSON" if end[-1] in "]}" and error.msg != "Extra data" else ""
+        if error.msg == "Extra data" or (end[-1] not in "]}" and error.pos < len(end) - _MARK):
+            return ""
+        return "broken JSON" if end[-1] in "]}" else "cut JSON"
     except RecursionError:
         return "nested too deeply"
     return ""

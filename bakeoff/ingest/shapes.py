@@ -6,7 +6,7 @@ from typing import Any
 
 from bakeoff.ingest import traces
 from bakeoff.ingest.nested import parsed, unreadable
-from bakeoff.ingest.threads import branches, lone, small
+from bakeoff.ingest.threads import branches, lone, small, thread_of
 from bakeoff.ingest.turns import (
     NO_ROLE,
     NO_USER,
@@ -105,18 +105,25 @@ def records(value: Any, depth: int = 4) -> list[Any]:
     if isinstance(value, dict):
         if paths := _branches(value):
             return paths
-        keys = {str(k).lower(): v for k, v in value.items()}
+        keys = small(value)
+        if _mixed(keys.get("messages")):
+            return records(keys["messages"])
         many = next((keys[k] for k in CONTAINERS if keys.get(k) and isinstance(keys[k], list | dict)), None)
-        if many is None or traces.request(value) is not None or _record(value) is not None:
+        if many is None or (not _mixed(many) and (traces.request(value) is not None or _record(value) is not None)):
             return [value]
     if isinstance(many, dict):
         inside = records(many, depth - 1) if depth else []
         return inside if len(inside) > 1 else [value]
-    if not depth or not isinstance(many, list) or messages(many) is not None:
+    if not depth or not isinstance(many, list) or not any(isinstance(item, dict) for item in many):
         return [value]
-    if not any(isinstance(item, dict) for item in many):
+    if not _mixed(many) and messages(many) is not None:
         return [value]
     return [record for item in many for record in records(item, depth - 1)]
+
+
+def _mixed(value: Any) -> bool:
+    """Whether a list holds messages of several conversations."""
+    return isinstance(value, list) and len({thread_of(m) for m in map(lone, value) if m} - {""}) > 1
 
 
 def _branches(value: dict[str, Any]) -> list[Any]:

@@ -145,23 +145,24 @@ def branches(items: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]
 
     Of several answers to one question the last stands. A tree with too many paths gives its latest alone.
     """
-    tree = {str(own): (i, str(_first(item, PARENT))) for i, item in enumerate(items) if (own := _first(item, OWN))}
+    owns = [_first(item, OWN) for item in items]
+    tree = {str(own): (i, str(_first(items[i], PARENT))) for i, own in enumerate(owns) if own is not None}
     parents = {parent for _, parent in tree.values()}
-    if not parents & tree.keys():
-        return [list(items)]
-    paths: dict[int, list[Mapping[str, Any]]] = {}
+    paths: dict[int, list[int]] = {}
     room = BRANCHES * len(items)
-    for end in reversed([own for own in tree if own not in parents]):
+    for end in reversed([own for own in tree if own not in parents] if parents & tree.keys() else []):
         path: list[int] = []
         while end in tree and len(path) < len(items):
             path.append(tree[end][0])
             end = tree[end][1]
         asked = next((i for i in path if role_of(name_of(items[i])) == "user"), -1)
         if asked not in paths and (room := room - len(path)) >= 0:
-            paths[asked] = [items[i] for i in reversed(path)]
+            paths[asked] = path[::-1]
         if room < 0:
-            return list(paths.values())[:1]
-    return [paths[asked] for asked in sorted(paths)]
+            return [[items[i] for i in next(iter(paths.values()))]]
+    followed = {i for asked, path in paths.items() for i in path if i != asked}
+    found = [[items[i] for i in paths[asked]] for asked in sorted(paths) if asked not in followed]
+    return found or [list(items)]
 
 
 def _first(item: Mapping[str, Any], names: Sequence[str]) -> Any:
