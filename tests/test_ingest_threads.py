@@ -208,3 +208,14 @@ def test_rows_that_are_no_messages_pass_as_they_are(tmp_path):
         tmp_path / "m.jsonl", [{"session_id": "s", "prompt": "Who is there?", "role": "user"}, {"messages": []}]
     )
     assert list(threads.joined(rows(path))) == list(rows(path))
+
+
+def test_odd_ids_and_values_are_joined_too():
+    ids = ["\ud800", 7, None, "", float("nan"), ["x"]]
+    given = [
+        Row(f"f:{i}", {"chat_id": t, "role": "user", "content": "Who is there?", "at": {1: b"x"}})
+        for i, t in enumerate(ids * 2)
+    ]
+    found = list(threads.joined(given))
+    assert sorted(len(r.value["messages"]) for r in found if "messages" in r.value) == [2, 2, 2]
+    assert sum("messages" not in r.value for r in found) == 6

@@ -123,7 +123,7 @@ def records(value: Any, depth: int = 4) -> list[Any]:
 
 def _mixed(value: Any) -> bool:
     """Whether a list holds messages of several conversations."""
-    return isinstance(value, list) and len({thread_of(m) for m in map(lone, value) if m} - {""}) > 1
+    return isinstance(value, list) and len({thread_of(m) for m in value if isinstance(m, dict)} - {""}) > 1
 
 
 def _branches(value: dict[str, Any]) -> list[Any]:
@@ -206,7 +206,7 @@ def _first(found: Iterable[Turns | str | None]) -> Turns | str | None:
 def _record(record: dict[str, Any]) -> Turns | str | None:
     """The conversation that a record's own keys hold, its system prompt first."""
     keys = {str(k).lower(): v for k, v in record.items()}
-    turns = _first(_listed(keys.get(k), k) for k in CONVERSATION_KEYS) or _bare(keys)
+    turns = _first(_listed(keys[k], k) for k in CONVERSATION_KEYS if keys.get(k)) or _bare(keys)
     system = text_of(next((keys[k] for k in SYSTEM_KEYS if keys.get(k)), None))
     if turns and system and not nothing(system) and not isinstance(turns, str) and turns[0].role != "system":
         return [Message("system", system), *turns]

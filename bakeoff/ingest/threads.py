@@ -7,27 +7,34 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bakeoff.errors import UserError
 from bakeoff.ingest.nested import parsed
 from bakeoff.ingest.readers import ROW_BYTES, Row, parse
 from bakeoff.ingest.repair import decode
-from bakeoff.ingest.turns import WORDS, name_of, parts, role_of
+from bakeoff.ingest.turns import SPEAKERS, WORDS, name_of, parts, role_of
 
-WHOLE = (
+WHOLE = {
     "prompt", "question", "instruction", "query", "input", "inputs", "user_input", "user_message", "user_query",
     "user_prompt", "response", "response_body", "output", "outputs", "completion", "completions", "choices", "answer",
     "chosen", "rejected",
-)  # fmt: skip
+}  # fmt: skip
 """A record with one of these is more than a message."""
-ID = "(?:conversation|conv|chat|thread|session|dialog|dialogue|messagetree)(?:id|uuid)"
+THREADS = {
+    what + kind for what in ("conversation", "conv", "chat", "thread", "session", "dialog", "dialogue", "messagetree")
+    for kind in ("id", "uuid")
+}  # fmt: skip
 """What the id of a conversation is called, in small letters without `_`."""
-_THREAD = re.compile(ID)
-_THREADED = re.compile(rb'"' + ID.replace("(?:id", "_?(?:id").replace("message", "message_?").encode() + rb'"', re.I)
+_THREADED = re.compile(rb'"(?:conv|conversation|chat|thread|session|dialog|dialogue|message_?tree)_?(?:uu)?id"', re.I)
+SPOKEN = {*SPEAKERS, "type", "iscreatedbyuser", "message", "payload", "data"}
+"""A message has one of these, to say who spoke or to wrap one that does."""
 OWN, PARENT = ("messageid", "id", "uuid"), ("parentmessageid", "parentid", "parentuuid", "parentmessageuuid", "parent")
 PLACES = (
     "position", "turn", "turnindex", "messageindex", "sequence", "seq", "createdat", "createtime", "timestamp",
     "created", "sentat", "ts",
 )  # fmt: skip
 """Fields that may tell the order of the messages of a conversation."""
+CACHE = 32 << 10
+"""Kibibytes of the waiting messages that are held in memory."""
 BRANCHES = 100
 """The paths through a tree are together at most so many times as long as the tree has messages."""
 
@@ -46,11 +53,15 @@ def lone(record: Any) -> dict[str, Any] | None:
     if not isinstance(record, dict):
         return None
     item = small(record)
+    if not item.keys() & SPOKEN:
+        return None
     for key in ("message", "payload", "data"):
         if isinstance(item.get(key), dict) and name_of(inner := small(item[key])):
             item = {k: v for k, v in item.items() if k not in (key, "type")} | inner
             break
-    if any(item.get(key) for key in WHOLE) or any(isinstance(item.get(k), list) for k in ("messages", "conversation")):
+    if any(item[key] for key in WHOLE & item.keys()) or any(
+        isinstance(item.get(k), list) for k in ("messages", "conversation")
+    ):
         return None
     thread, role = thread_of(item), role_of(name_of(item))
     said = next((item[key] for key in (*WORDS, "body", "message_text") if item.get(key)), None)
@@ -62,7 +73,7 @@ def lone(record: Any) -> dict[str, Any] | None:
 
 def thread_of(item: Mapping[str, Any]) -> str:
     """The id of the conversation that a message belongs to, "" when it names none."""
-    found = (v for k, v in item.items() if _THREAD.fullmatch(_bare(k)) and v == v)
+    found = (v for k, v in item.items() if _bare(k) in THREADS and v == v)
     return next((str(v) for v in found if v not in (None, "")), "")
 
 
@@ -73,36 +84,45 @@ def joined(rows: Iterable[Row]) -> Iterator[Row]:
     disk, so memory holds one conversation at a time.
     """
     with contextlib.closing(sqlite3.connect("")) as store:
+        store.execute(f"PRAGMA cache_size = -{CACHE}")
         store.execute("CREATE TABLE message (n INTEGER PRIMARY KEY, thread TEXT, source TEXT, item TEXT)")
-        for row in rows:
-            if (item := _threaded(row)) is None:
-                yield row
-            else:
-                waiting = (thread_of(item), row.source, json.dumps(item, default=str))
-                store.execute("INSERT INTO message (thread, source, item) VALUES (?, ?, ?)", waiting)
-        yield from _conversations(store)
+        store.execute("CREATE TABLE thread (thread TEXT PRIMARY KEY, first INTEGER) WITHOUT ROWID")
+        try:
+            for row in rows:
+                thread, item = _threaded(row)
+                if not thread:
+                    yield row
+                    continue
+                waiting = (thread, row.source, item)
+                n = store.execute("INSERT INTO message (thread, source, item) VALUES (?, ?, ?)", waiting).lastrowid
+                store.execute("INSERT OR IGNORE INTO thread VALUES (?, ?)", (thread, n))
+            yield from _conversations(store)
+        except sqlite3.Error as error:
+            raise UserError(
+                f"the messages to join find no room on disk ({error}); set TMPDIR to a larger one"
+            ) from error
 
 
-def _threaded(row: Row) -> dict[str, Any] | None:
-    """The message of a row that says to which conversation it belongs."""
+def _threaded(row: Row) -> tuple[str, str]:
+    """The conversation and the message of a row that says to which one it belongs, as JSON; "" for any other row."""
     value = row.value
     if row.reason or not isinstance(value, bytes | dict):
-        return None
+        return "", ""
     if isinstance(value, bytes):
         if not _THREADED.search(value):
-            return None
+            return "", ""
         value, _ = parse(decode(value))
     item = lone(value)
-    return item if item and thread_of(item) else None
+    thread = thread_of(item) if item else ""
+    try:
+        return (json.dumps(thread), json.dumps(item, default=str)) if thread else ("", "")
+    except (RecursionError, ValueError):
+        return "", ""
 
 
 def _conversations(store: sqlite3.Connection) -> Iterator[Row]:
     """One row for each path through each conversation, in the order of the conversations' first messages."""
-    store.execute("CREATE INDEX threads ON message (thread)")
-    found = store.execute(
-        "SELECT first, source, item FROM message"
-        " JOIN (SELECT thread AS t, min(n) AS first FROM message GROUP BY thread) ON thread = t ORDER BY first, n"
-    )
+    found = store.execute("SELECT first, source, item FROM message JOIN thread USING (thread) ORDER BY first, n")
     row = found.fetchone()
     while row:
         first, source, size, items = row[0], row[1], 0, []
@@ -122,8 +142,9 @@ def _conversations(store: sqlite3.Connection) -> Iterator[Row]:
 
 def _ordered(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Messages in the order that a field of theirs tells, or as they stand."""
-    for key in PLACES:
-        places: list[Any] = [_place(next((v for k, v in item.items() if _bare(k) == key), None)) for item in items]
+    names = {_bare(key): key for key in items[0]}
+    for key in filter(names.__contains__, PLACES):
+        places: list[Any] = [_place(item.get(names[key])) for item in items]
         if len({type(p) for p in places}) == 1 and None not in places and len(set(places)) > 1:
             return [items[i] for i in sorted(range(len(items)), key=places.__getitem__)]
     return items

@@ -1,6 +1,7 @@
 """From the items of a conversation, as services and tools write them, to its turns."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,6 +65,7 @@ def name_of(item: Mapping[str, Any]) -> str:
     return kind if kind in ROLES or _OUTCOME.search(kind) else ""
 
 
+@functools.lru_cache(1 << 10)
 def _plain(name: str) -> str:
     """`AIMessage` and `end-user` as `ai` and `end_user`."""
     name = name.strip().lower().removesuffix("chunk").removesuffix("message")
