@@ -254,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _reward_eval_arguments(add: Callable[..., object]) -> None:
     add("model", help="a sequence-classification folder with one output")
-    add("data", nargs="+", help="files of picks that it was not trained on")
+    add("data", nargs="+", help="files of picks; those of prompts that it was trained on decide nothing")
     add("--out", type=Path, help="folder of the figures and the page (default: runs/MODEL-eval)")
     what = "take only this share of the prompts: what a run with it held out"
     add("--heldout", type=float, default=0.0, help=what)

@@ -17,6 +17,7 @@ from bakeoff.rewards.answers import Graded
 from bakeoff.rewards.calibration import calibration
 from bakeoff.rewards.length import length_bias
 from bakeoff.rewards.resume import score_table
+from bakeoff.rewards.seen import seen
 from bakeoff.rewards.slices import features, slices
 from bakeoff.run import Run, write_json
 from bakeoff.settings import Recipe
@@ -29,8 +30,9 @@ Texts = tuple[Sequence[Message], Sequence[str]]
 def evaluate_reward(
     run: Run, name: str, picks: Sequence[Pick], gold: Sequence[Graded] = (), learn: Sequence[Pick] = (), *, base: str
 ) -> dict[str, Any]:
-    """Every figure of the reward model `name` on picks it was not trained on, and `reward_eval.json` in the folder.
+    """Every figure of the reward model `name` on picks, and `reward_eval.json` in the folder.
 
+    Picks of prompts that it was trained on are counted, and decide nothing: doubts are those on the others.
     `gold` adds the best-of-k curve by true answers, `learn` the learning curve of reward models trained from `base`.
     """
     seed = Recipe().seed
@@ -39,10 +41,20 @@ def evaluate_reward(
     if not trust.telling(groups):
         raise UserError("nothing to measure: in no group is one completion preferred to another that differs from it")
     agreement = _as_json(trust.agreement(groups, seed=seed))
+    known = seen(name, picks)
+    count = sum(map(bool, known))
+    fresh = [g for g, trained in zip(groups, known, strict=True) if not trained]
+    unseen = _as_json(trust.agreement(fresh, seed=seed)) if count else agreement
+    enough = unseen["pick_accuracy"]["n"] >= trust.FEW
     figures = {
-        "data": {"groups": len(groups), "prompts": len({g.prompt for g in groups})},
+        "data": {
+            "groups": len(groups),
+            "prompts": len({g.prompt for g in groups}),
+            "seen": None if None in known else count,
+        },
+        "unseen": unseen if count and enough else None,
         "agreement": agreement,
-        "doubts": trust.doubts(agreement),
+        "doubts": trust.doubts(unseen | {"picks": {"seen": count}}),
         "people": _people(groups, picks, seed=seed),
         "calibration": calibration(groups, seed=seed),
         "length": _as_json(length_bias(groups, seed=seed)),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from bakeoff import bestofn, stats
+from bakeoff import bestofn, stats, thoughts
 
 MAIN = ("reference", "tuned")
 """The policies that are compared; the others are reported beside them."""
@@ -217,10 +217,11 @@ def _ratio(above_P: np.ndarray, below_P: np.ndarray, *, seed: int) -> dict:
 
 
 def fault(text: str, tokens: Sequence[int], finish: str) -> str:
-    """Why a completion is no whole answer: `unfinished` (no end of text), `empty`, `looping`; else nothing."""
-    if finish != "stop":
+    """Why a completion is no whole answer: `unfinished` (no end of text or of a thought), `empty`, `looping`; or ""."""
+    answer = thoughts.answer(text)
+    if finish != "stop" or answer is None:
         return "unfinished"
-    if not text.strip():
+    if not answer.strip():
         return "empty"
     return "looping" if repetition(tokens) > LOOPING else ""
 

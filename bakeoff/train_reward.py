@@ -14,6 +14,7 @@ from bakeoff.rewards import choose as scorers
 from bakeoff.rewards import ensemble, trust
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards import picks as people
+from bakeoff.rewards.seen import remember, seen
 from bakeoff.run import Run, open_run, read_json, write_json
 from bakeoff.settings import Recipe
 
@@ -21,13 +22,15 @@ from bakeoff.settings import Recipe
 def train_reward(run: Run, recipe: Recipe) -> None:
     """Train on the picks of most prompts, measure on those of the others; writes `reward_model/` and its figures.
 
-    A finished reward model that the recipe names is only measured, on the same picks.
+    A finished reward model that the recipe names is only measured, on those of the same picks that are new to it.
     """
     settings = recipe.reward
     training, heldout = people.split(people.known(run, settings), settings.heldout)
     if (name := scorers.finished(recipe.score)) and heldout:
-        counts = {"picks": {"train": 0, "heldout": len(heldout)}, "trained_tokens": 0}
-        found = measured(ensemble.load([Path(name)], recipe), heldout, seed=recipe.seed)
+        fresh = [pick for pick, known in zip(heldout, seen(name, heldout), strict=True) if not known]
+        aside = {"seen": len(heldout) - len(fresh)} if len(fresh) < len(heldout) else {}
+        counts = {"picks": {"train": 0, "heldout": len(fresh)} | aside, "trained_tokens": 0}
+        found = measured(ensemble.load([Path(name)], recipe), fresh, seed=recipe.seed)
         return write_json(run.details(run.reward_model.name), found | counts)
     if not training or not heldout:
         raise UserError(
@@ -105,5 +108,8 @@ def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folde
     training = reward_model.Training(scorer, picks, recipe.reward, seed=recipe.seed)
     follow(run, stage, training.optimizer, training.steps())
     models.merge_lora(scorer.model)
-    reward_model.save(scorer, folder)
+    beside = folder.with_name(f".{folder.name}.whole.tmp")
+    reward_model.save(scorer, beside)
+    remember(beside, picks)
+    beside.rename(folder)
     run.checkpoint(stage).unlink(missing_ok=True)

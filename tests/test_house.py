@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bakeoff"
 ORDER = (
     ("errors", "progress"),
-    ("records", "typed"),
+    ("records", "typed", "thoughts"),
     ("settings",),
     ("limits",),
     ("config", "tasks"),

@@ -10,12 +10,20 @@ from conftest import write_jsonl
 
 from bakeoff.errors import UserError
 from bakeoff.records import Message
-from bakeoff.rewards.labels import pick_of
+from bakeoff.rewards import labels
+from bakeoff.rewards.formats import rows
 from bakeoff.rewards.picks import passed_over, read_picks
 
 USER, BOT = {"role": "user", "content": "p"}, {"role": "assistant", "content": "hm"}
 P = [Message("user", "p")]
 THREE = {"prompt": "p", "completions": ["a", "b", "c"]}
+
+
+def pick_of(row, source):
+    """What a row of any format says, where it says one thing."""
+    found = [labels.pick_of(one, source) for one in rows(row, source)]
+    assert len(found) < 2
+    return found[0] if found else None
 
 
 @pytest.mark.parametrize(
@@ -132,7 +140,7 @@ def test_the_same_rows_in_any_format(tmp_path):
         ({**THREE, "ranking": [0, 0]}, "ranking must name each completion once"),
         ({**THREE, "ranking": [3]}, "ranking must be an index from 0 to 2; found 3"),
         ({**THREE, "ratings": "5"}, "ratings must be a list"),
-        ({**THREE, "label": 1}, "completions need one of pick, picks, votes, ranking, ratings"),
+        ({**THREE, "label": 1}, "completions need one of pick, picks, votes, ranking, ranks, ratings"),
         ({"chosen": "no turns", "rejected": "here"}, "dialogues of Human: and Assistant:"),
         ({"chosen": [USER, BOT], "rejected": [BOT, BOT]}, "answer different dialogues"),
     ],

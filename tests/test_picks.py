@@ -41,7 +41,7 @@ def test_parquet_columns_that_nobody_needs_do_not_stop_the_reading(tmp_path):
         ({**ROW, "completions": ["a"]}, "completions must be a list of two or more"),
         ({**ROW, "prompt": None}, "hold no text"),
         ({**ROW, "messages": "hello"}, "messages must be a list"),
-        (["p"], "a row needs prompt or messages"),
+        (["p"], "a row needs a prompt"),
     ],
 )
 def test_bad_rows_name_file_and_line(tmp_path, row, words):

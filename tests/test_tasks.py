@@ -32,7 +32,7 @@ scorer = "majority"
 batch_size = 8
 [evaluate]
 samples = 2
-prompts = 4
+prompts = 10
 
 [[tasks]]
 name = "filings"

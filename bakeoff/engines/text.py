@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bakeoff import thoughts
 from bakeoff.records import Completion, content_id
 
 
@@ -43,6 +44,9 @@ class Writer:
     def __init__(self, tokenizer: Any, ends: Sequence[int], stops: Stops) -> None:
         self.tokenizer, self.stops = tokenizer, stops
         self.ends = torch.tensor(ends, dtype=torch.long)
+        special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+        marks = {special[mark] for mark in thoughts.TOKENS & special.keys()}
+        self.hidden = {*special.values()} - marks if marks else set()
 
     def finished(self, token_RM: Tensor, length_R: Tensor, max_tokens: int) -> list[int]:
         """Rows that end with their last token: an end of turn, a stop string or the length limit."""
@@ -54,6 +58,9 @@ class Writer:
         return over.nonzero()[:, 0].tolist()
 
     def text(self, tokens: list[int]) -> str:
+        """The text of tokens without special ones, but for those that mark thoughts."""
+        if self.hidden:
+            return self.tokenizer.decode([token for token in tokens if token not in self.hidden])
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
     def completion(self, prompt_id: str, index: int, tokens: list[int], logp: float) -> Completion:

@@ -1,23 +1,34 @@
-"""Checksums and forms that tell an account, card, address or national number from a number that looks like one."""
+"""Which candidates are an account, card, address, national or phone number of somebody, and not just look like one."""
 
+import contextlib
+import functools
+import importlib
 import ipaddress
 import re
+from collections.abc import Callable
+from typing import Any
+
+import phonenumbers
+from stdnum import luhn, numdb
+from stdnum.iso7064 import mod_97_10
 
 VERSION = re.compile(
-    r"(?:[<>=~]=|[<>~^]|(?:\bv|\bversion|\brelease|\bbuild|\bsection|\bsec\.|§|\brev\.?)\W{0,3})$", re.I
+    r"(?:[<>=~]=|[<>~^]|(?:(?<![a-z])(?:v|version|release|build|section|sec\.|rev\.?)|§|版本?|バージョン|버전|верси[яию]"
+    r"|الإصدار|เวอร์ชัน)\W{0,3})$",
+    re.I,
 )
-
-IBAN_LENGTHS = {
-    15: "NO", 16: "BE", 18: "DK FI FO GL NL SD", 19: "MK SI", 20: "AT BA EE KZ LT LU XK", 21: "CH HR LI LV UA",
-    22: "BG BH CR DE GB GE IE ME RS VA", 23: "AE GI IL IQ OM SO TL", 24: "AD CZ ES MD PK RO SA SE SK TN VG",
-    25: "LY PT ST", 26: "IS TR", 27: "BI DJ FR GR IT MC SM", 28: "AL AZ BY CY DO GT HU LB NI PL SV",
-    29: "BR EG PS QA", 30: "JO KW MU YE", 31: "MT SC", 32: "LC", 33: "RU",
+_MOBILE = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE)
+NATIONAL = (
+    "GB FR DE IT NL BE CH AT SE FI IE TR UA RO BG RS IL SA AE EG MA DZ JO IQ IR PK IN BD LK ID MY TH VN PH CN TW JP KR "
+    "AU NZ ZA NG KE BR AR"
+)
+"""Where numbers are written with a leading zero, or with an area code in brackets."""
+_SCRIPTS = {
+    "[\u3040-\u30ff]": "JP", "[\u4e00-\u9fff]": "CN TW", "[\uac00-\ud7a3]": "KR", "[\u0e00-\u0e7f]": "TH",
+    "[\u0400-\u04ff]": "RU UA KZ BG RS", "[\u0600-\u06ff]": "SA AE EG MA DZ JO IQ IR PK", "[\u0590-\u05ff]": "IL",
+    "[\u0900-\u0dff]": "IN BD LK",
 }  # fmt: skip
-"""ISO 13616: in which countries an account number is so long."""
-
-
-def digits(text: str) -> list[int]:
-    return [int(c) for c in text if c.isdigit()]
+"""Letters to the countries in which they are written."""
 
 
 def card(text: str) -> bool:
@@ -26,22 +37,22 @@ def card(text: str) -> bool:
     first4, size = int(number[:4]), len(number)
     brand = (
         (size == 16 and (number[0] == "4" or 5100 <= first4 <= 5599 or 2221 <= first4 <= 2720))
-        or (size == 16 and (first4 == 6011 or 6440 <= first4 <= 6599 or 3528 <= first4 <= 3589 or number[:2] == "62"))
+        or (size == 16 and (first4 == 6011 or 6440 <= first4 <= 6599 or 3528 <= first4 <= 3589))
+        or (16 <= size <= 19 and number[:2] == "62")
         or (size == 15 and number[:2] in ("34", "37"))
         or (size == 14 and (number[:2] in ("36", "38", "39") or 3000 <= first4 <= 3059))
     )
-    return brand and luhn(number) and len(set(number)) > 1
+    return brand and luhn.is_valid(number) and len(set(number)) > 1
 
 
-def luhn(number: str) -> bool:
-    total = sum(d if i % 2 == 0 else sum(divmod(2 * d, 10)) for i, d in enumerate(reversed(digits(number))))
-    return total % 10 == 0
-
-
-def iban(text: str) -> bool:
-    """ISO 13616: 1 modulo 97, when letters are numbers from 10 and the first four characters come last."""
-    number = re.sub(r"[ -]", "", text)
-    return int("".join(str(int(c, 36)) for c in number[4:] + number[:4])) % 97 == 1
+def iban(text: str) -> int:
+    """How many characters at the beginning of a text are an account number (ISO 13616); 0: none."""
+    places = [i for i, c in enumerate(text, 1) if c.isalnum()]
+    number = "".join(c for c in text.upper() if c.isalnum())
+    form = numdb.get("iban").info(number)[0][1].get("bban", "")
+    size = 4 + sum(map(int, re.findall(r"(\d+)!", form)))
+    sound = form and len(number) >= size and mod_97_10.is_valid(number[4:size] + number[:4])
+    return places[size - 1] if sound else 0
 
 
 def ip(text: str) -> bool:
@@ -55,67 +66,73 @@ def ip(text: str) -> bool:
     return not (address.is_loopback or address.is_unspecified or text.startswith("255."))
 
 
+@functools.cache
+def _program(name: str) -> Any:
+    return importlib.import_module(f"stdnum.{name}")
+
+
 def national_id(kind: str, text: str) -> bool:
-    """The checksum, or the rules of issue where there is none, of one country's number for a person."""
-    return _NATIONAL[kind](re.sub(r"[ .-]", "", text))
+    """The checksum and the dates of one country's number for a person, or the rules of issue where there is none."""
+    if kind in _RULES:
+        return _RULES[kind](text)
+    return _program(".".join(kind.rsplit("__", 1))).is_valid(text)
 
 
-def _ssn(n: str) -> bool:
-    """United States: areas 000, 666 and 900-999, group 00 and serial 0000 are never issued."""
-    return n[:3] not in ("000", "666") and n[0] != "9" and n[3:5] != "00" and n[5:] != "0000"
-
-
-def _nino(n: str) -> bool:
+def _nino(text: str) -> bool:
     """United Kingdom: some letters and prefixes are never issued."""
+    n = text.replace(" ", "")
     return not (set(n[:2]) & set("DFIQUV") or n[1] == "O" or n[:2] in ("BG", "GB", "NK", "KN", "TN", "NT", "ZZ"))
 
 
-def _dni(n: str) -> bool:
-    """Spain: the letter is the number modulo 23."""
-    number = int(n[:-1].translate(str.maketrans("XYZ", "012")))
-    return n[-1] == "TRWAGMYFPDXBNJZSQVHLCKE"[number % 23]
+def _snils(text: str) -> bool:
+    """Russia: nine digits, weighed by their place from the right, modulo 101."""
+    *digits, tens, ones = map(int, re.findall(r"\d", text))
+    return sum(d * w for d, w in zip(digits, range(9, 0, -1), strict=True)) % 101 % 100 == 10 * tens + ones
 
 
-def _cpf(n: str) -> bool:
-    """Brazil: two check digits modulo 11."""
-    d = digits(n)
-    check = [sum(a * b for a, b in zip(d, range(k, 1, -1), strict=False)) * 10 % 11 % 10 for k in (10, 11)]
-    return check == d[9:] and len(set(d)) > 1
+def _dated(kind: str, n: str) -> bool:
+    """A number that begins with a date of birth, whose other digits may be of an issuer that a table does not know."""
+    try:
+        return bool(_program(kind).get_birth_date(n))
+    except ValueError:
+        return False
 
 
-def _nir(n: str) -> bool:
-    """France: 97 minus the number modulo 97."""
-    return 1 <= int(n[3:5]) <= 12 and 97 - int(n[:13]) % 97 == int(n[13:])
+_RULES: dict[str, Callable[[str], bool]] = {
+    "nino": _nino,
+    "snils": _snils,
+    "nordic": lambda n: any(_program(f).is_valid(n) for f in ("fi.hetu", "se.personnummer", "is_.kennitala")),
+    "ric": lambda n: _dated("cn.ric", n) and _program("cn.ric").calc_check_digit(n) == n[-1].upper(),
+    "rrn": lambda n: _dated("kr.rrn", n),  # since 2020 its last digit is no checksum
+}
 
 
-def _fiscal(n: str) -> bool:
-    """Italy: odd places by a table, even places by rank, modulo 26."""
-    odd = [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23]
-    rank = [int(c) if c.isdigit() else ord(c) - 65 for c in n]
-    return (sum(odd[r] if i % 2 == 0 else r for i, r in enumerate(rank[:15]))) % 26 == rank[15]
+def phone(text: str, regions: str, *, mobile: bool = False) -> bool:
+    """Whether a number is one that can be dialled in one of the countries; with `mobile`, a mobile phone's."""
+    for region in regions.split():
+        with contextlib.suppress(phonenumbers.NumberParseException):
+            number = phonenumbers.parse(text, region)
+            if phonenumbers.is_valid_number(number) and not (
+                mobile and phonenumbers.number_type(number) not in _MOBILE
+            ):
+                return True
+    return False
 
 
-def _aadhaar(n: str) -> bool:
-    """India: Verhoeff's checksum; the first digit is 2 or more."""
-    check = 0
-    for i, d in enumerate(reversed(digits(n))):
-        check = _dihedral(check, _permuted(i, d))
-    return check == 0 and n[0] > "1"
+def international(text: str) -> int:
+    """How many characters of a text that begins with "+" are a phone number, up to a gap between digits; 0: none.
+
+    One that is in use, or else one as long as those of its country are.
+    """
+    ends = [len(text), *(m.start() for m in re.finditer(r"(?<=\d)\D", text))]
+    for check in (phonenumbers.is_valid_number, phonenumbers.is_possible_number):
+        for end in sorted(ends, reverse=True):
+            with contextlib.suppress(phonenumbers.NumberParseException):
+                if check(phonenumbers.parse(text[:end])):
+                    return end
+    return 0
 
 
-def _dihedral(a: int, b: int) -> int:
-    """The product of two elements of the dihedral group of order ten (5 to 9 are the reflections)."""
-    if a < 5:
-        return (a + b) % 5 if b < 5 else 5 + (a + b - 5) % 5
-    return 5 + (a - 5 - b) % 5 if b < 5 else (a - b) % 5
-
-
-def _permuted(place: int, digit: int) -> int:
-    for _ in range(place % 8):
-        digit = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)[digit]
-    return digit
-
-
-_NATIONAL = {
-    "ssn": _ssn, "nino": _nino, "dni": _dni, "cpf": _cpf, "nir": _nir, "fiscal": _fiscal, "aadhaar": _aadhaar,
-}  # fmt: skip
+def regions(text: str) -> str:
+    """The countries in which the letters of a text are written; none for Latin ones."""
+    return " ".join(some for letters, some in _SCRIPTS.items() if re.search(letters, text))

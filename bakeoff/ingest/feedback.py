@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bakeoff import thoughts
 from bakeoff.ingest.answers import ANSWER_KEYS, Found, alternatives, answers
 from bakeoff.ingest.nested import parsed
 from bakeoff.ingest.scores import FLAGS, NAMED, RATINGS, better, given, graded, judgements, worth
@@ -59,7 +60,7 @@ class Feedback:
 
 
 def feedback(value: Any, turns: Sequence[Message], settings: Prompts) -> list[Feedback]:
-    """What is said of the answers among the turns of a record, and of those that it holds beside them."""
+    """What is said of the answers among the turns of a record, and beside them, without thoughts."""
     found: list[Feedback] = []
     for i, turn in enumerate(turns):
         if isinstance(turn, Said) and len(turn.item) > 2 and (before := len(asked(standing(turns[:i])))):
@@ -75,7 +76,7 @@ def feedback(value: Any, turns: Sequence[Message], settings: Prompts) -> list[Fe
             fields[name] = named
     if _tells(fields) and (end := len(asked(standing(turns)))):
         found += _said(fields, _shown(fields, turns), end)
-    return found
+    return [dataclasses.replace(f, answers=[thoughts.answer(text) or "" for text in f.answers]) for f in found]
 
 
 def standing(turns: Sequence[Message]) -> list[Message]:

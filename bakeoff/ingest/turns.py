@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bakeoff import thoughts
 from bakeoff.records import Message
 
 Turns = list[Message]
@@ -96,6 +97,8 @@ def messages(value: Sequence[Any]) -> Turns | str | None:
         text = _text(item) if role else ""
         if text is None and role == "user":
             return UNKNOWN
+        if role == "assistant" and text:
+            text = thoughts.answer(text)
         if not text and (role != "user" or _results(item)):
             gap = True
             continue
@@ -216,8 +219,8 @@ def rounds(value: Sequence[Any]) -> Turns | None:
         if not (isinstance(item, list | tuple) and len(item) == 2 and isinstance(item[0], str)):
             return None
         turns.append(Message("user", item[0]))
-        if isinstance(item[1], str) and item[1].strip():
-            turns.append(Said("assistant", item[1]))
+        if isinstance(item[1], str) and (said := thoughts.answer(item[1])) and said.strip():
+            turns.append(Said("assistant", said))
     return turns if any(turn.role == "assistant" for turn in turns) else None
 
 

@@ -42,19 +42,32 @@ class Section:
 
 def verdict(figures: dict[str, Any]) -> str:
     """Whether to use the reward model, in a sentence."""
-    agreement = figures["agreement"]
+    agreement, new = figures["unseen"] or figures["agreement"], "new " if figures["unseen"] else ""
     right = Measured.of(agreement["pick_accuracy"])
     measured = (
-        f"on {right.n:,} groups it agrees with people in {wording.percent(right.value)} "
+        f"on {right.n:,} {new}groups it agrees with people in {wording.percent(right.value)} "
         f"({wording.span(right, wording.percent)}), chance in {wording.percent(agreement['chance']['value'])}, "
         f"“the longest wins” in {wording.percent(agreement['longest_wins']['value'])}."
     )
     return f"{'Not to be trusted yet' if figures['doubts'] else 'Better than chance and than length'}: {measured}"
 
 
+def seen(figures: dict[str, Any]) -> str:
+    """How many of the groups it was trained on."""
+    count, groups = figures["data"]["seen"], figures["data"]["groups"]
+    if count is None:
+        return "Whether it was trained on these prompts is not known: its folder does not say."
+    if not count:
+        return f"It was trained on none of the prompts of these {groups:,} groups."
+    return (
+        f"It was trained on the prompts of {count:,} of these {groups:,} groups: what is measured on them says nothing "
+        "of others."
+    )
+
+
 def text(figures: dict[str, Any]) -> str:
     """Everything on the page but its plots, for a terminal."""
-    lines = [verdict(figures), *(f"Alarm: {doubt}" for doubt in figures["doubts"])]
+    lines = [verdict(figures), seen(figures), *(f"Alarm: {doubt}" for doubt in figures["doubts"])]
     for section in sections(figures):
         lines += ["", section.title, *([f"  {section.note}"] if section.note else [])]
         width = max((len(row.name) for row in section.rows), default=0)
@@ -66,7 +79,12 @@ def text(figures: dict[str, Any]) -> str:
 
 def render(figures: dict[str, Any], *, title: str) -> str:
     """The page: one HTML file that needs nothing else."""
-    shown = {"verdict": verdict(figures), "doubts": figures["doubts"], "sections": list(sections(figures))}
+    shown = {
+        "verdict": verdict(figures),
+        "seen": seen(figures),
+        "doubts": figures["doubts"],
+        "sections": list(sections(figures)),
+    }
     return template("reward.html").render(title=title, span=wording.span, **shown)
 
 
@@ -75,11 +93,11 @@ def sections(figures: dict[str, Any]) -> Iterator[Section]:
     yield from (section(figures[name]) for name, section in SECTIONS.items() if figures[name])
 
 
-def _agreement(figures: dict[str, Any]) -> Section:
+def _agreement(figures: dict[str, Any], title: str = "Agreement with people") -> Section:
     forms = {key: wording.points if key.startswith("over_") else wording.percent for key in AGREEMENT}
     rows = [Row(name, Measured.of(figures[key]), forms[key]) for key, name in AGREEMENT.items()]
     rows.append(Row("regret: best value less the chosen one's", Measured.of(figures["regret"]), wording.number))
-    return Section("Agreement with people", rows, "", _dots(rows[:3], "Share of groups"))
+    return Section(title, rows, "", _dots(rows[:3], "Share of groups"))
 
 
 def _people(figures: dict[str, Any]) -> Section:
@@ -204,6 +222,7 @@ def _lines(lines: list[Line], **settings: Any) -> Markup | None:
 
 
 SECTIONS: dict[str, Callable[[Any], Section]] = {
+    "unseen": lambda figures: _agreement(figures, "Agreement with people on prompts that it was not trained on"),
     "agreement": _agreement,
     "people": _people,
     "calibration": _calibration,

@@ -6,14 +6,21 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from bakeoff.records import Message
+
 ALIKE = 0.8
 """Two texts are nearly the same when they share so much of their pieces (Jaccard's index)."""
 PIECE = 5
 """Letters of a piece."""
 BANDS, ROWS = 12, 4
 """MinHash: pairs are compared that agree in all rows of a band; of those at the threshold, 99.8 % do."""
-_NUMBER = re.compile(r"\d+")
+_NUMBER, _WORD = re.compile(r"\d+"), re.compile(r"\w+")
 Pieces = npt.NDArray[np.uint32]
+
+
+def spelling(messages: Sequence[Message]) -> str:
+    """The words of a prompt: case, punctuation and white space make no other one."""
+    return " ".join(" ".join(_WORD.findall(m.content.casefold())) or m.content for m in messages)
 
 
 def clusters(texts: Sequence[str]) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from bakeoff import models
+from bakeoff import models, thoughts
 from bakeoff.engines import Engine, Failed, Sampling, refuse
 from bakeoff.records import Completion, Failure, Message, Prompt, Score, content_id
 from bakeoff.rewards.rubric import RUBRIC, one_to_ten
@@ -63,7 +63,7 @@ class Judge:
             found[asked[failure.prompt_id]] = None, f"{failure.reason}: {failure.detail}"
 
         for (reply,) in self.engine.complete(prompts, sampling, failed):
-            value = number_in(reply.text)
+            value = number_in(thoughts.answer(reply.text) or "")
             reason = f"unreadable: the judge said {reply.text[:80]!r}" if value is None else ""
             found[asked[reply.prompt_id]] = value, reason
         return found

@@ -1,26 +1,27 @@
-"""From a row of labelled data, in any of the shapes people keep them in, to what people prefer.
+"""From a row of completions and what people said of them to what they prefer.
 
-A row holds `prompt` (text or messages) or `messages`, and one of
-- `completions` with `pick` (index of the best), `picks` (an index for each person), `votes` (a count for each
-  completion), `ranking` (indices, the best first; those left out share the last place) or `ratings` (a number for each;
-  or completions are records with `text` and `score`, or with UltraFeedback's `response` and `overall_score`);
-- `chosen` and `rejected`, texts or messages, perhaps with `score_chosen` and `score_rejected`, or `votes` for each.
-  Without a prompt they are whole dialogues: messages, or text with "Human:" and "Assistant:" as in HH.
+A row holds a prompt (`bakeoff.rewards.turns`), `completions`, and one of
+- `pick` (index of the best) or `picks` (an index for each person), `votes` (a count for each completion),
+- `ranking` (indices, the best first; those left out share the last place) or `ranks` (a place for each, 1 is the best),
+- `ratings` (a number for each; or completions are records with `text` and `score`, or with UltraFeedback's `response`
+  and `overall_score`).
+How others keep such rows is read in `bakeoff.rewards.formats`. What is NaN is not there.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from bakeoff.errors import UserError
-from bakeoff.records import Message, Pick
+from bakeoff.records import Pick
+from bakeoff.rewards.turns import PROMPT, mended, messages
 
 NO_CHOICE, NONE_GOOD = (None, -1, "", "cannot tell", "tie"), ("none", "none is good")
 """A `pick` that says nothing, and is passed over; one that says that all are too bad."""
-PROMPT = {"prompt", "messages", "instruction"}
+LARGEST = 1e30
+"""Numbers beyond this are no ratings: their differences would not be finite."""
 _TEXT, _SCORE = ("text", "content", "response"), ("score", "rating", "overall_score")
-_TURN = re.compile(r"\n\n(Human|Assistant):[ \t]?")
-_ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
 def pick_of(row: Any, source: str) -> Pick | None:
@@ -28,13 +29,8 @@ def pick_of(row: Any, source: str) -> Pick | None:
 
     Raises UserError naming the source, what was found there and what to do.
     """
-    if isinstance(row, dict) and row.get("completions") is None and {"chosen", "rejected"} <= row.keys():
-        row = _pair(row, source)
-    if not isinstance(row, dict) or row.get("completions") is None or not row.keys() & PROMPT:
-        raise UserError(
-            f"{source}: a row needs prompt or messages, with completions and pick, picks, votes, ranking or ratings, "
-            f"or with chosen and rejected; found {str(row):.80}"
-        )
+    if not row.keys() & set(PROMPT):
+        raise UserError(f"{source}: a row needs a prompt or messages; found the columns {', '.join(row)}")
     completions, row = _completions(row, source)
     name = next((name for name in SHAPES if row.get(name) is not None), "pick" if "pick" in row else None)
     if name is None:
@@ -51,20 +47,12 @@ def pick_of(row: Any, source: str) -> Pick | None:
     return Pick(messages(row, source), texts, best, source, shape, [] if shape == "pick" else values, *none)
 
 
-def messages(row: dict, source: str) -> list[Message]:
-    """The conversation of a row with `prompt` (text, or messages) or `messages` (role, content).
-
-    Raises UserError naming the source when it is neither.
-    """
-    prompt = row.get("prompt", row.get("instruction"))
-    turns = row.get("messages") or (prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}])
-    try:
-        found = [Message(turn["role"], turn["content"]) for turn in turns]
-    except (TypeError, KeyError):
-        raise UserError(f"{source}: messages must be a list of role and content; found {turns!r:.80}") from None
-    if not found or not all(isinstance(m.role, str) and isinstance(m.content, str) and m.content for m in found):
-        raise UserError(f"{source}: prompt or messages hold no text; found {turns!r:.80}")
-    return found
+def rated_of(row: dict, source: str) -> Pick:
+    """A single completion with its rating: it prefers nothing until others of its prompt are beside it."""
+    (rating,) = numbers([row["rated"]], 1, source, "rating")
+    if not isinstance(row["completions"][0], str) or rating is None:
+        raise UserError(f"{source}: a rating needs a text and a number; found {row!r:.80}")
+    return Pick(messages(row, source), [mended(row["completions"][0])], 0, source, "ratings", [rating])
 
 
 def _completions(row: dict, source: str) -> tuple[list[str], dict]:
@@ -75,7 +63,7 @@ def _completions(row: dict, source: str) -> tuple[list[str], dict]:
         found = [next((c[k] for k in _TEXT if k in c), None) for c in found]
     if not isinstance(found, list) or len(found) < 2 or not all(isinstance(c, str) for c in found):
         raise UserError(f"{source}: completions must be a list of two or more strings; found {str(found)[:80]!r}")
-    return found, row
+    return [mended(c) for c in found], row
 
 
 Found = tuple[str, list[int], list[float]] | tuple[str, list[int], list[float], float]
@@ -83,20 +71,18 @@ Found = tuple[str, list[int], list[float]] | tuple[str, list[int], list[float], 
 
 
 def _one(pick: Any, completions: Sequence[str], source: str) -> Found | None:
-    if not isinstance(pick, list) and type(pick) is not bool and pick in NO_CHOICE:
+    if _says_nothing(pick):
         return None
     if isinstance(pick, str) and pick in NONE_GOOD:
         return _each([pick], completions, source)
-    _check_index(pick, len(completions), source, "pick")
-    return "pick", [*range(len(completions))], [float(i == pick) for i in range(len(completions))]
+    best = _index(pick, len(completions), source, "pick")
+    return "pick", [*range(len(completions))], [float(i == best) for i in range(len(completions))]
 
 
 def _each(picks: Any, completions: Sequence[str], source: str) -> Found | None:
     """A pick of each person; who could not tell has no vote."""
-    said = [p for p in _list(picks, source, "picks") if isinstance(p, list) or p not in NO_CHOICE]
-    chosen = [p for p in said if isinstance(p, list) or p not in NONE_GOOD]
-    for pick in chosen:
-        _check_index(pick, len(completions), source, "picks")
+    said = [p for p in _list(picks, source, "picks") if not _says_nothing(p)]
+    chosen = [_index(p, len(completions), source, "picks") for p in said if p not in NONE_GOOD]
     votes = [float(chosen.count(i)) for i in range(len(completions))]
     if len(chosen) < len(said):
         return "votes", [*range(len(completions))], votes, float(len(said) - len(chosen))
@@ -104,28 +90,34 @@ def _each(picks: Any, completions: Sequence[str], source: str) -> Found | None:
 
 
 def _votes(votes: Any, completions: Sequence[str], source: str) -> Found | None:
-    counts = _numbers(votes, len(completions), source, "votes")
+    counts = numbers(votes, len(completions), source, "votes")
     if any(c is None or c < 0 for c in counts):
         raise UserError(f"{source}: votes must be counts of 0 or more; found {votes!r:.80}")
     return ("votes", [*range(len(completions))], [float(c or 0) for c in counts]) if any(counts) else None
 
 
 def _ranking(order: Any, completions: Sequence[str], source: str) -> Found | None:
-    order = _list(order, source, "ranking")
-    for place in order:
-        _check_index(place, len(completions), source, "ranking")
+    order = [_index(i, len(completions), source, "ranking") for i in _list(order, source, "ranking")]
     if not order or len(set(order)) < len(order):
         raise UserError(f"{source}: ranking must name each completion once, the best first; found {order!r:.80}")
     places = [float(order.index(i) if i in order else len(order)) for i in range(len(completions))]
     return "ranking", [*range(len(completions))], places
 
 
+def _ranks(ranks: Any, completions: Sequence[str], source: str) -> Found | None:
+    """Equal ranks are not compared; those without one share the last place."""
+    found = numbers(ranks, len(completions), source, "ranks")
+    order = sorted({rank for rank in found if rank is not None})
+    places = [float(len(order) if rank is None else order.index(rank)) for rank in found]
+    return ("ranking", [*range(len(completions))], places) if len(set(places)) > 1 else None
+
+
 def _ratings(ratings: Any, completions: Sequence[str], source: str) -> Found | None:
     """Those that have no rating are left out; what is rated alike prefers nothing."""
-    found = _numbers(ratings, len(completions), source, "ratings")
+    found = numbers(ratings, len(completions), source, "ratings")
     kept = [i for i, rating in enumerate(found) if rating is not None]
     values = [r for r in found if r is not None]
-    return ("ratings", kept, values) if len(set(values)) > 1 else None
+    return ("ratings", kept, values) if differ(values) else None
 
 
 SHAPES: dict[str, Callable[[Any, Sequence[str], str], Found | None]] = {
@@ -133,51 +125,33 @@ SHAPES: dict[str, Callable[[Any, Sequence[str], str], Found | None]] = {
     "picks": _each,
     "votes": _votes,
     "ranking": _ranking,
+    "ranks": _ranks,
     "ratings": _ratings,
 }
 """Column beside `completions` to what reads it; the first that a row has counts."""
 
 
-def _pair(row: dict, source: str) -> dict:
-    """A row of `chosen` and `rejected` as one of `completions`."""
-    (before, chosen), (other, rejected) = (_last(row[side], row, source) for side in ("chosen", "rejected"))
-    if before != other:
-        raise UserError(f"{source}: chosen and rejected answer different dialogues; give both the same turns before")
-    whole = {k: row[k] for k in PROMPT if row.get(k)}
-    if before and not isinstance(row.get("prompt"), list):  # the dialogue tells more than a prompt beside it
-        whole = {"messages": before}
-    whole["completions"] = [chosen, rejected]
-    if row.get("votes") is not None:
-        return whole | {"votes": row["votes"]}
-    scores = [row.get("score_chosen"), row.get("score_rejected")]
-    if row.get("margin") is not None:
-        scores = [row["margin"], 0.0]
-    if None not in scores and scores[0] != scores[1]:
-        return whole | {"ratings": scores}
-    return whole | {"pick": 0}
+def differ(values: Sequence[float]) -> bool:
+    """Whether a model could tell some of the values apart: it learns in float32."""
+    return len({float(np.float32(value)) for value in values}) > 1
 
 
-def _last(side: Any, row: dict, source: str) -> tuple[list[dict], str]:
-    """(the turns before, the text) of one side of a pair."""
-    turns = [side] if isinstance(side, dict) else side
-    if isinstance(side, str) and not row.keys() & PROMPT:
-        parts = _TURN.split(side)
-        turns = [{"role": _ROLES[r], "content": t} for r, t in zip(parts[1::2], parts[2::2], strict=True)]
-    elif isinstance(side, str):
-        return [], side
-    if not isinstance(turns, list) or not turns or not all(isinstance(t, dict) and "content" in t for t in turns):
-        raise UserError(
-            f"{source}: chosen and rejected must be texts beside a prompt, messages, or dialogues of Human: and "
-            f"Assistant:; found {side!r:.80}"
-        )
-    return turns[:-1], turns[-1]["content"]
+def is_missing(value: Any) -> bool:
+    """Whether a cell is empty: null, or the NaN that a table of numbers has for it."""
+    return value is None or value != value
 
 
-def _check_index(found: Any, size: int, source: str, name: str) -> None:
-    if type(found) is not int or not 0 <= found < size:
+def _says_nothing(pick: Any) -> bool:
+    return is_missing(pick) or (isinstance(pick, int | float | str) and type(pick) is not bool and pick in NO_CHOICE)
+
+
+def _index(found: Any, size: int, source: str, name: str) -> int:
+    """An index, which a column of numbers with a gap keeps as 1.0; raises UserError for anything else."""
+    if type(found) not in (int, float) or found not in range(size):
         raise UserError(
             f"{source}: {name} must be an index from 0 to {size - 1}; found {found!r}; mend or remove the line"
         )
+    return int(found)
 
 
 def _list(found: Any, source: str, name: str) -> list:
@@ -186,8 +160,11 @@ def _list(found: Any, source: str, name: str) -> list:
     return found
 
 
-def _numbers(found: Any, size: int, source: str, name: str) -> list[float | None]:
-    values = _list(found, source, name)
+def numbers(found: Any, size: int, source: str, name: str) -> list[float | None]:
+    """A number for each of `size` completions, None where there is none; raises UserError for what is not finite."""
+    values = [None if is_missing(v) else v for v in _list(found, source, name)]
     if len(values) != size or not all(v is None or type(v) in (int, float) for v in values):
         raise UserError(f"{source}: {name} must hold a number for each of the {size} completions; found {found!r:.80}")
-    return [None if v != v else v for v in values]  # what is NaN is no number
+    if not all(v is None or abs(v) <= LARGEST for v in values):
+        raise UserError(f"{source}: {name} must be finite numbers; found {found!r:.80}; mend or remove the line")
+    return [None if v is None else float(v) for v in values]

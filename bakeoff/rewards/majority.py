@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from bakeoff import thoughts
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Score
 from bakeoff.rewards import are
@@ -33,8 +34,9 @@ class Majority:
             votes = Counter(answer for c in voters if (answer := self.answer(c.text)) is not None)
             yield [self._score(c, votes, int(are(voters, group))) for c in group]
 
-    def answer(self, text: str) -> str | None:
-        """What a completion answers, so that equal answers are equal strings; None where there is none."""
+    def answer(self, completion: str) -> str | None:
+        """What a completion answers after its thoughts, so that equal answers are equal strings; None: nothing."""
+        text = thoughts.answer(completion) or ""
         if self.extract:
             found = list(self.extract.finditer(text))
             text = (found[-1][1] if self.extract.groups else found[-1][0]) or "" if found else ""

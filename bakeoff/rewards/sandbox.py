@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bakeoff import thoughts
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Score
 from bakeoff.rewards.verifiers import VERIFIERS
@@ -55,7 +56,8 @@ class Ended(Exception):
 class FunctionScorer:
     """Rewards a completion by a function in `file`, which names what it wants: prompt, messages, completion, answer.
 
-    `verifier` is its name as one, which has nothing to say where there is no answer. A call that raises, hangs, takes
+    `verifier` is its name as one, which has nothing to say where there is no true answer; it is given what a completion
+    says after its thoughts, and one that never ended them is wrong. A call that raises, hangs, takes
     too much memory, ends its process or returns no finite number gives a missing reward with the reason; the next call
     gets a new process where it needs one.
     """
@@ -88,7 +90,9 @@ class FunctionScorer:
 
     def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
         """See `bakeoff.rewards.Scorer`. Raises UserError when the function cannot be loaded."""
-        tasks = [self._task(messages, completion) for messages, group in groups for completion in group]
+        texts = [c.text for _, group in groups for c in group]
+        said = iter(thoughts.answers(texts) if self.needs_answer else texts)
+        tasks = [self._task(messages, next(said)) for messages, group in groups for _ in group]
         threads = ThreadPoolExecutor(self.size)
         outcomes = threads.map(self._outcome, tasks)
         try:
@@ -97,11 +101,11 @@ class FunctionScorer:
         finally:
             threads.shutdown(cancel_futures=True)
 
-    def _task(self, messages: Sequence[Message], completion: Completion) -> dict:
+    def _task(self, messages: Sequence[Message], text: str | None) -> dict:
         return {
             "prompt": messages[-1].content,
             "messages": [dataclasses.asdict(m) for m in messages],
-            "completion": completion.text,
+            "completion": text,
             "answer": self.answer(messages),
         }
 
@@ -109,6 +113,8 @@ class FunctionScorer:
         """(reward, reason): run in a thread, which holds a worker while it asks."""
         if self.needs_answer and task["answer"] is None:
             return None, "no answer: none is given for this prompt"
+        if task["completion"] is None:
+            return 0.0, ""
         if self.needs_answer and self.slow[task["answer"]] >= SLOW:
             return None, f"timeout: not asked again after {SLOW} times"
         worker = self.idle.get()

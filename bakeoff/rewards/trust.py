@@ -73,11 +73,12 @@ def agreement(groups: Sequence[Judged], *, seed: int) -> dict[str, stats.Measure
 
 def doubts(figures: Mapping[str, Any]) -> list[str]:
     """A sentence for each rival that the reward model does not beat with 95 % confidence, from `agreement` as JSON."""
-    number = figures["pick_accuracy"]["n"]
+    number, known = figures["pick_accuracy"]["n"], figures.get("picks", {}).get("seen", 0)
+    aside = f" ({known} more, of prompts that it was trained on, do not count)" if known else ""
     if number < FEW:
         return [
-            f"The reward model was measured on {number} held-out picks, too few to tell whether it beats chance: "
-            f"give more picks or a larger reward.heldout, so that {FEW} or more are held out."
+            f"The reward model was measured on {number} held-out picks{aside}, too few to tell whether it beats "
+            f"chance: give more picks or a larger reward.heldout, so that {FEW} or more are held out."
         ]
     return [
         f"The reward model does not beat {words} on {number} held-out picks with 95 % confidence "

@@ -1,19 +1,25 @@
 """Programs that check a completion against a true answer. No model, no judgement: the same verdict every time."""
 
+import functools
 from collections.abc import Callable
 
+from bakeoff import thoughts
 from bakeoff.rewards.numbers import number
 from bakeoff.rewards.quantity import quantity
 from bakeoff.rewards.sql import sql
 from bakeoff.rewards.words import contains, exact, json_schema, regex
 
-VERIFIERS: dict[str, Callable[[str, str], bool]] = {
-    "exact": exact,
-    "contains": contains,
-    "number": number,
-    "quantity": quantity,
-    "regex": regex,
-    "json_schema": json_schema,
-    "sql": sql,
-}
-"""Name to program: (completion, answer) to right or wrong. Each stands in a file that a worker can load by itself."""
+
+def _of_answer(program: Callable[[str, str], bool]) -> Callable[[str, str], bool]:
+    """The verifier that looks at what a completion says after its thoughts; one that never ended them is wrong."""
+
+    @functools.wraps(program)
+    def verdict(completion: str, answer: str) -> bool:
+        said = thoughts.answer(completion)
+        return said is not None and program(said, answer)
+
+    return verdict
+
+
+VERIFIERS = {p.__name__: _of_answer(p) for p in (exact, contains, number, quantity, regex, json_schema, sql)}
+"""Name to verifier: (completion, answer) to right or wrong. Each wraps a program in a file that a worker can load."""
