@@ -111,6 +111,39 @@ def test_what_looks_like_a_container_and_is_a_record(tmp_path):
     assert clean([page], named).read == 1
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"conversations": [{"messages": [{"role": "user", "content": q}]} for q in QUESTIONS]},
+        {"conversations": [[{"from": "human", "value": q}] for q in QUESTIONS]},
+        {"data": {"items": ROWS[:2]}, "results": [{"entries": ROWS[2:]}], "filters": ["new"], "query": {"limit": 9}},
+        [[{"role": "human", "content": q}] for q in QUESTIONS],
+        [{"role": "pilot", "prompt": q} for q in QUESTIONS],
+    ],
+)
+def test_containers_in_containers_and_remarks_of_any_kind(tmp_path, record):
+    assert prompts(written(tmp_path, "log.jsonl", json.dumps(record))) == QUESTIONS
+    assert prompts(written(tmp_path, "log.json", json.dumps(record, indent=1))) == QUESTIONS
+
+
+def test_messages_in_one_line_are_joined_and_a_conversation_is_no_container(tmp_path):
+    said = [("user", "Who?"), ("assistant", "<think>\nWell.\n</think>\nShe."), ("user", QUESTIONS[0])]
+    talk = [{"role": role, "content": text} for role, text in said]
+    table = [turn | {"thread_id": 7} for turn in talk]
+    rounds = [{"human": "Who?", "assistant": said[1][1]}, {"human": QUESTIONS[0], "assistant": ""}]
+    for text in (
+        "".join(map(json.dumps, table)),
+        json.dumps(table),
+        json.dumps({"logs": table, "page": 1}),
+        json.dumps({"conversations": talk}),
+        json.dumps({"conversations": rounds}),
+        json.dumps(talk),
+        json.dumps(talk, indent=1),
+    ):
+        (prompt,) = clean([written(tmp_path, "log.jsonl", text)], Prompts()).prompts
+        assert [m.content for m in prompt.messages] == ["Who?", "She.", QUESTIONS[0]], text
+
+
 def test_records_between_broken_ones_keep_their_places(tmp_path):
     text = '{"prompt": "cut",\n{\n "prompt": "a"\n}\n{"a": 1} and more\n'
     text += '{"prompt": "b"}{"prompt": "c\n12:00 a log line\n{\n'

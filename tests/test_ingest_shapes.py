@@ -156,8 +156,7 @@ CASES = {
         [
             ("system", "Be brief."),
             ("user", "Read the file."),
-            ("assistant", "Reading."),
-            ("assistant", "It is about loans."),
+            ("assistant", "Reading.\n\nIt is about loans."),
             ("user", ASKED),
         ],
     ),

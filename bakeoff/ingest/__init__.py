@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bakeoff.errors import UserError, hint
-from bakeoff.ingest import avoid, limit, merge, sources, split
+from bakeoff.ingest import avoid, limit, merge, shapes, sources, split
 from bakeoff.ingest.encodings import UNKNOWN
 from bakeoff.ingest.language import LANGUAGES
 from bakeoff.ingest.parts import Part, Work, batches, processes
@@ -23,11 +23,18 @@ from bakeoff.settings import PERSONAL, Prompts
 
 __all__ = ["Counts", "check", "clean_into"]
 
-ADVICE = {UNKNOWN: "convert the file to UTF-8", "broken JSON": "give one record a line, or an array of records"}
-"""What to do when no row is a prompt for such a reason."""
 STRATA = 50
 """Strata that are counted."""
 Progress = Callable[[int], object]
+MEND = {
+    UNKNOWN: "convert the file to UTF-8",
+    "broken JSON": "give one record a line, or an array of records",
+    shapes.ONE_MESSAGE: 'give each row a conversation_id, or join the rows of a conversation as {"messages": [...]}',
+    "unknown role": "rename it to system, user or assistant",
+    "cut JSON": "raise the limit of length where the log is written",
+    "Python repr": "write the messages as JSON",
+}
+"""What to do when a reason leaves no prompt; for others the settings may help."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
         avoid.save(work.questions, unwanted)
     with processes(workers) as starmap:
         parts = []
-        for number, rows in enumerate(starmap(work.make, enumerate(batches(found)))):
+        for number, rows in enumerate(starmap(work.make, enumerate(batches(found, settings)))):
             parts.append(work.part(number))
             progress(rows)
         read, reasons, redacted = _tally(parts)
@@ -164,7 +171,9 @@ def _nothing(found: Sequence[Path], parts: Sequence[Part], reasons: Counter[str]
         return f"{names}: no rows; expected one prompt or conversation a row"
     reason, n = reasons.most_common(1)[0]
     first = next(a for p in parts for a in read_table(p.aside, SetAside) if a.reason == reason)
+    usual = "name the field that holds the prompt with prompts.prompt_field, or relax prompts.*"
+    mend = next((what for start, what in MEND.items() if reason.startswith(start)), usual)
     return (
-        f"{names}: not one prompt in {reasons.total()} rows; {n} {reason!r}, as {first.source} ({first.text[:60]!r}); "
-        + ADVICE.get(reason, "name the field that holds the prompt with prompts.prompt_field, or relax prompts.*")
+        f"{names}: not one prompt in {reasons.total()} rows; {n} {reason!r}, as {first.source} ({first.text[:60]!r});"
+        f" {mend}"
     )

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bakeoff.ingest import traces
-from bakeoff.ingest.shapes import messages, parsed, text_of
+from bakeoff.ingest.nested import parsed
+from bakeoff.ingest.turns import messages, text_of
 
 Found = list[tuple[str, Mapping[str, Any]]]
 """Texts, each with what its log says of it alone."""
@@ -46,7 +47,7 @@ def alternatives(value: Any, depth: int = DEPTH) -> Found:
         return alternatives(inner, depth - 1) if depth else []
     if isinstance(value, list):
         turns = messages(value)
-        if turns:
+        if isinstance(turns, list):
             return [(turns[-1].content, {})] if turns[-1].role == "assistant" else []
         return [(text, _item(v)) for v in value if (text := _first(v, depth))]
     if not isinstance(value, dict) or not depth:

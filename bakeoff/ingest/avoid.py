@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bakeoff.errors import UserError
-from bakeoff.ingest import readers, repair, sources, steps
+from bakeoff.ingest import readers, repair, sources, steps, threads
 from bakeoff.ingest.duplicates import tokens
 from bakeoff.ingest.marks import arrays, hashed, runs
 from bakeoff.ingest.redact import redact
@@ -56,7 +56,7 @@ def questions(settings: Prompts, also: Iterable[Sequence[Message]] = ()) -> Ques
     """
     texts = [*map(_text, also)]
     for path in sources.files(map(Path, settings.avoid)):
-        drafts = (draft for row in readers.rows(path) for draft in steps.drafts([row], Prompts()))
+        drafts = (draft for row in threads.joined(readers.rows(path)) for draft in steps.drafts([row], Prompts()))
         asked = [_text(d.messages) for d in drafts if not d.reason]
         if not asked:
             raise UserError(f"prompts.avoid: {path}: no question in it; give rows of prompts or conversations")

@@ -1,45 +1,82 @@
-"""Values that hold many records: arrays, pages of an API, exports of a tracer."""
+"""From a value to its records: arrays, pages of an API, exports of a tracer, trees of messages."""
 
+import re
 from typing import Any
 
 from bakeoff.ingest import shapes, traces
+from bakeoff.ingest.threads import WHOLE, branches, small, thread_of
+from bakeoff.ingest.turns import messages
 
-KEYS = ("data", "rows", "records", "items", "examples", "traces", "train", "test", "validation", "results")
+KEYS = (
+    "data", "rows", "records", "items", "examples", "traces", "train", "test", "validation", "results", "chats",
+    "threads", "entries", "logs",
+)  # fmt: skip
 """What the list of records is called in an object that holds nothing else but remarks on it."""
-_SPEAKERS, _SAID = {"role", "from", "author", "sender", "speaker"}, {"content", "value", "parts", "text"}
-_LINKS = ("conversation", "session", "thread", "parent", "chat")
+_LINKS = re.compile("conversation|session|thread|parent|chat")
 """What a message names when it stands in a table beside messages of other conversations."""
+DEPTH = 5
+"""How deep containers are looked for in each other."""
 
 
-def unpacked(value: Any, prompt_field: str = "") -> list[Any]:
-    """The records of a container; none for a record, which is what holds the prompt field."""
-    if spans := traces.unpacked(value):
-        return spans
-    if not isinstance(value, dict):
-        return value if _are_records(value) else []
-    own = prompt_field and shapes.field(value, prompt_field) is not None
-    named = [k for k, v in value.items() if str(k).lower() in KEYS and _are_records(v)]
-    if own or not are_remarks({k: v for k, v in value.items() if k not in named}):
+def unpacked(value: Any, prompt_field: str = "", depth: int = DEPTH) -> list[Any]:
+    """The records of a container, or the branches of a tree of messages; none for a record.
+
+    What holds the prompt field is a record.
+    """
+    if not depth or (prompt_field and shapes.field(value, prompt_field) is not None):
         return []
-    return [record for k in named for record in value[k]]
+    if found := traces.unpacked(value) or _branches(value):
+        return found
+    if isinstance(value, list):
+        whole = not all(isinstance(v, dict) or _of_records(v) for v in value) or any(map(is_turn, value))
+        return [] if whole else [record for v in value for record in unpacked(v, prompt_field, depth - 1) or [v]]
+    if not isinstance(value, dict):
+        return []
+    if _mixed(value.get("messages")):
+        return value["messages"]
+    named = {
+        k: found
+        for k, v in value.items()
+        if ((key := str(k).lower()) in KEYS or (key == "conversations" and shapes.listed(v, key) is None))
+        and (found := unpacked(v, prompt_field, depth - 1))
+    }
+    if not named or not are_remarks({k: v for k, v in value.items() if k not in named}):
+        return []
+    return [record for records in named.values() for record in records]
+
+
+def _of_records(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, dict) for v in value)
 
 
 def are_remarks(value: Any) -> bool:
-    """Whether an object holds nothing to ask: no prompt, no list, no JSON in a text, nothing nested twice."""
-    if not isinstance(value, dict) or any(str(k).lower() in shapes.PROMPT_KEYS for k in value):
-        return False
-    inner = [i for v in value.values() for i in (v.values() if isinstance(v, dict) else [v])]
-    return not any(isinstance(i, dict | list) or isinstance(i, str) and shapes.parsed(i) is not None for i in inner)
+    """Whether an object holds nothing to ask."""
+    return isinstance(value, dict) and shapes.dialogue(value) == shapes.NO_PROMPT
 
 
 def is_turn(value: Any) -> bool:
     """Whether a value is a turn of the conversation that it stands in."""
-    keys = {str(k).lower() for k in value} if isinstance(value, dict) else set()
-    return bool(keys & _SPEAKERS and keys & _SAID) and not any(link in key for key in keys for link in _LINKS)
+    if not isinstance(value, dict):
+        return messages([value]) is not None
+    keys = {str(key).lower() for key in value}
+    return messages([value]) is not None and not keys & WHOLE and not any(map(_LINKS.search, keys))
 
 
-def _are_records(value: Any) -> bool:
-    """Whether a value is a list of records or of whole conversations."""
-    if not isinstance(value, list) or not all(isinstance(v, dict | list) for v in value):
-        return False
-    return not any(map(is_turn, value)) and shapes.messages(value) is None
+def _mixed(value: Any) -> bool:
+    """Whether a list holds messages of several conversations."""
+    return isinstance(value, list) and len({thread_of(m) for m in value if isinstance(m, dict)} - {""}) > 1
+
+
+def _branches(value: Any) -> list[Any]:
+    """A conversation whose messages name their parents as one record a branch; none for any other record."""
+    if not isinstance(value, dict):
+        return []
+    nodes, told = value.get("mapping"), value.get("messages", value.get("chat_messages"))
+    if isinstance(nodes, dict):  # ChatGPT's export
+        whole = [n for n in nodes.values() if isinstance(n, dict) and isinstance(n.get("message"), dict)]
+        told = [n["message"] | {"id": n.get("id"), "parent": n.get("parent")} for n in whole]
+    if not isinstance(told, list) or not told or not all(isinstance(item, dict) for item in told):
+        return []
+    paths = branches(list(map(small, told)))
+    rest = {k: v for k, v in value.items() if k not in ("mapping", "chat_messages")}
+    return [rest | {"messages": path} for path in paths] if isinstance(nodes, dict) or len(paths) > 1 else []

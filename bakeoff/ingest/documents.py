@@ -10,39 +10,14 @@ from typing import IO, Any
 from bakeoff.ingest import containers
 from bakeoff.ingest.encodings import BYTEWISE, UNKNOWN, WESTERN, encoding, foreign, legacy
 from bakeoff.ingest.lines import ROW_BYTES, Item
+from bakeoff.ingest.nested import DECODER, following, parse
 
 PRINTED_LINES = 20_000
 """A JSON record over more lines was never closed."""
-_ARRAY = re.compile(r'[\s\ufeff]*(?:\{\s*"(?:data|rows|records|items|examples|traces|train)"\s*:\s*)?\[')
+_ARRAY = re.compile(rf'[\s\ufeff]*(?:\{{\s*"(?:{"|".join(containers.KEYS)})"\s*:\s*)?\[')
 _NEXT = re.compile(r"\n[ \t,]*\{")
 _ESCAPED = re.compile("[\udc80-\udcff]")
 """A byte of an unknown encoding."""
-_DECODER = json.JSONDecoder(strict=False)
-"""Takes control characters in strings for what they are."""
-_BETWEEN = re.compile(r"[\s,\ufeff\0]*")
-
-
-def parse(text: str) -> list[tuple[Any, str]]:
-    """The JSON value of a text, or its values where a line end is missing; for what is none, its text and why."""
-    found: list[tuple[Any, str]] = []
-    at = _end(_BETWEEN, text, 0)
-    try:
-        while at < len(text):
-            value, end = _DECODER.raw_decode(text, at)
-            at = _end(_BETWEEN, text, end)
-            if not isinstance(value, dict | list) and (found or at < len(text)):
-                return [(text, "broken JSON")]  # a line of text that begins with a number
-            found.append((value, ""))
-    except RecursionError:
-        return [*found, (text[at:], "nested too deeply")]
-    except ValueError:
-        return [*found, (text[at:], "broken JSON")]
-    return found or [(text, "empty")]
-
-
-def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    match = pattern.match(text, at)
-    return match.end() if match else at
 
 
 def is_array(stream: IO[bytes]) -> bool:
@@ -60,7 +35,7 @@ def is_array(stream: IO[bytes]) -> bool:
 def _peeked(text: str, at: int) -> Any | None:
     """The value that stands at a place of a text, if it ends there, too."""
     with contextlib.suppress(ValueError, RecursionError):
-        return _DECODER.raw_decode(text, _end(_BETWEEN, text, at))[0]
+        return DECODER.raw_decode(text, following(text, at))[0]
     return None
 
 
@@ -141,7 +116,7 @@ class _More:
     def fill(self) -> bool:
         """Move to the next value, and say whether there is any."""
         while True:
-            self.drop(_end(_BETWEEN, self.buffer, self.at))
+            self.drop(following(self.buffer, self.at))
             if self.at < len(self.buffer) or not self.grow():
                 return self.at < len(self.buffer)
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from bakeoff import thoughts
 from bakeoff.ingest.answers import ANSWER_KEYS, Found, alternatives, answers
+from bakeoff.ingest.nested import parsed
 from bakeoff.ingest.scores import FLAGS, NAMED, RATINGS, better, given, graded, judgements, worth
-from bakeoff.ingest.shapes import Said, asked, field, parsed
+from bakeoff.ingest.shapes import field
+from bakeoff.ingest.turns import Said, asked
 from bakeoff.records import Message
 from bakeoff.settings import Prompts
 

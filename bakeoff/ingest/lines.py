@@ -1,5 +1,6 @@
 """Lines of a stream of bytes, whatever their encoding and their ends, never more of it at once than a row may have."""
 
+import dataclasses
 import io
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -10,6 +11,17 @@ ROW_BYTES = 4 << 20
 """A longer row is no prompt; only its beginning is looked at, so that memory stays bounded."""
 Item = tuple[int, Any, str]
 """Where a row begins, what it holds, and the reason why nothing can be read there."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a source: what was found there, or the reason why nothing was."""
+
+    source: str
+    """`file:line` (`file:row` where a format has no lines)."""
+    value: Any
+    """A record; or the bytes of a JSON line that is not parsed yet."""
+    reason: str = ""
 
 
 def lines(stream: IO[bytes]) -> Iterator[Item]:

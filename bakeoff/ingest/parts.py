@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bakeoff.ingest import avoid, own, readers, steps
+from bakeoff.ingest import avoid, own, readers, steps, threads
 from bakeoff.ingest.draft import Draft
 from bakeoff.ingest.duplicates import tokens
+from bakeoff.ingest.lines import Row
 from bakeoff.ingest.marks import arrays, marks
-from bakeoff.ingest.readers import Row
 from bakeoff.ingest.steps import CountTokens
 from bakeoff.records import Message, Prompt, SetAside, content_id, prompt_id, schema
 from bakeoff.settings import Prompts
@@ -147,11 +147,12 @@ def _text(messages: Iterable[Message]) -> str:
     return "\n".join(m.content if m.role == "user" else f"{m.role}: {m.content}" for m in messages)
 
 
-def batches(files: Iterable[Path]) -> Iterator[list[Row]]:
-    """The rows of the files in parts; where a part ends depends on the rows alone."""
+def batches(files: Iterable[Path], settings: Prompts) -> Iterator[list[Row]]:
+    """The rows of the files in parts, rows of one message each joined; where a part ends depends on the rows alone."""
     batch: list[Row] = []
     size = 0
-    for row in itertools.chain.from_iterable(map(readers.rows, files)):
+    tables = (threads.joined(readers.rows(file), settings.prompt_field) for file in files)
+    for row in itertools.chain.from_iterable(tables):
         batch.append(row)
         size += len(row.value) if isinstance(row.value, bytes | str) else len(str(row.value))
         if len(batch) == ROWS or size > BYTES:

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bakeoff.ingest import readers, shapes, sources
+from bakeoff.ingest import readers, shapes, sources, threads
 from bakeoff.ingest.feedback import feedback
 from bakeoff.ingest.redact import redact
 from bakeoff.ingest.repair import tidy
 from bakeoff.ingest.steps import records
+from bakeoff.ingest.turns import NO_USER, asked
 from bakeoff.settings import PERSONAL, Prompts
 
 LOOKED_AT, FILES, EXCERPT = 50, 12, 70
@@ -25,23 +26,23 @@ def preview(paths: Sequence[Path], settings: Prompts) -> Iterator[str]:
 
 
 def _seen(path: Path, settings: Prompts) -> str:
-    names, said, first, n = Counter[str](), Counter[str](), "", 0
-    rows = (record for row in readers.rows(path) for record in records(row, settings.prompt_field))
-    for row in itertools.islice(rows, LOOKED_AT):
-        n += 1
-        value, reason = row.value, row.reason
-        turns = reason or shapes.dialogue(value, settings.prompt_field)
+    names, said, first = Counter[str](), Counter[str](), ""
+    rows = list(itertools.islice(readers.rows(path), LOOKED_AT))
+    found = (r for row in threads.joined(rows, settings.prompt_field) for r in records(row, settings.prompt_field))
+    for record in itertools.islice(found, LOOKED_AT):
+        turns = record.reason or shapes.dialogue(record.value, settings.prompt_field)
         if not isinstance(turns, str):
-            said.update(f.kind for f in feedback(value, turns, settings))
-            turns = shapes.asked(turns) or "no user turn"
-        names[turns if isinstance(turns, str) else _name(value, settings.prompt_field)] += 1
+            said.update(f.kind for f in feedback(record.value, turns, settings))
+            turns = asked(turns) or NO_USER
+        names[turns if isinstance(turns, str) else _name(record.value, settings.prompt_field)] += 1
         if not first and not isinstance(turns, str):
             (text,), _ = redact([tidy(turns[-1].content[: 20 * EXCERPT])], settings.redact and PERSONAL)
             first = f', "{" ".join(text.split())[:EXCERPT]}"'
     kinds = ", ".join(f"{name} ({count})" for name, count in names.most_common(4))
     if said:
         kinds += "; of old answers: " + ", ".join(f"{kind} ({count})" for kind, count in said.most_common())
-    return f"{kinds or 'no rows'}{first}" if n < LOOKED_AT else f"{kinds} in the first {n} rows{first}"
+    part = f" in the first {LOOKED_AT} rows" if LOOKED_AT in (len(rows), names.total()) else ""
+    return f"{kinds or 'no rows'}{part}{first}"
 
 
 def _name(value: object, prompt_field: str) -> str:

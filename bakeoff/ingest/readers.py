@@ -1,7 +1,6 @@
 """From a file to its rows, never the whole file at once. A row that cannot be read is still a row: it says why."""
 
 import csv
-import dataclasses
 import functools
 import io
 import itertools
@@ -10,14 +9,13 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bakeoff.ingest import databases, documents
 from bakeoff.ingest.encodings import decode
-from bakeoff.ingest.lines import ROW_BYTES, Item, lines
+from bakeoff.ingest.lines import ROW_BYTES, Item, Row, lines
 from bakeoff.ingest.sources import format_of, open_bytes
 from bakeoff.records import rows_of
 
@@ -25,17 +23,6 @@ DECODED_ROWS = 32
 """Decoded in one go: a value that is stored once may stand in every row."""
 RECORD_LINES = 500
 """A CSV record over more lines has a quote that was never closed."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a source: what was found there, or the reason why nothing was."""
-
-    source: str
-    """`file:line` (`file:row` where a format has no lines)."""
-    value: Any
-    """A record; or the bytes of a JSON line that is not parsed yet."""
-    reason: str = ""
 
 
 def rows(path: Path) -> Iterator[Row]:

@@ -1,39 +1,31 @@
 """From one record, of whatever shape, to the conversation that somebody wanted answered."""
 
-import dataclasses
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bakeoff import thoughts
 from bakeoff.ingest import traces
+from bakeoff.ingest.nested import parsed, unreadable
+from bakeoff.ingest.threads import lone
+from bakeoff.ingest.turns import (
+    NO_ROLE,
+    NO_USER,
+    WORDS,
+    Turns,
+    asked,
+    messages,
+    name_of,
+    parts,
+    role_of,
+    rounds,
+    text_of,
+)
 from bakeoff.records import Message
 
-Turns = list[Message]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Said(Message):
-    """A turn with all that its log says of it."""
-
-    item: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "ai": "assistant",
-    "bot": "assistant",
-    "chatbot": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-}
-CONVERSATION_KEYS = ("messages", "conversations", "conversation", "turns", "contents", "input", "prompt", "chat")
+CHAT_KEYS = (
+    "messages", "conversations", "conversation", "turns", "contents", "chat", "chat_messages", "dialog", "dialogue",
+)  # fmt: skip
+CONVERSATION_KEYS = (*CHAT_KEYS, "input", "prompt")
 PROMPT_KEYS = (
     "prompt", "question", "instruction", "query", "input", "inputs", "user_input", "user_message", "user_query",
     "user_prompt", "message", "text", "args",
@@ -42,23 +34,7 @@ ANSWER_KEYS = {
     "response", "response_body", "output", "outputs", "completion", "completions", "choices", "answer", "usage",
     "metadata", "chosen", "rejected", "scores", "assessments",
 }  # fmt: skip
-WORDLESS = {
-    "tool_use", "tool_result", "tool_call", "tool_call_response", "thinking", "redacted_thinking", "reasoning",
-    "server_tool_use", "function_call", "function_call_output",
-}  # fmt: skip
-"""Parts and items of a conversation that nobody said: what a tool was asked and told, what a model thought."""
-MEDIA = {
-    "image", "image_url", "input_image", "audio", "input_audio", "audio_url", "video", "video_url", "media", "file",
-    "input_file", "document", "blob", "uri",
-}  # fmt: skip
-"""Parts that a model of text cannot read, as OpenAI, Anthropic, LangChain, vLLM and OpenTelemetry call them."""
-MEDIA_KEYS = ("inlineData", "inline_data", "fileData", "file_data")
-SHOWN = "\ufffc"
-"""Stands for a turn in which something was shown and nothing said."""
 NAMES = (
-    ("OTLP spans", {"resourcespans"}),
-    ("OTLP spans", {"resource_spans"}),
-    ("OTLP logs", {"resourcelogs"}),
     ("OpenTelemetry span", {"attributes", "name"}),
     ("MLflow trace", {"info", "data"}),
     ("Databricks inference table", {"databricks_request_id", "request"}),
@@ -75,6 +51,16 @@ NAMES = (
 )
 """A record is called after the first line whose keys it has."""
 SYSTEM_KEYS = ("system", "system_prompt", "system_instruction", "systeminstruction", "instructions")
+HISTORY_KEYS = ("history", "chat_history", "conversation_history")
+"""Earlier rounds beside a prompt."""
+PASSAGE_KEYS = ("context", "contexts", "passage")
+"""What a prompt beside them asks about."""
+LABEL = 30
+"""A `context` without a space that is shorter is a label, not a passage."""
+ONE_MESSAGE = "one message of a conversation"
+"""Why a row is set aside that does not say to which conversation it belongs."""
+NO_PROMPT, SEVERAL = "no prompt found", "several prompts in one record"
+_NOTHING = re.compile(r"\s*(?:<?\s*no[ _-]?input\s*>?|<?(?:nan|none|null|undefined)>?|n/?a)?\s*", re.I)
 DEPTH = 12
 """How deep a request may be nested: services wrap it in a few envelopes, each perhaps a JSON string."""
 
@@ -82,25 +68,24 @@ DEPTH = 12
 def conversation(value: Any, prompt_field: str = "") -> Turns | str:
     """The turns of a record up to its last user turn, or the reason why there are none."""
     turns = dialogue(value, prompt_field)
-    return turns if isinstance(turns, str) else asked(turns) or "no user turn"
-
-
-def asked(turns: Sequence[Message]) -> Turns:
-    """The turns up to the last one of the user."""
-    end = max((i for i, turn in enumerate(turns, 1) if turn.role == "user"), default=0)
-    return [Message(turn.role, turn.content) for turn in turns[:end]]
+    return turns if isinstance(turns, str) else asked(turns) or NO_USER
 
 
 def dialogue(value: Any, prompt_field: str = "") -> Turns | str:
     """All turns of a record, the answers that it holds among its turns included, or the reason why there are none."""
+    message = lone(value)
     if prompt_field:
+        if message and role_of(name_of(message)) != "user":
+            return NO_USER
         value = field(value, prompt_field)
         if value is None:
             return f"no field {prompt_field!r}"
         if "{" in prompt_field:
             return [Message("user", value)]
+    elif message:
+        return ONE_MESSAGE
     turns = _turns(value) if isinstance(value, str) else _search(value, DEPTH)
-    return "no prompt found" if turns is None else turns
+    return NO_PROMPT if turns is None else turns
 
 
 def name(value: Any) -> str:
@@ -115,119 +100,133 @@ def name(value: Any) -> str:
     return known or "request within " + ", ".join(sorted(keys)[:4])
 
 
-def _turns(text: str) -> Turns | None:
+def nothing(text: str) -> bool:
+    """Whether a field is blank, or holds what tables and data sets write for nothing."""
+    return bool(_NOTHING.fullmatch(text))
+
+
+def _turns(text: str) -> Turns | str | None:
     """A text that is a whole JSON record is searched; any other text is the prompt."""
     inner = parsed(text)
-    found = _search(inner, DEPTH) if inner is not None else None
-    return found or [Message("user", text)]
+    found = _search(inner, DEPTH) if inner is not None else unreadable(text)
+    return found or [Message("user", "" if nothing(text) else text)]
 
 
-def _search(value: Any, depth: int) -> Turns | None:
-    """The first conversation in a nested value: recognised keys first, then envelopes, never answers."""
+def _search(value: Any, depth: int) -> Turns | str | None:
+    """The conversation in a nested value, or the reason why the one that is there is not known; None: none is there.
+
+    Recognised keys go first, then envelopes; answers are not looked at. What is recognised is not dug into.
+    """
     if depth == 0:
         return None
     if isinstance(value, str):
         inner = parsed(value)
-        return None if inner is None else _search(inner, depth - 1)
+        return unreadable(value) or None if inner is None else _search(inner, depth - 1)
     if isinstance(value, list):
-        return messages(value) or _first(value, lambda v: _search(v, depth - 1))
+        found = messages(value)
+        return _only([_search(v, depth - 1) for v in value]) if found is None else found
     if not isinstance(value, dict):
         return None
     if (traced := traces.request(value)) is not None:
         return _search(traced, depth - 1)
-    questions = [v for k, v in value.items() if str(k).lower() not in ANSWER_KEYS]
-    return _record(value) or _first(questions, lambda v: _search(v, depth - 1))
+    if (found := _record(value)) is not None:
+        return found
+    if message := lone(value):
+        return messages([message])
+    return _first((_search(v, depth - 1) for k, v in value.items() if str(k).lower() not in ANSWER_KEYS))
 
 
-def _first(values: list[Any], find: Callable[[Any], Turns | None]) -> Turns | None:
-    return next((turns for value in values if (turns := find(value))), None)
+def _only(found: Sequence[Turns | str | None]) -> Turns | str | None:
+    """What the one item of a list holds that holds a prompt."""
+    turns = [one for one in found if isinstance(one, list)]
+    return SEVERAL if len(turns) > 1 else next((one for one in [*turns, *found] if one), None)
 
 
-def parsed(text: str) -> Any | None:
-    """The object or array that a text spells, or None."""
-    if text.lstrip()[:1] not in ("{", "["):
-        return None
-    try:
-        inner = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return inner if isinstance(inner, dict | list) else None
+def _first(found: Iterable[Turns | str | None]) -> Turns | str | None:
+    """The first conversation or reason; that a list holds several prompts says nothing of what stands beside it."""
+    several = None
+    for one in found:
+        if one and one != SEVERAL:
+            return one
+        several = several or one
+    return several
 
 
-def _record(record: dict[str, Any]) -> Turns | None:
+def _record(record: dict[str, Any]) -> Turns | str | None:
     """The conversation that a record's own keys hold, its system prompt first."""
     keys = {str(k).lower(): v for k, v in record.items()}
-    turns = _first([keys.get(k) for k in CONVERSATION_KEYS], _listed) or _bare(keys)
+    turns = _first(listed(keys[k], k) for k in CONVERSATION_KEYS if keys.get(k)) or _bare(keys)
     system = text_of(next((keys[k] for k in SYSTEM_KEYS if keys.get(k)), None))
-    if turns and system and turns[0].role != "system":
+    if turns and system and not nothing(system) and not isinstance(turns, str) and turns[0].role != "system":
         return [Message("system", system), *turns]
     return turns
 
 
-def _listed(value: Any) -> Turns | None:
-    if isinstance(value, str):
-        value = parsed(value)
-    return messages(value) if isinstance(value, list) else None
+def listed(value: Any, key: str) -> Turns | str | None:
+    """The conversation in a list that stands under `key`; None for a list of something else."""
+    chat = key in CHAT_KEYS
+    if isinstance(value, str) and value:
+        text, value = value, parsed(value)
+        if value is None:
+            return unreadable(text, known=chat and key != "conversation") or None
+    if not isinstance(value, list) or not value:
+        return None
+    if (found := messages(value)) is not None:
+        return found
+    if len(value) == 1 and isinstance(value[0], list):
+        return listed(value[0], key) or rounds(value)
+    if not chat:
+        return parts(value)
+    told = any(isinstance(item, dict) and set(WORDS) & item.keys() for item in value)
+    return rounds(value) or (NO_ROLE if told and not any("messages" in item for item in value) else None)
 
 
-def _bare(keys: dict[str, Any]) -> Turns | None:
-    """A prompt in a field of its own, with Alpaca's `input` or a question's `context` joined to it."""
+def _bare(keys: dict[str, Any]) -> Turns | str | None:
+    """A prompt in a field of its own, after its earlier rounds, and with the passage that it asks about."""
+    blank = False
     for key in PROMPT_KEYS:
         text = keys.get(key)
         if isinstance(text, list) and len(text) == 1:
             text = text[0]
         if not isinstance(text, str) or parsed(text) is not None:
             continue
-        extra = keys.get("input") if key == "instruction" else keys.get("context") if key == "question" else None
-        parts = [text, extra] if key == "instruction" else [extra, text]
-        return [Message("user", "\n\n".join(p for p in parts if isinstance(p, str) and p.strip()))]
-    return None
-
-
-def messages(value: list[Any]) -> Turns | None:
-    """OpenAI's, Anthropic's, Gemini's and ShareGPT's lists of turns; None when the list is of something else.
-
-    What tools were asked and told is left out.
-    """
-    turns: Turns = []
-    for item in value:
-        if not isinstance(item, dict):
-            return None
-        named = str(item.get("role") or item.get("from") or item.get("author") or "").lower()
-        if named in ("tool", "function", "observation", "function_call") or str(item.get("type")) in WORDLESS:
+        if nothing(text):
+            blank = True
             continue
-        role = ROLES.get(named)
-        said = next((item[k] for k in ("content", "value", "parts", "text") if item.get(k) is not None), None)
-        if said is None and role == "assistant" and (item.get("tool_calls") or item.get("function_call")):
+        earlier = _history(keys, text)
+        if why := unreadable(text) or (earlier if isinstance(earlier, str) else ""):
+            return why
+        beside = [p for p in _passages(keys, key) if p not in text]
+        whole = [text, *beside] if key == "instruction" else [*beside, text]
+        return [*earlier, Message("user", "\n\n".join(whole))]
+    return [Message("user", "")] if blank else None
+
+
+def _passages(keys: Mapping[str, Any], prompt: str) -> list[str]:
+    """Alpaca's `input`, and the passages in a `context`, which may be a list of them."""
+    found: list[Any] = [keys.get("input")] if prompt == "instruction" else []
+    for key in PASSAGE_KEYS:
+        value = keys.get(key)
+        inner = parsed(value) if isinstance(value, str) else value
+        several = inner if isinstance(inner, list) else [value] if inner is None else []
+        found += [v for v in several if isinstance(v, str) and (" " in v.strip() or len(v) > LABEL)]
+    return [v for v in found if isinstance(v, str) and not nothing(v)]
+
+
+def _history(keys: Mapping[str, Any], prompt: str) -> Turns | str:
+    """The turns before a prompt; the prompt itself does not stand twice."""
+    for key in HISTORY_KEYS:
+        value = keys.get(key)
+        value = parsed(value) if isinstance(value, str) else value
+        if not isinstance(value, list) or not value:
             continue
-        text = text_of(said)
-        if role is None or text is None:
-            return None
-        if role == "assistant" and text and not (text := thoughts.answer(text)):
-            continue
-        if not text and isinstance(said, list) and any(map(_media, said)):
-            text = SHOWN
-        if text or not isinstance(said, list):
-            turns.append(Said(role, text, item) if role == "assistant" else Message(role, text))
-    return turns or None
-
-
-def text_of(content: Any) -> str | None:
-    """The text of a message's content: a string, or the text parts of a list; None for anything else."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, dict):
-        content = content.get("parts") or [content]
-    if not isinstance(content, list):
-        return None
-    said = [p for p in content if not (isinstance(p, dict) and (str(p.get("type")) in WORDLESS or _media(p)))]
-    parts = [p.get("text", p.get("content")) if isinstance(p, dict) else p for p in said]
-    return "\n".join(filter(None, parts)) if all(isinstance(p, str) for p in parts) else None
-
-
-def _media(part: Any) -> bool:
-    """Whether a part of a message is an image, a sound, a film or a file; Gemini names those by a key."""
-    return isinstance(part, dict) and (str(part.get("type")) in MEDIA or any(key in part for key in MEDIA_KEYS))
+        turns = messages(value)
+        turns = rounds(value) if turns is None else turns
+        if isinstance(turns, list) and turns[-1].role == "user" and turns[-1].content == prompt:
+            return turns[:-1]
+        if turns is not None or not all(isinstance(item, dict) for item in value):
+            return f"unknown form of {key}" if turns is None else turns
+    return []
 
 
 _PLACE = re.compile(r"\{([\w. -]+)\}")
@@ -245,6 +244,5 @@ def field(value: Any, path: str) -> Any:
             value = value.get(key) if isinstance(value, dict) else None
         return value
     found = {key: field(value, key) for key in _PLACE.findall(path)}
-    if all(v is None or v == "" for v in found.values()):
-        return None
-    return _PLACE.sub(lambda m: "" if found[m[1]] is None else str(found[m[1]]), path)
+    texts = {key: "" if v is None or nothing(str(v)) else str(v) for key, v in found.items()}
+    return _PLACE.sub(lambda m: texts[m[1]], path) if any(texts.values()) else None

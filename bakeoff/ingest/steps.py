@@ -5,15 +5,17 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bakeoff.ingest import containers, filters, repair, shapes, traces
-from bakeoff.ingest.documents import parse
+from bakeoff.ingest import containers, filters, repair, shapes, threads, traces
 from bakeoff.ingest.draft import Draft
 from bakeoff.ingest.encodings import decode
 from bakeoff.ingest.feedback import feedback, standing
 from bakeoff.ingest.language import language
+from bakeoff.ingest.lines import Row
+from bakeoff.ingest.nested import parse
 from bakeoff.ingest.own import own
-from bakeoff.ingest.readers import Row
 from bakeoff.ingest.redact import redact
+from bakeoff.ingest.turns import NO_USER, SHOWN
+from bakeoff.ingest.turns import asked as up_to_question
 from bakeoff.records import SetAside
 from bakeoff.settings import PERSONAL, Prompts
 
@@ -35,7 +37,10 @@ def drafts(rows: Sequence[Row], settings: Prompts) -> list[Draft]:
 
 
 def records(row: Row, prompt_field: str = "") -> list[Row]:
-    """The record of a row, parsed, or those of a container and of a line that has several; or why there is none."""
+    """The record of a row, parsed; those of a container or of a line that has several, rows of one message each joined.
+
+    What cannot be read is a record, too, and says why.
+    """
     found = [
         (record, reason)
         for value, reason in _parsed(row)
@@ -43,7 +48,8 @@ def records(row: Row, prompt_field: str = "") -> list[Row]:
     ]
     if len(found) == 1:
         return [Row(row.source, *found[0])]
-    return [Row(f"{row.source}:{i}", *record) for i, record in enumerate(found, 1)]
+    rows = (Row(f"{row.source}:{i}", *record) for i, record in enumerate(found, 1))
+    return list(threads.joined(rows, prompt_field))
 
 
 def _parsed(row: Row) -> list[tuple[Any, str]]:
@@ -70,9 +76,9 @@ def _draft(record: Row, settings: Prompts) -> Draft:
     if isinstance(turns, str):
         return Draft(source, reason=turns, raw=value)
     said = feedback(value, turns, settings)
-    asked = shapes.asked(standing(turns))
-    if not asked or asked[-1].content == shapes.SHOWN:
-        return Draft(source, reason="images only" if asked else "no user turn", raw=value)
+    asked = up_to_question(standing(turns))
+    if not asked or asked[-1].content == SHOWN:
+        return Draft(source, reason="images only" if asked else NO_USER, raw=value)
     return Draft(source, asked, feedback=said, stratum=_stratum(value, asked[-1].content, settings))
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from bakeoff.ingest.nested import parsed, unreadable
+
 INPUTS = (
     "gen_ai.input.messages",
     "gen_ai.prompt",
@@ -77,6 +79,9 @@ def request(record: Mapping[str, Any]) -> Any | None:
         return _mlflow(data)
     if "dataframe_split" in record and isinstance(record["dataframe_split"], dict):
         return _frame(record["dataframe_split"])
+    if (seen := _listed(record, ("observations",))) and not record.get("input"):  # a trace of Langfuse
+        inputs = (loaded(o.get("input")) for o in filter(_is_dict, seen) if not other_call(o))
+        return next(({"prompt": found} for found in inputs if found), None)
     attributes = _attributes(record)
     return _asked(attributes, record.get("events")) if attributes else None
 
@@ -107,11 +112,11 @@ def _parent(span: Mapping[str, Any]) -> bool:
 
 
 def _frame(frame: Mapping[str, Any]) -> Any | None:
-    """The first row of a pandas frame in its `split` form."""
+    """The rows of a pandas frame in its `split` form."""
     columns, rows = frame.get("columns"), frame.get("data")
-    if isinstance(columns, list) and isinstance(rows, list) and rows and isinstance(rows[0], list):
-        return dict(zip(map(str, columns), rows[0], strict=False))
-    return None
+    if not isinstance(columns, list) or not isinstance(rows, list):
+        return None
+    return [dict(zip(map(str, columns), row, strict=False)) for row in rows if isinstance(row, list)]
 
 
 def _attributes(span: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +148,7 @@ def _asked(attributes: Mapping[str, Any], events: Any) -> Any | None:
     whole = (loaded(attributes[key]) for key in INPUTS if attributes.get(key))
     found: Any = turns if turns else next(whole, None)
     if isinstance(found, str):
-        found = [{"role": "user", "content": found}]
+        found = {"messages": found} if unreadable(found, known=True) else [{"role": "user", "content": found}]
     system = loaded(attributes.get("gen_ai.system_instructions"))
     return {"system": system, "messages": found} if system and isinstance(found, list) else found
 
@@ -193,7 +198,8 @@ def loaded(value: Any) -> Any:
         try:
             return json.loads(value)
         except (ValueError, RecursionError):
-            return value
+            inner = parsed(value)
+            return value if inner is None else inner
     return value
 
 
