@@ -18,7 +18,7 @@ from bakeoff.rewards import choose as scorers
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards.answers import Verdicts, verdicts
 from bakeoff.rewards.picks import known
-from bakeoff.rewards.resume import by_prompt, missing_rewards, score_table, score_tables
+from bakeoff.rewards.resume import by_prompt, missing_rewards, score_tables
 from bakeoff.rewards.sandbox import limits_of
 from bakeoff.run import Run, write_json
 from bakeoff.settings import Recipe
@@ -145,7 +145,8 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, D
             tables[name] = complete_table(run, name, prompts, policies[name][1], engine)
         if model == recipe.model:
             everyday = unrelated(run, recipe, engine)
-        engine.cache_clear()  # what it holds is free for the next
+        engine.cache_clear()
+        models.give_back_memory()  # for the next
     peers = by_prompt(tables["reference"])
     scorer = functools.cache(lambda: scorers.scorer(run, recipe, prompts, peers))
 
@@ -153,9 +154,7 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, D
         scores = read_table(run.table(f"{name}_{by}"), Score)
         return np.array([s.reward for s in scores], float).reshape(-1, policies[name][1].group_size)
 
-    score_table(run, "reference_scores", prompts, tables["reference"], scorer)
-    others = {f"{name}_scores": table for name, table in tables.items() if name != "reference"}
-    score_tables(run, others, prompts, scorer, together="answers_scores")
+    score_tables(run, {f"{n}_scores": t for n, t in tables.items()}, prompts, scorer, together="answers_scores")
     drawn = {name: Draws(list(by_prompt(table).values()), rewards(name, "scores")) for name, table in tables.items()}
     if run.referee.exists():
         main = {f"{name}_referee": tables[name] for name in measures.MAIN}

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib.metadata
 import io
 import math
@@ -230,6 +231,15 @@ def _keep_freed_memory() -> None:
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):
         for parameter, value in ((-3, 2**25), (-1, 2**31 - 1)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
             libc.mallopt(parameter, value)
+
+
+def give_back_memory() -> None:
+    """Return to the system what freed models and caches still hold: else the next stage's memory is added to theirs."""
+    gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _loaded(auto: Any, name: str, **settings: Any) -> Any:

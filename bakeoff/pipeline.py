@@ -129,6 +129,7 @@ def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
             )
     with run.timed(stage.name), sealed(() if stage.opens_gold else tasks.gold_files(recipe).values()):
         stage.work(run, recipe)
+    models.give_back_memory()
 
 
 def check(recipe: Recipe, *, with_gold: bool = True) -> None:
