@@ -10,14 +10,11 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import save_file
-from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from bakeoff import chat, checkpoint
@@ -37,8 +34,6 @@ NOTES = {
     "gain can be repair of the quantisation."
 }
 """What a reader of a result must know of an alias."""
-MORE = Path("more") / "tensors.safetensors"
-"""Tensors beside those of the model, where no other program takes them for weights of it."""
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 NO_PEFT = "adapters need a package that is not installed: pip install 'bakeoff[lora]'"
 LORA_RANK, LORA_ABOVE = 16, 1_500_000_000
@@ -143,16 +138,13 @@ def reads_left_to_right(model: Any) -> bool:
     return hasattr(model, "score")
 
 
-def save(model: Any, tokenizer: Any, folder: Path, more: Mapping[str, Tensor] | None = None) -> None:
-    """Write a plain `transformers` folder, with `more` in a folder inside; a folder that exists is complete."""
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a plain `transformers` folder; one that exists is complete."""
     if any(checkpoint.not_finite(model)):
         raise UserError(f"{folder}: not saved: the training left weights that are not finite; lower the learning rate")
     beside = folder.with_name(f".{folder.name}.tmp")
     model.save_pretrained(beside)
     tokenizer.save_pretrained(beside)
-    if more:
-        (beside / MORE).parent.mkdir()
-        save_file({name: tensor.contiguous() for name, tensor in more.items()}, beside / MORE)
     beside.rename(folder)
 
 
