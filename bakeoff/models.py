@@ -98,15 +98,27 @@ def check_reward_model(name: str) -> None:
     checkpoint.check_classifier(name, load_config(name))
 
 
+def check_base(name: str, config: Any) -> None:
+    """Raise UserError for a model that, by its configuration, no reward model can start from."""
+    checkpoint.check_classifier(name, config, base=True)
+    checkpoint.check_not_quantized(name, config)
+    if type(config) not in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise UserError(
+            f"model {name!r}: transformers has no sequence classifier of its kind ({config.model_type}), so no reward "
+            "model can start from it; give another base, in a recipe as reward.base"
+        )
+
+
 def load_reward_model(name: str, recipe: Recipe | None = None, *, base: bool = False) -> tuple[Any, Any]:
     """A sequence classifier with one output and its tokenizer, whose padding token is no token that a text ends in.
 
     The head of a `base`, from which a training starts, is new, and random, where it has none.
     """
     config = load_config(name)
-    checkpoint.check_classifier(name, config, base=base)
     if base:
-        checkpoint.check_not_quantized(name, config)
+        check_base(name, config)
+    else:
+        checkpoint.check_classifier(name, config)
     model, tokenizer, loaded = open_model(AutoModelForSequenceClassification, name, config, recipe, num_labels=1)
     checkpoint.check_whole(name, loaded, new_head=base)
     chat.check(tokenizer, answers=True)
