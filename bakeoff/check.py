@@ -80,7 +80,8 @@ def _quantization(subject: Subject) -> str:
 def _weights(subject: Subject) -> str:
     where, auto = (subject.name, subject.config, subject.recipe), AutoModelForSequenceClassification
     if subject.judge:
-        checkpoint.check_classifier(subject.name, subject.config, base=subject.base)
+        check = models.check_base if subject.base else checkpoint.check_classifier
+        check(subject.name, subject.config)
         model, _, loaded = models.open_model(auto, *where, num_labels=1)
     else:
         model, _, loaded = models.open_model(AutoModelForCausalLM, *where)

@@ -11,14 +11,11 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import save_file
-from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from bakeoff import chat, checkpoint
@@ -38,8 +35,6 @@ NOTES = {
     "gain can be repair of the quantisation."
 }
 """What a reader of a result must know of an alias."""
-MORE = Path("more") / "tensors.safetensors"
-"""Tensors beside those of the model, where no other program takes them for weights of it."""
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 NO_PEFT = "adapters need a package that is not installed: pip install 'bakeoff[lora]'"
 LORA_RANK, LORA_ABOVE = 16, 1_500_000_000
@@ -104,15 +99,27 @@ def check_reward_model(name: str) -> None:
     checkpoint.check_classifier(name, load_config(name))
 
 
+def check_base(name: str, config: Any) -> None:
+    """Raise UserError for a model that, by its configuration, no reward model can start from."""
+    checkpoint.check_classifier(name, config, base=True)
+    checkpoint.check_not_quantized(name, config)
+    if type(config) not in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise UserError(
+            f"model {name!r}: transformers has no sequence classifier of its kind ({config.model_type}), so no reward "
+            "model can start from it; give another base, in a recipe as reward.base"
+        )
+
+
 def load_reward_model(name: str, recipe: Recipe | None = None, *, base: bool = False) -> tuple[Any, Any]:
     """A sequence classifier with one output and its tokenizer, whose padding token is no token that a text ends in.
 
     The head of a `base`, from which a training starts, is new, and random, where it has none.
     """
     config = load_config(name)
-    checkpoint.check_classifier(name, config, base=base)
     if base:
-        checkpoint.check_not_quantized(name, config)
+        check_base(name, config)
+    else:
+        checkpoint.check_classifier(name, config)
     model, tokenizer, loaded = open_model(AutoModelForSequenceClassification, name, config, recipe, num_labels=1)
     checkpoint.check_whole(name, loaded, new_head=base)
     chat.check(tokenizer, answers=True)
@@ -144,16 +151,13 @@ def reads_left_to_right(model: Any) -> bool:
     return hasattr(model, "score")
 
 
-def save(model: Any, tokenizer: Any, folder: Path, more: Mapping[str, Tensor] | None = None) -> None:
-    """Write a plain `transformers` folder, with `more` in a folder inside; a folder that exists is complete."""
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a plain `transformers` folder; one that exists is complete."""
     if any(checkpoint.not_finite(model)):
         raise UserError(f"{folder}: not saved: the training left weights that are not finite; lower the learning rate")
     beside = folder.with_name(f".{folder.name}.tmp")
     model.save_pretrained(beside)
     tokenizer.save_pretrained(beside)
-    if more:
-        (beside / MORE).parent.mkdir()
-        save_file({name: tensor.contiguous() for name, tensor in more.items()}, beside / MORE)
     beside.rename(folder)
 
 

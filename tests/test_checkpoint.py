@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import CHAT, CONFIGS, byte_tokenizer, write_jsonl
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BloomConfig
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BloomConfig, Lfm2Config
 
 from bakeoff import cli, models
 from bakeoff.errors import UserError
@@ -117,6 +117,31 @@ def test_a_quantized_checkpoint_is_no_policy_and_no_base(config, tiny_llama, rec
     assert one_line(capsys, f"quantized ({name})", "give the one that is not")
     assert cli.main(["reward", "train", str(data), "--base", packed, "--out", str(tmp_path / "new")]) == 2
     assert one_line(capsys, f"quantized ({name})")
+
+
+def test_a_model_without_a_classifier_of_its_kind_is_no_base(recipe, tmp_path, capsys):
+    kinds = {"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2, "num_key_value_heads": 2}
+    sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    config = Lfm2Config(**kinds, **sizes, eos_token_id=259, pad_token_id=259, bos_token_id=None)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "hybrid")
+    byte_tokenizer().save_pretrained(tmp_path / "hybrid")
+    write_jsonl(tmp_path / "picks.jsonl", PICKS)
+    out, words = tmp_path / "out", ("no sequence classifier of its kind (lfm2)", "reward.base")
+    changes = ["score.scorer=reward_model", f"reward.picks=['{tmp_path}/picks.jsonl']", f"model={tmp_path}/hybrid"]
+    assert cli.main(["run", str(recipe), *changes, "--anyway", "--out", str(out)]) == 2
+    assert one_line(capsys, *words) and not (out / "completions.parquet").exists()
+    train = [
+        "reward",
+        "train",
+        str(tmp_path / "picks.jsonl"),
+        "--base",
+        str(tmp_path / "hybrid"),
+        "--out",
+        str(tmp_path / "judge"),
+    ]
+    assert cli.main(train) == 2 and one_line(capsys, *words)
+    assert cli.main(["check", "--judge", str(tmp_path / "hybrid")]) == 2
+    assert words[0] in capsys.readouterr().out
 
 
 def test_a_head_of_two_outputs_is_neither_a_reward_model_nor_its_base(tiny_llama, tmp_path):

@@ -3,6 +3,9 @@
 import email.utils
 import http.server
 import json
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -370,6 +373,38 @@ def test_ends_and_lengths(serve):
     assert (at_once.text, at_once.tokens, at_once.finish) == ("", [END], "stop")
     assert (by_string.finish, len(by_string.tokens)) == ("stop", 3)
     assert broken.text == "?"
+
+
+def test_an_end_is_the_token_with_which_the_chat_template_ends_a_turn(serve):
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"eos_token": "<|endoftext|>"})
+    (found,) = run(engine(serve(), tokenizer), prompts(), Sampling(group_size=1))[0]["p0"]
+    assert found.tokens[-1] == END != tokenizer.eos_token_id
+    tokenizer.chat_template = None
+    (found,) = run(engine(serve(), tokenizer), prompts(), Sampling(group_size=1))[0]["p0"]
+    assert found.tokens[-1] == tokenizer.eos_token_id
+
+
+def test_a_warning_is_one_line(serve, tiny_llama, tmp_path):
+    def script(body, number):
+        return (400, {}, {"error": {"message": "unknown\nfield: seed"}}) if "seed" in body else answer(body)
+
+    rows = [json.dumps({"prompt": f"{text} for tea?"}) for text in ("Which cake is good", "Where can I sit outside")]
+    (tmp_path / "log.jsonl").write_text("\n".join(rows))
+    path = tmp_path / "recipe.toml"
+    engine = f"{serve(script).url}?model=tiny"
+    path.write_text(
+        f'model = "{tiny_llama}"\nprompts.sources = ["log.jsonl"]\nprompts.heldout = 0.5\n'
+        f'sample.group_size = 2\nsample.engine = "{engine}"\nscore.scorer = "majority"\n'
+    )
+    for stage in ("prompts", "sample"):
+        command = [sys.executable, "-m", "bakeoff", stage, path, "--out", tmp_path / "run"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    (told,) = [line for line in done.stderr.splitlines() if "warn" in line]
+    assert re.fullmatch(r"warning: http.* does not take 'seed' \(.*unknown field: seed.*\); going on without", told), (
+        told
+    )
 
 
 def test_logps_are_told_only_where_they_are_known(serve):

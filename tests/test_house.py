@@ -40,7 +40,7 @@ ORDER = (
     ("__main__", "__init__"),
 )
 """Files and folders of the package from the bottom up: each imports only from lines above its own, or itself."""
-LINES, PACKAGE_LINES, FUNCTION_LINES = 320, 17000, 60
+LINES, PACKAGE_LINES, FUNCTION_LINES = 320, 17400, 60
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

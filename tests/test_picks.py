@@ -69,4 +69,3 @@ def test_case_punctuation_and_space_make_no_other_prompt():
     ]
     for side in split(picks, 0.3):
         assert len(side) % 3 == 0 and len(side) > 0
-    assert split(picks, 0.3, salt="other")[1] != split(picks, 0.3)[1]

@@ -385,6 +385,14 @@ def test_settings_may_stand_before_and_behind_options(recipe, tmp_path, capsys):
     assert stopped.value.code == 2 and "--sed=4" in capsys.readouterr().err
 
 
+def test_output_that_nobody_reads_ends_the_command_quietly(tmp_path):
+    write_jsonl(tmp_path / "log.jsonl", [{"prompt": q} for q in QUESTIONS])
+    process = bakeoff("prompts", "log.jsonl", "--out", "out", cwd=tmp_path)
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait() == 141 and "Traceback" not in said and "Broken" not in said, said
+
+
 def test_help_is_quick_because_it_does_not_import_torch():
     code = "import sys, bakeoff.cli; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0

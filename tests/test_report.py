@@ -191,6 +191,7 @@ def test_alarms_are_in_the_verdict():
         (wording.percent(math.nan), "–"),
         (wording.number(-0.01234), "−0.0123"),
         (wording.number(12345.6), "12,346"),
+        (wording.number(5.55e-17), "0"),
         (wording.tries(0.4), "less than one try"),
         (wording.tries(1.0), "1 try"),
         (wording.tries(2.83), "2.8 tries"),

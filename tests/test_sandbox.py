@@ -191,3 +191,10 @@ def test_an_answer_on_which_a_verifier_hangs_costs_little_time():
     (hung, right) = outcomes(scorer, bad, good)
     assert {reward for reward, _ in hung} == {None} and right == [(1.0, ""), (0.0, "")]
     assert {"timeout: not done within 0.5 s", "timeout: not asked again after 2 times"} == {why for _, why in hung}
+
+
+def test_a_file_of_this_folder_imports_its_neighbours(file, tmp_path, monkeypatch):
+    file.write_text("from weights import vowel\n\ndef reward(completion):\n    return vowel * completion.count('a')\n")
+    (tmp_path / "weights.py").write_text("vowel = 2\n")
+    monkeypatch.chdir(tmp_path)
+    assert outcomes(FunctionScorer(Path("mine.py"), "reward"), group("aha")) == [[(4.0, "")]]

@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from bakeoff import models
 from bakeoff.engines import Sampling, choose
 from bakeoff.engines.local import LocalEngine
+from bakeoff.engines.text import Stops, Writer
+from bakeoff.engines.vllm import _completion
 from bakeoff.errors import Missing
 from bakeoff.settings import Recipe, Sample
 
@@ -78,6 +81,15 @@ def assert_logps_are_those_of(model, tokenizer, groups, sampling):
 def test_without_vllm_one_line_says_what_to_install(tiny_llama):
     with pytest.raises(Missing, match=r"^sample.engine: vllm is not installed; pip install 'bakeoff\[vllm\]'$"):
         choose.engine(str(tiny_llama), recipe(tiny_llama))
+
+
+def test_special_tokens_that_mark_thoughts_stay_in_the_text():
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]"]})
+    tokens = tokenizer("[THINK]hm[/THINK]yes.Q:<|end|>", add_special_tokens=False).input_ids
+    drawn = SimpleNamespace(token_ids=tokens, index=0, text="hmyes.", cumulative_logprob=-1.0, finish_reason="stop")
+    writer = Writer(tokenizer, [], Stops(tokenizer, ["Q:"]))
+    assert _completion(prompts()[0], drawn, SHARP, writer).text == "[THINK]hm[/THINK]yes."
 
 
 @needs_vllm

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bakeoff import models
+from bakeoff import chat, models
 from bakeoff.engines import Failed, Sampling, refuse, seed_of
 from bakeoff.engines.fit import not_empty
 from bakeoff.engines.post import Client, GivenUp, Patience
@@ -57,6 +57,8 @@ class EndpointEngine:
         self.used = self.client.used
         self.tokenizer = tokenizer
         self.chat = bool(tokenizer.chat_template)
+        end = chat.turn_end(tokenizer)
+        self.end = tokenizer.eos_token_id if end is None else end
         self.untaken: set[str] = set()
         self.lost_in_a_row, self.fruitful = 0, False
         self.turned_away = Counter[str]()
@@ -184,10 +186,10 @@ class EndpointEngine:
 
     def _completion(self, prompt: Prompt, index: int, choice: dict, sampling: Sampling) -> Completion:
         text, finish = _text(choice) or "", FINISH[choice["finish_reason"]]
-        tokens, end = self.tokenizer(text, add_special_tokens=False).input_ids, self.tokenizer.eos_token_id
+        tokens = self.tokenizer(text, add_special_tokens=False).input_ids
         by_string = isinstance(choice.get("stop_reason"), str) and tokens
-        if finish == "stop" and end is not None and not by_string:
-            tokens = [*tokens, end]
+        if finish == "stop" and self.end is not None and not by_string:
+            tokens = [*tokens, self.end]
         return Completion(
             id=content_id("completion", prompt.id, index, tokens),
             prompt_id=prompt.id,

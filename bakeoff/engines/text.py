@@ -63,17 +63,21 @@ class Writer:
             return self.tokenizer.decode([token for token in tokens if token not in self.hidden])
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
+    def cut(self, tokens: list[int]) -> tuple[str, bool]:
+        """(the text up to the first stop string, whether there is one)."""
+        text = self.text(tokens)
+        at = self.stops.find(text) if self.stops.strings else -1
+        return (text[:at], True) if at >= 0 else (text, False)
+
     def completion(self, prompt_id: str, index: int, tokens: list[int], logp: float) -> Completion:
         """The record; its text ends before a stop string, its tokens and `logp` include what completed it."""
-        text = self.text(tokens)
-        cut = self.stops.find(text) if self.stops.strings else -1
-        over = tokens[-1] in self.ends or cut >= 0
+        text, stopped = self.cut(tokens)
         return Completion(
             id=content_id("completion", prompt_id, index, tokens),
             prompt_id=prompt_id,
             index=index,
-            text=text[:cut] if cut >= 0 else text,
+            text=text,
             tokens=tokens,
             logp=logp,
-            finish="stop" if over else "length",
+            finish="stop" if stopped or tokens[-1] in self.ends else "length",
         )

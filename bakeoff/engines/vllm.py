@@ -11,6 +11,7 @@ import torch
 from bakeoff import chat, models
 from bakeoff.engines import Failed, Sampling, refuse, seed_of
 from bakeoff.engines.fit import readable
+from bakeoff.engines.text import Stops, Writer
 from bakeoff.errors import Missing
 from bakeoff.records import Completion, Failure, Prompt, content_id
 from bakeoff.settings import Recipe
@@ -45,11 +46,13 @@ class VllmEngine:
         inputs = [{"prompt_token_ids": ids} for _, ids in read]
         end = chat.turn_end(self.tokenizer)
         settings = [_parameters(prompt, sampling, end) for prompt, _ in read]
+        writer = Writer(self.tokenizer, [], Stops(self.tokenizer, sampling.stop))
         outputs = self.llm.generate(inputs, settings, use_tqdm=False, lora_request=self._request())
         for (prompt, _), output in zip(read, outputs, strict=True):
             ends = {drawn.finish_reason for drawn in output.outputs}
             if len(output.outputs) == sampling.group_size and ends <= {"stop", "length"}:
-                yield [_completion(prompt, drawn, sampling) for drawn in sorted(output.outputs, key=lambda d: d.index)]
+                group = sorted(output.outputs, key=lambda drawn: drawn.index)
+                yield [_completion(prompt, drawn, sampling, writer) for drawn in group]
             else:
                 detail = f"{prompt.source}: vLLM broke off {len(output.outputs)} completions ({ends})"
                 failed(Failure(prompt.id, "server_error", detail))
@@ -116,13 +119,15 @@ def _parameters(prompt: Prompt, sampling: Sampling, end: int | None = None) -> A
     )
 
 
-def _completion(prompt: Prompt, drawn: Any, sampling: Sampling) -> Completion:
+def _completion(prompt: Prompt, drawn: Any, sampling: Sampling, writer: Writer) -> Completion:
+    """The record; where a tokenizer marks thoughts by special tokens, vLLM's own text lacks these."""
     tokens = list(drawn.token_ids)
+    text = writer.cut(tokens)[0] if writer.hidden else drawn.text
     return Completion(
         id=content_id("completion", prompt.id, drawn.index, tokens),
         prompt_id=prompt.id,
         index=drawn.index,
-        text=drawn.text,
+        text=text,
         tokens=tokens,
         logp=0.0 if sampling.temperature == 0 else drawn.cumulative_logprob,
         finish=drawn.finish_reason,

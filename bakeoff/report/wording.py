@@ -37,10 +37,10 @@ def percent(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits, large numbers in full; a dash when there is none."""
+    """Three significant digits, large numbers in full, 0 for what rounding left; a dash when there is none."""
     if not math.isfinite(value):
         return "–"
-    text = f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:.3g}"
+    text = f"{value:,.0f}" if abs(value) >= 100 else "0" if abs(value) < 1e-12 else f"{value:.3g}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 

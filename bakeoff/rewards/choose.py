@@ -154,6 +154,7 @@ def load_all(recipe: Recipe) -> None:
     if trains(recipe) and recipe.reward.base:
         reward_model.fresh(recipe.reward.base, recipe)
     elif trains(recipe):
+        models.check_base(recipe.model, models.load_config(recipe.model))
         chat.check(models.load_tokenizer(recipe.model), answers=True)
     for settings in tasks.scorings(recipe):
         for which, rest in map(kind, names(settings)):

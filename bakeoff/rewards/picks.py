@@ -178,16 +178,16 @@ NUMBERS |= {"kto_tag", "choice"}
 READERS = {".jsonl": _jsonl, ".json": _jsonl, ".csv": _csv, ".parquet": _parquet}
 
 
-def split(picks: Sequence[Pick], heldout: float, *, salt: str = "") -> tuple[list[Pick], list[Pick]]:
+def split(picks: Sequence[Pick], heldout: float) -> tuple[list[Pick], list[Pick]]:
     """(train, held out) by a hash of the prompt, so that no prompt is on both sides, nor one that is nearly the same.
 
-    Case, punctuation and white space make no other prompt; `salt` makes another split.
+    Case, punctuation and white space make no other prompt.
     """
     words = [spelling(p.messages) for p in picks]
     different = sorted(set(words))
     cluster = dict(zip(different, clusters(different), strict=True))
     sides: tuple[list[Pick], list[Pick]] = ([], [])
     for pick, own in zip(picks, words, strict=True):
-        share = int(content_id(salt, different[cluster[own]]), 16) / 16**16
+        share = int(content_id("", different[cluster[own]]), 16) / 16**16
         sides[share < heldout].append(pick)
     return sides

@@ -64,8 +64,9 @@ def _seal(paths: str) -> None:
 def _loaded(file: str, name: str, given: tuple[str, ...]) -> tuple[Callable[..., Any], str]:
     """(the function, what is wrong with it, in a line, or nothing)."""
     try:
-        if not os.path.samefile(os.path.dirname(file), os.path.dirname(__file__)):  # whose numbers.py is another's name
-            sys.path.insert(0, os.path.dirname(file))
+        folder = os.path.dirname(os.path.abspath(file))
+        if not os.path.samefile(folder, os.path.dirname(__file__)):  # whose numbers.py is another's name
+            sys.path.insert(0, folder)
         spec = importlib.util.spec_from_file_location("bakeoff_function", file)
         assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
