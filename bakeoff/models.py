@@ -296,6 +296,7 @@ def read_gguf(gguf: Path) -> tuple[Any, Any]:
     with contextlib.redirect_stderr(io.StringIO()):  # its progress promises minutes for seconds
         model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    del model.config.quantization_config
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
     model.hf_quantizer = None
     return model.to(torch.bfloat16), tokenizer
