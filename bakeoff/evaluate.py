@@ -18,7 +18,7 @@ from bakeoff.rewards import choose as scorers
 from bakeoff.rewards import model as reward_model
 from bakeoff.rewards.answers import Verdicts, verdicts
 from bakeoff.rewards.picks import known
-from bakeoff.rewards.resume import by_prompt, missing_rewards, score_tables
+from bakeoff.rewards.resume import by_prompt, missing_rewards, score_table, score_tables
 from bakeoff.rewards.sandbox import limits_of
 from bakeoff.run import Run, write_json
 from bakeoff.settings import Recipe
@@ -154,7 +154,9 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, D
         scores = read_table(run.table(f"{name}_{by}"), Score)
         return np.array([s.reward for s in scores], float).reshape(-1, policies[name][1].group_size)
 
-    score_tables(run, {f"{n}_scores": t for n, t in tables.items()}, prompts, scorer, together="answers_scores")
+    score_table(run, "reference_scores", prompts, tables["reference"], scorer)
+    others = {f"{name}_scores": table for name, table in tables.items() if name != "reference"}
+    score_tables(run, others, prompts, scorer, together="answers_scores")
     drawn = {name: Draws(list(by_prompt(table).values()), rewards(name, "scores")) for name, table in tables.items()}
     if run.referee.exists():
         main = {f"{name}_referee": tables[name] for name in measures.MAIN}

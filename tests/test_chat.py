@@ -186,7 +186,7 @@ def test_texts_that_a_reward_model_cannot_read_have_no_reward_and_are_no_picks(t
     base = made(tmp_path / "base", max_position_embeddings=64)
     scorer = reward_model.fresh(base, Recipe(dtype="float32"))
     (values,) = scorer.each([(USER, ["green", "x" * 64])])
-    assert values[0, 0] == values[0, 0] and values[0, 1] != values[0, 1]
+    assert values[0] == values[0] and values[1] != values[1]
     assert scorer.unread(USER, "x" * 64) == "too long: 78 tokens, and the model's context window has 64"
     rows = [{"prompt": f"Tea {i}?", "completions": ["green", "x" * (99 if i == 3 else 9)], "pick": 0} for i in range(8)]
     data = write_jsonl(tmp_path / "picks.jsonl", rows)

@@ -36,8 +36,8 @@ def test_every_number_has_limits_and_nothing_else_has():
     ("setting", "words"),
     [
         ("bake.learning_rate=-1", "bake.learning_rate: -1.0: give more than 0"),
-        ("bake.learning_rate=nan", "bake.learning_rate: nan: give more than 0"),
-        ("bake.learning_rate=inf", "bake.learning_rate: inf: give more than 0"),
+        ("bake.learning_rate=nan", "bake: learning_rate: expected float, found 'nan'"),
+        ("bake.learning_rate=inf", "bake: learning_rate: expected float, found 'inf'"),
         ("sample.top_p=0", "sample.top_p: 0.0: give more than 0, at most 1"),
         ("sample.min_p=2", "sample.min_p: 2.0: give 0 or more, at most 1"),
         ("seed=-1", "seed: -1: give 0 or more"),

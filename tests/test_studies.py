@@ -69,10 +69,19 @@ def test_the_maker_of_the_log_knows_the_answers_to_its_cleaned_prompts(tmp_path)
 
 
 @pytest.fixture
-def of(tmp_path, tiny_llama):
+def roomy_llama(tmp_path, tiny_llama):
+    """A tiny model whose context window holds a whole filing, byte by byte."""
+    shutil.copytree(tiny_llama, folder := tmp_path / "roomy")
+    settings = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": 4096}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.fixture
+def of(tmp_path, roomy_llama):
     gold = tmp_path / "gold.jsonl"
     gold.write_text("".join((studies.FILINGS / "gold.jsonl").read_text().splitlines(keepends=True)[:3]))
-    settings = [f"model={tiny_llama}", "dtype=float32", "sample.prompts=6", "sample.group_size=4", "bake.batch_size=2"]
+    settings = [f"model={roomy_llama}", "dtype=float32", "sample.prompts=6", "sample.group_size=4", "bake.batch_size=2"]
     settings += [
         "sample.max_tokens=8",
         'sample.stop=["a", "e", "i", "o"]',

@@ -196,7 +196,7 @@ def test_what_was_said_of_one_prompt_is_read_once():
         ([], "no data given"),
         (["rows.jsonl", "epoch=2"], "did you mean 'epochs'"),
         (["rows.jsonl", "heads=3"], "reward.heads was dropped; reward.members makes an ensemble"),
-        (["rows.jsonl", "error_rate=nan"], "reward.error_rate: nan: give 0 or more"),
+        (["rows.jsonl", "error_rate=nan"], "reward: error_rate: expected float, found 'nan'"),
         (["rows.jsonl", "members=2"], "train each with a seed of its own"),
         (["rows.jsonl", "heldout=1.0"], "leaves no picks to train on"),
     ],
