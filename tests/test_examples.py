@@ -46,6 +46,7 @@ def test_the_files_hold_what_their_description_says():
     assert len(texts("log").splitlines()) == 1504 and len(gold) == 200 and len(picks) == 460
     assert all(len(row["completions"]) == 8 and 0 <= row["pick"] < 8 for row in picks)
     assert "answer" not in {key for row in picks for key in row}
+    assert texts("picks_200") == "".join(texts("picks").splitlines(keepends=True)[:200])
     assert {row["verifier"] for row in gold} == {"number", "contains"}
 
 

@@ -18,7 +18,7 @@ from tester import pick
 from bakeoff.engines import Sampling
 from bakeoff.records import Message, Prompt, atomic, prompt_id
 
-GOLD, PICKS = 200, 460
+GOLD, PICKS, QUICK = 200, 460, 200
 MODEL = "smollm2-135m"
 SAMPLING = Sampling(group_size=8, temperature=0.7, max_tokens=40)
 
@@ -37,7 +37,9 @@ def main() -> None:
     write_lines(args.out / "log.jsonl", log(args.seed))
     write_lines(args.out / "gold.jsonl", map(_json, gold(args.seed)))
     if args.picks:
-        write_lines(args.out / "picks.jsonl", map(_json, picks(args.seed)))
+        rows = [_json(row) for row in picks(args.seed)]
+        write_lines(args.out / "picks.jsonl", rows)
+        write_lines(args.out / f"picks_{QUICK}.jsonl", rows[:QUICK])
 
 
 def log(seed: int) -> list[str]:
