@@ -154,10 +154,11 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, D
         scores = read_table(run.table(f"{name}_{by}"), Score)
         return np.array([s.reward for s in scores], float).reshape(-1, policies[name][1].group_size)
 
-    score_table(run, "reference_scores", prompts, tables["reference"], scorer)
-    others = {f"{name}_scores": table for name, table in tables.items() if name != "reference"}
-    score_tables(run, others, prompts, scorer, together="answers_scores")
-    drawn = {name: Draws(list(by_prompt(table).values()), rewards(name, "scores")) for name, table in tables.items()}
+    scored = {f"{name}_scores": table for name, table in tables.items()}
+    if not scorers.one_by_one(recipe):  # which compare what they are given with the reference's answers
+        score_table(run, "reference_scores", prompts, scored.pop("reference_scores"), scorer)
+    score_tables(run, scored, prompts, scorer, together="answers_scores")
+    drawn = {name: Draws([*by_prompt(table).values()], rewards(name, "scores")) for name, table in tables.items()}
     if run.referee.exists():
         main = {f"{name}_referee": tables[name] for name in measures.MAIN}
         score_tables(run, main, prompts, lambda: reward_model.load(run.referee, recipe), together="answers_referee")

@@ -140,6 +140,12 @@ def trains(recipe: Recipe) -> bool:
     return any(TRAINED in names(settings) for settings in tasks.scorings(recipe))
 
 
+def one_by_one(recipe: Recipe) -> bool:
+    """Whether one model rewards each completion by itself, whatever others it is given with it."""
+    named = names(recipe.score)
+    return not recipe.tasks and len(named) == 1 and kind(named[0])[0] in MODELS and recipe.reward.members == 1
+
+
 def finished(settings: Scoring) -> str:
     """The folder or hub id of the finished reward model that the recipe names alone, or nothing."""
     found = [rest for which, rest in map(kind, names(settings)) if which == TRAINED]
