@@ -20,7 +20,7 @@ UNREAD = 141
 SPINS = "1000"
 """How often an idle OpenMP thread looks for work before it sleeps, on a machine that others use too. By its default it
 spins while the thread that it waits for has no core: one busy process beside ours on two cores slowed a training step
-tenfold and more; with this it takes 1.7 times as long as the default alone. On a machine of its own the default is a quarter faster."""
+tenfold and more; with this it takes 1.7 times as long as by the default alone, which is a quarter faster than this."""
 
 
 def entry() -> None:
