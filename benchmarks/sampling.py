@@ -1,30 +1,24 @@
 """Sampling: tokens per second beside the engines that a user could take instead, and beside what the processor can do.
 
-python benchmarks/sampling.py [--openvino PYTHON] [--vllm PYTHON] [--record]
-
-A peer that is not installed here runs in the interpreter that is named for it. Every completion has the full number of
+A peer runs in the interpreter that is named for it (benchmarks/peers.py). Every completion has the full number of
 tokens: the end of turn is ignored on all sides.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import results
 import torch
-import work
 
 from bakeoff import models
 from bakeoff.engines import Sampling
 from bakeoff.engines.local import LocalEngine
 from bakeoff.records import Prompt
 from bakeoff.run import peak_memory_mb
+from benchmarks import peers, results, work
 
 TASKS = {
     "chat": (work.chat_prompts, Sampling(group_size=16, max_tokens=64)),
@@ -41,14 +35,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--record", action="store_true", help="write docs/results/bench.json")
     args = parser.parse_args()
-    peers = {peer: getattr(args, peer) for peer in PEERS if getattr(args, peer)}
+    others = {peer: python for peer in PEERS if (python := getattr(args, peer))}
     rows = cost_of_n() if "n" in args.tasks else []  # first: it tells the memory that this process took until then
-    rows += [row for task in args.tasks if task != "n" for row in measure(task, peers, args.repeats)]
+    rows += [row for task in args.tasks if task != "n" for row in measure(task, others, args.repeats)]
     if args.record:
         results.record("bench", rows)
 
 
-def measure(task: str, peers: dict[str, Path], repeats: int) -> list[dict[str, Any]]:
+def measure(task: str, others: dict[str, Path], repeats: int) -> list[dict[str, Any]]:
     """One table: the in-process engine, `generate`, the peers, the ceiling; returns the ratios as results."""
     make, sampling = TASKS[task]
     prompts = make()
@@ -58,10 +52,10 @@ def measure(task: str, peers: dict[str, Path], repeats: int) -> list[dict[str, A
         "bakeoff": ours(model, tokenizer, prompts, sampling),
         "generate": generate(model, tokenizer, prompts, sampling),
     }
-    sides |= {name: peer(name, python, task, prompts, tokenizer) for name, python in peers.items()}
     taken = dict(zip(sides, work.seconds(*sides.values(), repeats=repeats), strict=True))
-    for name in peers:  # a peer times itself, without its start
-        taken[name] = sides[name].seconds  # type: ignore[attr-defined]
+    job = {"model": str(models.folder(work.MODEL)), "prompts": [models.render(tokenizer, p.messages) for p in prompts]}
+    job |= {"group_size": sampling.group_size, "max_tokens": sampling.max_tokens}
+    taken |= {name: peers.ask(python, name, job) for name, python in others.items()}
     rate = {name: tokens / s for name, s in taken.items()}
     rate["ceiling"] = work.product_rate() / flops_per_token(model)
     work.table(
@@ -107,23 +101,6 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[Prompt], sampling: Sa
             min_new_tokens=sampling.max_tokens,
         )
         assert out.shape[1] == longest + sampling.max_tokens
-
-    return run
-
-
-def peer(name: str, python: Path, task: str, prompts: Sequence[Prompt], tokenizer: Any) -> Callable[[], object]:
-    """A peer's own script in its own environment, told the prompts as token ids; `seconds` holds its last time."""
-    _, sampling = TASKS[task]
-    job = {
-        "model": str(models.folder(work.MODEL)),
-        "prompts": [models.render(tokenizer, p.messages) for p in prompts],
-        "sampling": dataclasses.asdict(sampling),
-    }
-
-    def run() -> None:
-        script = Path(__file__).with_name(f"peer_{name}.py")
-        out = subprocess.run([python, script], input=json.dumps(job), capture_output=True, text=True, check=True)
-        run.seconds = json.loads(out.stdout.splitlines()[-1])["seconds"]  # type: ignore[attr-defined]
 
     return run
 

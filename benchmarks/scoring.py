@@ -1,7 +1,4 @@
-"""Scoring: completions per second, the completions of a prompt packed under a tree mask beside padded rows.
-
-python benchmarks/scoring.py [--record]
-"""
+"""Scoring: completions per second, the completions of a prompt packed under a tree mask beside padded rows."""
 
 from __future__ import annotations
 
@@ -11,15 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import results
 import torch
-import work
 
 from bakeoff import models
 from bakeoff.engines import Sampling
 from bakeoff.engines.local import LocalEngine
 from bakeoff.records import Message
 from bakeoff.rewards import model as reward_model
+from benchmarks import results, work
 
 ROWS = 16
 """Padded rows read at once: the fastest of 4, 8, 16 and 32 here."""

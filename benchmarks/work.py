@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from bakeoff import models
 from bakeoff.records import Message, Prompt, prompt_id
+from benchmarks.answers import FILINGS
 
-FILINGS = Path(__file__).resolve().parents[1] / "examples" / "filings"
 MODEL = "smollm2-135m"
 CHAT = (
     "Write a short poem about the sea in autumn.",
@@ -54,7 +52,6 @@ def filings_prompts(count: int) -> list[Prompt]:
 
 
 def _document(rng: random.Random, tokens: int) -> str:
-    sys.path.insert(0, str(FILINGS))
     from companies import companies
     from excerpts import excerpt
     from questions import ask
