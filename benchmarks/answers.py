@@ -16,6 +16,8 @@ from bakeoff.engines import Sampling, choose
 from bakeoff.engines.resume import complete_table
 from bakeoff.gold import answers
 from bakeoff.records import Completion, Prompt
+from bakeoff.rewards import choose as scorers
+from bakeoff.rewards.resume import score_table
 from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run
 from bakeoff.settings import Recipe
@@ -54,6 +56,12 @@ def agrees(truth: Mapping[str, tuple[str, str]], completions: Iterable[Completio
     """[M]: whether each of the completions whose prompt has a (true answer, verifier) is right by it."""
     pairs = ((c.text, *truth[c.prompt_id]) for c in completions if c.prompt_id in truth)
     return np.array([VERIFIERS[verifier](text, answer) for text, answer, verifier in pairs], float)
+
+
+def rewards(run: Run, name: str, recipe: Recipe, drawn: list[Completion], judge: Run) -> list[float | None]:
+    """The rewards of answers to the prompts with a true one, by the recipe's scorer, that of the run `judge`."""
+    scores = score_table(run, name, prompts(recipe), drawn, lambda: scorers.scorer(judge, recipe))
+    return [s.reward for s in scores]
 
 
 def best(rewards: Iterable[float | None], right_M: np.ndarray, size: int) -> np.ndarray:

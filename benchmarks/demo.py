@@ -45,13 +45,9 @@ def main() -> None:
     args = parser.parse_args()
     name = "demo_full" if args.full else "demo"
     runs = [demo(name, args.out / f"{name}-{seed}", seed) for seed in args.seeds]
-    measured = [figures(run) for run in runs]
-    results.record("demo", rows(name, args.seeds, measured))
-    results.refresh()
+    results.finish("demo", rows(name, args.seeds, [figures(run) for run in runs]), recorded=True)
     if args.full:
         write_text(results.RESULTS / "demo.svg", picture(runs[0]))
-    shown = [row for row in results.read("demo") if row["name"].startswith(f"{name}.") and row["name"].count(".") == 1]
-    print(results.table(shown))
 
 
 def demo(name: str, out: Path, seed: int) -> Run:

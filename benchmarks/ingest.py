@@ -31,7 +31,7 @@ from bakeoff.ingest.redact import redact
 from bakeoff.ingest.stage import Tokens
 from bakeoff.records import Prompt, read_table
 from bakeoff.settings import Prompts
-from benchmarks import peers, results, work
+from benchmarks import peers, results
 
 CLEAN = """
 import sys
@@ -66,8 +66,7 @@ def main() -> None:
     rows = redaction() + near_duplicates()
     with tempfile.TemporaryDirectory() as folder:
         rows += sizes(Path(folder), args.sizes, args.workers, args.datasketch)
-    if args.record:
-        results.record("ingest", rows)
+    results.finish("ingest", rows, recorded=args.record)
 
 
 def write(path: Path, lines: Iterable[str]) -> None:
@@ -139,7 +138,6 @@ def redaction() -> list[dict[str, Any]]:
     for kind, n in true.items():
         found.append({"name": f"recall.{kind}", **results.proportion(gone[kind], n).as_dict()})
         found.append({"name": f"precision.{kind}", **results.proportion(right[kind], made[kind]).as_dict()})
-    work.table("Redaction", ["measure", "value", "n"], [[r["name"], f"{r['value']:.3f}", r["n"]] for r in found])
     return found
 
 
@@ -161,7 +159,6 @@ def near_duplicates() -> list[dict[str, Any]]:
         right, percent = merged - (COPIES - alone), round(100 * share)
         found.append({"name": f"recall.near_duplicates_{percent}", **results.proportion(right, COPIES).as_dict()})
         found.append({"name": f"precision.near_duplicates_{percent}", **results.proportion(right, merged).as_dict()})
-    work.table("Near-duplicates", ["measure", "value", "n"], [[r["name"], f"{r['value']:.3f}", r["n"]] for r in found])
     return found
 
 

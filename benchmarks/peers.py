@@ -23,7 +23,8 @@ Job = dict[str, Any]
 def ask(python: Path, name: str, job: Job) -> float:
     """The seconds of a peer's job, as it measures them itself: without its start."""
     with started(python, name, job) as peer:
-        return json.loads(peer.stdout.read().splitlines()[-1])["seconds"]
+        told = peer.stdout.read()
+    return json.loads(told.splitlines()[-1])["seconds"]
 
 
 @contextlib.contextmanager

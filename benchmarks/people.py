@@ -21,10 +21,10 @@ import numpy as np
 from bakeoff import config, stats
 from bakeoff.errors import UserError
 from bakeoff.eval_reward import rewards
-from bakeoff.rewards import choose as scorers
+from bakeoff.records import Completion
 from bakeoff.rewards import picks as preferences
 from bakeoff.rewards import trust
-from bakeoff.rewards.resume import by_prompt, score_table
+from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, open_run
 from bakeoff.settings import Recipe
 from bakeoff.train_reward import train_alone
@@ -55,24 +55,22 @@ def main() -> None:
             rows = list(chosen(args.out, recipe, args.scorers))
     except UserError as error:
         raise SystemExit(f"people: {error}") from None
-    print(results.lines(rows))
-    if args.record:
-        results.record("scorers" if args.what == "scorers" else "reward_model", rows)
-        results.refresh()
+    results.finish("scorers" if args.what == "scorers" else "reward_model", rows, recorded=args.record)
 
 
-def tries(out: Path, recipe: Recipe) -> tuple[list, list, np.ndarray]:
-    """(prompts with a true answer, the untouched model's completions of them, [P, N] whether each is right)."""
+def tries(out: Path, recipe: Recipe) -> tuple[list[Completion], np.ndarray]:
+    """(the untouched model's answers to the prompts with a true one, [P, N] whether each is right)."""
     size = recipe.sample.group_size
     drawn = answers.drawn(Run(out), "gold", recipe, recipe.model, size)
-    return answers.prompts(recipe), drawn, answers.verified(recipe, drawn).reshape(-1, size)
+    return drawn, answers.verified(recipe, drawn).reshape(-1, size)
 
 
 def taught(out: Path, recipe: Recipe, size: int, seeds: Sequence[int]) -> Iterator[Row]:
     """For both quantities the mean of the seeds, its interval over prompts, then each seed."""
     file = answers.picks(out / "fresh_picks.jsonl", range(PICKS, PICKS + FRESH), recipe.model)
-    fresh, (prompts, drawn, right_PN) = preferences.read_picks([str(file)]), tries(out, recipe)
-    groups = [(p.messages, [c.text for c in g]) for p, g in zip(prompts, by_prompt(drawn).values(), strict=True)]
+    fresh, (drawn, right_PN) = preferences.read_picks([str(file)]), tries(out, recipe)
+    texts = {key: [c.text for c in group] for key, group in by_prompt(drawn).items()}
+    groups = [(p.messages, texts[p.id]) for p in answers.prompts(recipe)]
     found: dict[str, list[np.ndarray]] = {"pick_accuracy": [], "right_of_16": []}
     lines = (answers.FILINGS / "picks.jsonl").read_text("utf-8").splitlines(keepends=True)
     for seed in seeds:
@@ -99,14 +97,13 @@ def trained(folder: Path, recipe: Recipe, seed: int, picks: Path) -> str:
 def chosen(out: Path, recipe: Recipe, names: Sequence[str]) -> Iterator[Row]:
     """For each scorer the share of right choices, over all prompts and over those where any of the 16 is right."""
     open_run(out, recipe)
-    prompts, drawn, right_PN = tries(out, recipe)
+    drawn, right_PN = tries(out, recipe)
     exists, size = right_PN.any(1), recipe.sample.group_size
     reward: dict[str, list[float | None]] = {"random": [0.0] * len(drawn), "longest": [len(c.text) for c in drawn]}
     for name in names:
         one = config.overridden(dataclasses.asdict(recipe), [f"score.scorer={name}"], "people")
         kind = name.partition(":")[0]
-        scores = score_table(Run(out), f"gold_{kind}", prompts, drawn, lambda one=one: scorers.scorer(Run(out), one))
-        reward[kind] = [s.reward for s in scores]
+        reward[kind] = answers.rewards(Run(out), f"gold_{kind}", one, drawn, Run(out))
     yield {"name": "scorers.any_right"} | stats.bootstrap(exists, seed=0).as_dict()
     picked = {name: answers.best(values, right_PN, size) for name, values in reward.items()}
     for name, right_P in picked.items():

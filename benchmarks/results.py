@@ -61,6 +61,14 @@ def record(topic: str, rows: Iterable[Row], results: Path = RESULTS, replaced: S
         beside.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
+def finish(topic: str, rows: Sequence[Row], *, recorded: bool) -> None:
+    """Print measured rows and, where they are to be recorded, write them and the documents' tables."""
+    print(lines(rows))
+    if recorded:
+        record(topic, rows)
+        refresh()
+
+
 def read(topic: str, results: Path = RESULTS) -> list[dict[str, Any]]:
     """The results of a topic, in the order they were first recorded."""
     return json.loads((results / f"{topic}.json").read_text(encoding="utf-8"))

@@ -38,12 +38,11 @@ def main() -> None:
     others = {peer: python for peer in PEERS if (python := getattr(args, peer))}
     rows = cost_of_n() if "n" in args.tasks else []  # first: it tells the memory that this process took until then
     rows += [row for task in args.tasks if task != "n" for row in measure(task, others, args.repeats)]
-    if args.record:
-        results.record("bench", rows)
+    results.finish("bench", rows, recorded=args.record)
 
 
 def measure(task: str, others: dict[str, Path], repeats: int) -> list[dict[str, Any]]:
-    """One table: the in-process engine, `generate`, the peers, the ceiling; returns the ratios as results."""
+    """The in-process engine's rate, and by how much it is that of `generate`, the peers and the ceiling."""
     make, sampling = TASKS[task]
     prompts = make()
     model, tokenizer = models.load_policy(work.MODEL)
@@ -58,16 +57,9 @@ def measure(task: str, others: dict[str, Path], repeats: int) -> list[dict[str, 
     taken |= {name: peers.ask(python, name, job) for name, python in others.items()}
     rate = {name: tokens / s for name, s in taken.items()}
     rate["ceiling"] = work.product_rate() / flops_per_token(model)
-    work.table(
-        f"Sampling, {len(prompts)} {task} prompts x {sampling.group_size} completions x {sampling.max_tokens} tokens",
-        ["engine", "tokens/s", "bakeoff is"],
-        [[name, r, f"{rate['bakeoff'] / r:.2f}x"] for name, r in rate.items()],
-    )
-    return [{"name": f"sample_{task}_tokens_per_s", "value": rate["bakeoff"]}] + [
-        {"name": f"sample_{task}_vs_{name}", "value": rate["bakeoff"] / r, "n": repeats}
-        for name, r in rate.items()
-        if name != "bakeoff"
-    ]
+    own = rate.pop("bakeoff")
+    rows = [{"name": f"sample_{task}_vs_{name}", "value": own / theirs, "n": repeats} for name, theirs in rate.items()]
+    return [{"name": f"sample_{task}_tokens_per_s", "value": own}, *rows]
 
 
 def ours(model: Any, tokenizer: Any, prompts: Sequence[Prompt], sampling: Sampling) -> Callable[[], object]:
@@ -118,12 +110,6 @@ def cost_of_n() -> list[dict[str, Any]]:
     sizes = [1, 2, 4, 8, 16, 32, 64]
     runs = [ours(model, tokenizer, prompts, Sampling(group_size=n, max_tokens=48)) for n in sizes]
     taken = work.seconds(*runs)
-    work.table(
-        "One document prompt of about 1,000 tokens, 48 new tokens: cost of N completions",
-        ["N", "s", "of N = 1"],
-        [[n, s, f"{s / taken[0]:.2f}x"] for n, s in zip(sizes, taken, strict=True)],
-    )
-    print(f"\npeak memory of this process: {peak_memory_mb():,} MB")
     rows = [{"name": f"cost_of_{n}_over_1", "value": s / taken[0]} for n, s in zip(sizes, taken, strict=True)]
     return [*rows, {"name": "sample_peak_memory_mb", "value": peak_memory_mb()}]
 

@@ -34,26 +34,16 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="write docs/results/bench.json")
     args = parser.parse_args()
     prompts = work.filings_prompts(PROMPTS)
-    count = PROMPTS * SAMPLING.group_size
     with tempfile.TemporaryDirectory() as folder:
         scorer = reward_model.fresh(work.MODEL)
         models.save(scorer.model, scorer.tokenizer, Path(folder) / "reward_model")
         theirs = trl(args.trl, prompts, Path(folder) / "reward_model") if args.trl else math.nan
         whole, frozen = Step(scorer, frozen=0.0, through_prompt=True), Step(scorer, frozen=0.5, through_prompt=False)
         ours, light = work.seconds(lambda: whole.take(prompts), lambda: frozen.take(prompts))
-    work.table(
-        f"One step, {PROMPTS} prompts x {SAMPLING.group_size} completions x at most {SAMPLING.max_tokens} tokens",
-        ["side", "s", "completions/s", "of TRL"],
-        [
-            ["TRL GRPOTrainer", theirs, count / theirs, "1.00x"],
-            ["bakeoff, all layers", ours, count / ours, f"{theirs / ours:.2f}x"],
-            ["bakeoff, as it bakes", light, count / light, f"{theirs / light:.2f}x"],
-        ],
-    )
-    print("of which:", {name: round(s, 1) for name, s in whole.parts.items()})
-    if args.record and args.trl:
-        rows = [("step_vs_trl_grpo", theirs / ours), ("step_as_baked_vs_trl_grpo", theirs / light)]
-        results.record("bench", [{"name": name, "value": value, "n": 3} for name, value in rows])
+    print(f"all layers: {ours:.1f} s, as it bakes: {light:.1f} s; of all layers:", whole.parts)
+    rows = [("step_vs_trl_grpo", theirs / ours), ("step_as_baked_vs_trl_grpo", theirs / light)]
+    if args.trl:
+        results.finish("bench", [{"name": n, "value": v, "n": 3} for n, v in rows], recorded=args.record)
 
 
 class Step:

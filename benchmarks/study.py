@@ -11,11 +11,9 @@ environment variable. The true answers are opened to measure alone. What is in `
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import fnmatch
 import functools
 import hashlib
-import importlib
 import json
 import math
 import os
@@ -26,7 +24,6 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -34,74 +31,16 @@ from safetensors import safe_open
 from bakeoff import config, pipeline, stats, tasks
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Prompt, Score, read_table, write_table
-from bakeoff.rewards import choose as scorers
-from bakeoff.rewards.resume import score_table
 from bakeoff.run import Run, open_run, read_json, write_json
 from bakeoff.settings import Recipe
 from benchmarks import answers, pictures, results
+from benchmarks.studies import FOLDER, Arm, Base, Row, Study, read
 
-FOLDER = Path(__file__).with_name("studies")
 TRIES = 16
 KEPT = {"nothing": (), "prompts": ("prompts",), "sample": ("prompts", "completions", "sample")}
 KEPT |= {"score": (*KEPT["sample"], "scores")}
 """The tables of a run that is done up to a stage."""
-Row = dict[str, Any]
 Runs = dict[str, Callable[[], Run]]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Arm:
-    """A run that takes over another's tables and goes on by its own settings; then one of its policies is measured."""
-
-    settings: Sequence[str] = ()
-    start: str = "base"  # the run whose tables it takes over: the base, or an arm before it
-    keep: str = "score"  # up to which stage it takes them over: nothing, prompts, sample, score
-    until: str = "bake"  # its last stage; with none, the arm is the run that it starts from
-    policy: str = "policy"  # what is measured: policy, control; of the untouched model: model, best_of_n, any_of_n
-    prompts: int = 0  # so many of the groups that it takes over, others for each seed
-    tries: int = 0  # the first so many completions of each group
-    task: str = ""  # of several tasks, the one that it learns from and is measured on
-    make: str = ""  # a function (base, run, **values) -> settings; it may write tables that are then not taken over
-    values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    folder: str = ""  # the end of its folder's name; studies share what has the same
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Study:
-    """What a study's file says. Functions are those of its module, or MODULE.FUNCTION of another study's."""
-
-    name: str
-    about: str = ""
-    arms: dict[str, Arm] = dataclasses.field(default_factory=dict)
-    compare: Sequence[Sequence[str]] = ()  # pairs of arms, the first less the second; * is every other arm
-    figures: Sequence[str] = ()  # quoted from the evaluation of the arms that have one, and their reward model
-    lowest: Mapping[str, str] = dataclasses.field(default_factory=dict)  # a row that repeats the lowest of a pattern
-    recipe: str = "recipes/filings.toml"
-    base: str = "base"  # how the base's folder begins; studies share what has the same
-    settings: Sequence[str] = ("bake.surest=1.0", "bake.epochs=1")  # of the base: all groups are baked, once
-    until: str = "score"  # the base's last stage
-    data: str = ""  # a function (folder, settings) -> more settings, which makes the base's data in its own folder
-    rows: str = ""  # a function (bases) -> more rows
-    topic: str = "studies"  # the file in docs/results for the rows
-    replaces: Sequence[str] = ()  # patterns of rows that go; by default all of the study's name
-
-    def function(self, name: str) -> Callable[..., Any]:
-        module, _, own = name.rpartition(".")
-        return getattr(importlib.import_module(f"benchmarks.studies.{module or self.name}"), own)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Base:
-    """The run of one seed that the arms start from."""
-
-    run: Run
-    recipe: Recipe
-
-    def arm(self, name: str) -> Run:
-        """A folder beside the base's."""
-        run = Run(self.run.folder.with_name(f"{self.run.folder.name}-{name}"))
-        run.folder.mkdir(parents=True, exist_ok=True)
-        return run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,20 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"study: {error}", file=sys.stderr)
         return 2
-    if not parsed.arms:
-        record(study, rows)
     print(results.lines(rows))
+    if not parsed.arms:
+        results.record(study.topic, rows, replaced=study.replaces or [f"{study.name}.*"])
+        results.refresh()
+        pictures.refresh()
     return 0
-
-
-def read(name: str) -> Study:
-    """A study's file; raises UserError for unknown names in it."""
-    values = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
-    try:
-        arms = {arm: Arm(**own) for arm, own in values.pop("arms", {}).items()}
-        return Study(name, arms=arms, **values)
-    except TypeError as error:
-        raise UserError(f"{name}.toml: {error}") from None
 
 
 def studied(
@@ -229,7 +160,7 @@ def arm_run(study: Study, of: Base, name: str, named: Runs) -> Run:
     given += filled(arm.settings, named)
     given += study.function(arm.make)(of, run, **arm.values) if arm.make else []
     recipe = config.overridden(tomllib.loads(config.dump(of.recipe)), given, f"{study.name}.{name}")
-    same_source(run, {table: content(start.table(table)) for table in KEPT[arm.keep] if start.table(table).exists()})
+    same_source(run, [start.table(table) for table in KEPT[arm.keep]])
     take(start, run, arm, of.recipe.seed)
     return upto(run.folder, recipe, arm.until)
 
@@ -261,8 +192,9 @@ def tables(run: Run) -> tuple[list[Prompt], list[Completion], list[Score]]:
     return prompts, completions, read_table(run.table("scores"), Score)
 
 
-def same_source(run: Run, source: Mapping[str, Any]) -> None:
-    """Note what an arm is made from; raises UserError where it was made from something else."""
+def same_source(run: Run, tables: Sequence[Path]) -> None:
+    """Note which tables an arm is made from; raises UserError where it was made from others."""
+    source = {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in tables if file.exists()}
     if not run.details("arm").exists():
         write_json(run.details("arm"), {**source, "commit": results.commit()})
     found = read_json(run.details("arm"))
@@ -270,18 +202,15 @@ def same_source(run: Run, source: Mapping[str, Any]) -> None:
         raise UserError(f"{run.folder}: was made (at {found['commit']}) from other {', '.join(changed)}; remove it")
 
 
-def content(file: Path) -> str:
-    """A file's content, as a hash."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-
-
 def measured(of: Base, name: str, arm: Arm, make: Callable[[], Run]) -> dict[str, np.ndarray]:
     """By name, and task if there are several, [P] right first answers to the prompts with a true answer."""
     if arm.policy in ("best_of_n", "any_of_n"):
-        tries = answers.drawn(of.arm("reference"), "tries", of.recipe, of.recipe.model, TRIES)
+        run = of.arm("reference")
+        tries = answers.drawn(run, "tries", of.recipe, of.recipe.model, TRIES)
         right_M = answers.verified(of.recipe, tries)
-        any_P = right_M.reshape(-1, TRIES).max(1)
-        return {name: any_P if arm.policy == "any_of_n" else answers.best(rewards(of, tries), right_M, TRIES)}
+        if arm.policy == "any_of_n":
+            return {name: right_M.reshape(-1, TRIES).max(1)}
+        return {name: answers.best(answers.rewards(run, "tries_scores", of.recipe, tries, of.run), right_M, TRIES)}
     run = of.arm("reference") if arm.policy == "model" else make()
     model = {"policy": str(run.policy), "control": str(run.control), "model": of.recipe.model}.get(arm.policy)
     found = {}
@@ -290,13 +219,6 @@ def measured(of: Base, name: str, arm: Arm, make: Callable[[], Run]) -> dict[str
             key = f"{task}_{name}" if task and not arm.task else name
             found[key] = answers.right(run, alone, model, "_".join(["first", *filter(None, (arm.policy, task))]))
     return found
-
-
-def rewards(of: Base, tries: Sequence[Completion]) -> list[float | None]:
-    """The base's scorer on the reference's tries at the prompts with a true answer."""
-    prompts, run = answers.prompts(of.recipe), of.arm("reference")
-    scores = score_table(run, "tries_scores", prompts, tries, lambda: scorers.scorer(of.run, of.recipe))
-    return [s.reward for s in scores]
 
 
 def quoted(study: Study, of: Base, make: Callable[[], Run]) -> Iterator[Row]:
@@ -336,13 +258,6 @@ def compared(study: str, found: Mapping[str, list[np.ndarray]], pairs: Sequence[
         | {"seeds": [round(float(part.mean()), 4) for part in parts]}
         for name, parts in values.items()
     ]
-
-
-def record(study: Study, rows: Sequence[Row]) -> None:
-    """Write the rows to docs/results in place of the study's former ones, with the tables and pictures made of them."""
-    results.record(study.topic, rows, replaced=study.replaces or [f"{study.name}.*"])
-    results.refresh()
-    pictures.refresh()
 
 
 if __name__ == "__main__":

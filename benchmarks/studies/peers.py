@@ -14,6 +14,7 @@ or with `:mask` behind, where completions that were cut short do not count; the 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import random
@@ -197,7 +198,7 @@ def job(of: study.Base, trainer: str) -> peers.Job:
         "learning_rate": float(rate),
         "model": str(models.folder(of.recipe.model)),
         "scorer": str(of.run.reward_model.resolve()),
-        "scores": study.content(of.run.table("scores")),
+        "scores": hashlib.sha256(of.run.table("scores").read_bytes()).hexdigest(),
         "prompts": [[{"role": m.role, "content": m.content} for m in p.messages] for p in prompts],
         "prompts_per_step": int(per_step),
         "mask_truncated": mask == ["mask"],
