@@ -1,5 +1,6 @@
 """Every number in the documents stands in docs/results, and the tables there are made from it."""
 
+import importlib
 import json
 import math
 import platform
@@ -11,6 +12,7 @@ import pytest
 from benchmarks import results
 
 SCRIPT = Path(results.__file__)
+COMMANDS = {p.stem for p in SCRIPT.parent.glob("*.py") if "def main(" in p.read_text("utf-8")}
 
 ROW = {"name": "demo.gain", "value": 0.36149, "low": 0.301, "high": 0.42, "n": 300}
 
@@ -20,6 +22,25 @@ def test_the_tables_of_a_document_are_those_of_its_results(path):
     text = path.read_text(encoding="utf-8")
     assert results.render(text) == text, f"{path.name} differs from docs/results; run: python -m benchmarks.results"
     assert len(re.findall("<!-- (?:results|value):", text)) == len(re.findall("<!-- end -->", text))
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_of_the_benchmarks_helps(name, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"benchmarks.{name}").main()
+    assert not ended.value.code and "usage:" in capsys.readouterr().out
+
+
+def test_the_documents_name_commands_that_there_are():
+    named = {
+        name for path in results.documents() for name in re.findall(r"-m benchmarks\.(\w+)", path.read_text("utf-8"))
+    }
+    assert named - {"NAME"} <= COMMANDS
+    studies = {
+        s for p in results.documents() for s in re.findall(r"-m benchmarks\.study ([a-z]+)", p.read_text("utf-8"))
+    }
+    assert studies <= {path.stem for path in SCRIPT.parent.glob("studies/*.toml")}
 
 
 @pytest.mark.parametrize("path", sorted(results.RESULTS.glob("*.json")), ids=lambda path: path.stem)
