@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
-from bakeoff import attention, layers
+from bakeoff import attention, flash, layers
 from bakeoff.attention import Block, Grid, Task
 from bakeoff.errors import UserError
 from bakeoff.packing import STEP, Packed, Tree, pack
@@ -52,6 +52,21 @@ def hidden(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor
     if packed.longest > own_length(model.config.get_text_config()):
         way = _in_single_rows
     return way(model, packed, apart)
+
+
+@contextlib.contextmanager
+def installed(model: Any, *, recompute: bool = False) -> Iterator[None]:
+    """The model as its passes need it, forward and backward; with `recompute` each layer is computed again backwards."""
+    if not recomputable(model):
+        yield
+        return
+    with flash.installed(model), layers.fast(model), layers.recomputed(model) if recompute else contextlib.nullcontext():
+        yield
+
+
+def recomputable(model: Any) -> bool:
+    """Whether layers may be computed again: not where a pass fills a cache, or changes the model itself."""
+    return _checked(model)[0] is _in_rows_of_any_length
 
 
 def verify(model: Any) -> str | None:
@@ -96,7 +111,7 @@ def _check(model: Any, differs: str | None) -> tuple[Way, str | None]:
     except (AttributeError, TypeError) as error:
         raise UserError(f"{_named(model)}: is no causal language model as transformers has them ({error})") from None
     _check_head(model, ids_RL[:1], plain_RLH[0], tolerance)
-    for way in () if differs else (_in_blocks, _masked) if attention.possible(model) else (_masked,):
+    for way in () if differs else _ways(model):
         try:
             found = [way(model, packed, apart)[places_RL[predicts_RL]] for apart in (0, packed.before)]
         except Exception as error:  # whatever a model does with positions and masks that it does not expect
@@ -110,6 +125,12 @@ def _check(model: Any, differs: str | None) -> tuple[Way, str | None]:
     if not _distance(padded_RLH, plain_RLH) < tolerance:
         raise UserError(f"{_named(model)}: is not causal: what a token's state is depends on tokens behind it")
     return _in_rows, differs
+
+
+def _ways(model: Any) -> list[Way]:
+    """The ways to read packed groups that suit a model and its device, the fastest first."""
+    ways = ((_in_blocks, attention.possible), (_in_rows_of_any_length, flash.possible))
+    return [*(way for way, possible in ways if possible(model)), _masked]
 
 
 def _check_head(model: Any, ids_1L: Tensor, states_LH: Tensor, tolerance: float) -> None:
@@ -192,6 +213,32 @@ def _in_blocks(model: Any, packed: Packed, apart: int) -> Tensor:
         to_prompt = Block(Grid(looking), Grid(packed.prompts), causal=False)
         task = Task([*first, to_prompt, *own], first=apart, past=past)
         parts.append(_trunk(model, packed, apart, len(packed.ids_T), tree_task=task))
+    return torch.cat(parts)
+
+
+def _in_rows_of_any_length(model: Any, packed: Packed, apart: int) -> Tensor:
+    """`_in_blocks` on a GPU: rows without padding."""
+
+    def rows(places: Sequence[Sequence[int]]) -> flash.Rows:
+        return flash.Rows.of(places, packed.ids_T.device)
+
+    parts, past = [], None
+    prompts = rows([places[:-1] for places in packed.prompts] if apart else packed.prompts)
+    blocks = [flash.Block(prompts, prompts, causal=True)]
+    with flash.installed(model), layers.fast(model):
+        if apart:
+            with torch.no_grad():
+                task = flash.Task(blocks, keep={})
+                parts.append(torch.zeros_like(_trunk(model, packed, 0, apart, packed_task=task)))
+            blocks, past = [], task.keep
+        looking = [
+            [*(prompt[-1:] if apart else []), *(p for places in row for p in places)]
+            for prompt, row in zip(packed.prompts, packed.branches, strict=True)
+        ]
+        own = rows(sorted((places for row in packed.branches for places in row), key=lambda places: places.start))
+        blocks += [flash.Block(rows(looking), rows(packed.prompts), causal=False), flash.Block(own, own, causal=True)]
+        task = flash.Task(blocks, first=apart, past=past)
+        parts.append(_trunk(model, packed, apart, len(packed.ids_T), packed_task=task))
     return torch.cat(parts)
 
 

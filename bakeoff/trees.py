@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bakeoff import kernels
+from bakeoff.memory import vocabulary_chunk
 from bakeoff.packing import Packed, Tree, batches, pack
 from bakeoff.passes import hidden, logit_scale, logits, verify
 
@@ -19,8 +20,6 @@ __all__ = ["Packed", "Tree", "batches", "hidden", "logits", "pack", "verify"]
 
 TRAIN_TOKENS = 2048
 """Tokens per forward and backward pass: more costs memory and is hardly faster on a CPU."""
-VOCABULARY_CHUNK = 128
-"""Tokens projected onto the vocabulary at once: bounds the memory of the logits."""
 
 
 def rewards(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
@@ -58,7 +57,8 @@ def token_logps(
 
 def _logps(model: Any, states_MH: Tensor, targets_M: Tensor, temperature: float) -> Iterator[Tensor]:
     """The log-probabilities of tokens given the states before them, in chunks."""
-    for states, target in zip(states_MH.split(VOCABULARY_CHUNK), targets_M.split(VOCABULARY_CHUNK), strict=True):
+    size = vocabulary_chunk(model)
+    for states, target in zip(states_MH.split(size), targets_M.split(size), strict=True):
         yield -F.cross_entropy(logits(model, states, temperature), target, reduction="none")
 
 
@@ -68,7 +68,8 @@ class _Logps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states_MH: Tensor, targets_M: Tensor, model: Any, temperature: float) -> Tensor:
         sloped = _sloped_by_kernel if _plain_head(model) else _sloped
-        chunks = zip(states_MH.split(VOCABULARY_CHUNK), targets_M.split(VOCABULARY_CHUNK), strict=True)
+        size = vocabulary_chunk(model)
+        chunks = zip(states_MH.split(size), targets_M.split(size), strict=True)
         with torch.set_grad_enabled(ctx.needs_input_grad[0]):
             found = [sloped(model, *chunk, temperature) for chunk in chunks]
         if ctx.needs_input_grad[0]:
@@ -106,5 +107,6 @@ def next_token_logps(model: Any, packed: Packed, temperature: float = 1.0) -> It
     """Chunks of (log-distribution over the vocabulary [m, V] before every branch token, number [m] of its branch)."""
     places, _, branches = branch_tokens(packed)
     states_MH = hidden(model, packed)[places]
-    for states, number in zip(states_MH.split(VOCABULARY_CHUNK), branches.split(VOCABULARY_CHUNK), strict=True):
+    size = vocabulary_chunk(model)
+    for states, number in zip(states_MH.split(size), branches.split(size), strict=True):
         yield logits(model, states, temperature).log_softmax(-1), number

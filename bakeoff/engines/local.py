@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bakeoff.engines import Failed, Sampling, refuse
+from bakeoff import flash
+from bakeoff.engines import Failed, Sampling, graphs, refuse
 from bakeoff.engines.cache import NAME, STEP, Plan, SharedCache
 from bakeoff.engines.draw import draw, uniforms
 from bakeoff.engines.fit import readable, window
@@ -50,7 +51,8 @@ class LocalEngine:
         tensors = itertools.chain(model.parameters(), model.buffers())
         self.model = copy.deepcopy(model, {id(t): t for t in tensors}).eval()  # own modules, the caller's weights
         pack(self.model)
-        self.longest_shared = _longest_shared(self.model, self.config)
+        self.static = _static(self.model, self.config)
+        self.longest_shared = own_length(self.config) if self.static else _longest_shared(self.model, self.config)
 
     def complete(
         self, prompts: Sequence[Prompt], sampling: Sampling, failed: Failed = refuse
@@ -63,10 +65,28 @@ class LocalEngine:
         writer = Writer(self.tokenizer, self.ends, Stops(self.tokenizer, sampling.stop))
         fits = [x for x in read if len(x[1]) + sampling.max_tokens <= self.longest_shared]
         others = [x for x in read if len(x[1]) + sampling.max_tokens > self.longest_shared]
+        batch, budget = (graphs.Batch, self._memory()) if self.static else (_Batch, self.budget)
         return itertools.chain(
-            _Batch(self.model, fits, sampling, writer, self.budget).groups() if fits else (),
+            batch(self.model, fits, sampling, writer, budget).groups() if fits else (),
             complete_separately(self.model, others, sampling, writer, MAX_ROWS) if others else (),
         )
+
+    def _memory(self) -> int:
+        """Tokens of keys and values that there may be at once."""
+        return graphs.tokens_in_memory(self.model, self.config) if self.model.device.type == "cuda" else self.budget
+
+
+def _static(model: Any, config: Any) -> bool:
+    """Whether a model decodes as CUDA graphs in static rows; warns, says why, where a GPU's would and it cannot."""
+    if not flash.possible(model):
+        return False
+    try:
+        model.set_attn_implementation(graphs.NAME)
+        graphs.check(model, config)
+    except Exception as error:  # whatever a model does with an attention function it does not expect
+        warnings.warn(f"{type(model).__name__} decodes without CUDA graphs, slower ({error})", stacklevel=3)
+        return False
+    return True
 
 
 def _longest_shared(model: Any, config: Any) -> float:
