@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AttentionInterface
@@ -36,12 +37,12 @@ class Rows:
     longest: int
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]], device: torch.device) -> "Rows":
-        flat = [place for row in rows for place in row]
-        joined = bool(flat) and flat == list(range(flat[0], flat[0] + len(flat)))
-        at = slice(flat[0], flat[0] + len(flat)) if joined else torch.tensor(flat, dtype=torch.long, device=device)
-        sizes = torch.tensor([0, *map(len, rows)])
-        return cls(at, sizes.cumsum(0).to(device, torch.int32), max(map(len, rows), default=0))
+    def of(cls, rows: Sequence[Any], device: torch.device) -> "Rows":
+        flat = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows] or [np.zeros(0, np.int64)])
+        joined = len(flat) > 0 and int(flat[-1]) - int(flat[0]) == len(flat) - 1 and bool((np.diff(flat) == 1).all())
+        at = slice(int(flat[0]), int(flat[-1]) + 1) if joined else torch.from_numpy(flat).to(device)
+        bounds = torch.tensor([0, *map(len, rows)]).cumsum(0).to(device, torch.int32)
+        return cls(at, bounds, max(map(len, rows), default=0))
 
     def behind(self, first: int) -> slice | Tensor:
         """The places in a flat row that begins at `first`."""

@@ -80,7 +80,9 @@ def _liger() -> Functions | None:
         from liger_kernel.ops.swiglu import LigerSiLUMulFunction
     except ImportError:
         return None
-    return Functions(lambda x, weight, e: LigerRMSNormFunction.apply(x, weight, e, 0.0, "llama", False), LigerSiLUMulFunction.apply)
+    return Functions(
+        lambda x, weight, e: LigerRMSNormFunction.apply(x, weight, e, 0.0, "llama", False), LigerSiLUMulFunction.apply
+    )
 
 
 def _norm_forward(norm: Callable[..., Tensor], module: Any, x: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ SHARE = 0.4
 """Of the free memory, what the tokens of a pass may take by the estimate."""
 GPU_TOKENS, WIDTH = 16384, 1024
 """More tokens than so many, at this width of a model, keep a GPU no busier; a wider one needs fewer."""
+FORWARD = 4
+"""So many times as many where nothing is kept for a backward pass: few passes, as each has costs of its own."""
 LOGITS = 2**28
 """Logits of a GPU held at once, float32."""
 VOCABULARY_CHUNK = 128
@@ -25,7 +27,7 @@ def pass_tokens(model: Any, on_cpu: int, *, backward: bool = False) -> int:
     """Tokens of one pass of a model, forward alone or `backward` too: `on_cpu` where there is no GPU, and at least."""
     if model.device.type != "cuda":
         return on_cpu
-    most = GPU_TOKENS * WIDTH // max(WIDTH, model.config.get_text_config().hidden_size)
+    most = GPU_TOKENS * WIDTH // max(WIDTH, model.config.get_text_config().hidden_size) * (1 if backward else FORWARD)
     return max(on_cpu, min(most, int(SHARE * free_bytes(model.device)) // token_bytes(model, backward=backward)))
 
 
@@ -65,7 +67,9 @@ class Budget:
                     return work(self.tokens)
             except torch.OutOfMemoryError as error:
                 if not self._less():
-                    raise UserError(f"out of memory: {str(error).splitlines()[0]}; train adapters (lora), or a smaller model") from None
+                    raise UserError(
+                        f"out of memory: {str(error).splitlines()[0]}; train adapters (lora), or a smaller model"
+                    ) from None
             again()
             with contextlib.suppress(RuntimeError):  # of a device without a cache
                 torch.cuda.empty_cache()

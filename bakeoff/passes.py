@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -60,7 +61,11 @@ def installed(model: Any, *, recompute: bool = False) -> Iterator[None]:
     if not recomputable(model):
         yield
         return
-    with flash.installed(model), layers.fast(model), layers.recomputed(model) if recompute else contextlib.nullcontext():
+    with (
+        flash.installed(model),
+        layers.fast(model),
+        layers.recomputed(model) if recompute else contextlib.nullcontext(),
+    ):
         yield
 
 
@@ -219,7 +224,7 @@ def _in_blocks(model: Any, packed: Packed, apart: int) -> Tensor:
 def _in_rows_of_any_length(model: Any, packed: Packed, apart: int) -> Tensor:
     """`_in_blocks` on a GPU: rows without padding."""
 
-    def rows(places: Sequence[Sequence[int]]) -> flash.Rows:
+    def rows(places: Sequence[Any]) -> flash.Rows:
         return flash.Rows.of(places, packed.ids_T.device)
 
     parts, past = [], None
@@ -232,7 +237,7 @@ def _in_rows_of_any_length(model: Any, packed: Packed, apart: int) -> Tensor:
                 parts.append(torch.zeros_like(_trunk(model, packed, 0, apart, packed_task=task)))
             blocks, past = [], task.keep
         looking = [
-            [*(prompt[-1:] if apart else []), *(p for places in row for p in places)]
+            np.concatenate([prompt[-1:] if apart else prompt[:0], *row]).astype(int)
             for prompt, row in zip(packed.prompts, packed.branches, strict=True)
         ]
         own = rows(sorted((places for row in packed.branches for places in row), key=lambda places: places.start))

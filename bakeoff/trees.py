@@ -7,6 +7,7 @@ state it would have in a row of its own. T tokens in the sequence, H hidden unit
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,13 +36,15 @@ def last_states(model: Any, packed: Packed, *, through_prompt: bool = True) -> T
 
 def branch_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
     """For every token of every branch: (place of the token that predicts it, the token, number of its branch)."""
-    places, targets, branches = [], [], []
+    places, targets, branches = [], list[int](), []
     for count, (row, tree, number, at) in enumerate(packed.starts()):
-        branch = tree.branches[number]
-        places += [packed.before + row, *range(at, at + len(branch) - 1)]
-        targets += branch
-        branches += [count] * len(branch)
-    return tuple(torch.tensor(x, device=packed.ids_T.device) for x in (places, targets, branches))  # type: ignore
+        size = len(tree.branches[number])
+        places += [[packed.before + row], np.arange(at, at + size - 1)] if size else []
+        targets += tree.branches[number]
+        branches.append(np.full(size, count))
+    joined = (np.concatenate([*x, np.zeros(0)]).astype(int) for x in (places, branches))
+    found = [torch.from_numpy(x).to(packed.ids_T.device) for x in joined]
+    return found[0], torch.tensor(targets, dtype=torch.long, device=packed.ids_T.device), found[1]
 
 
 def token_logps(

@@ -53,7 +53,9 @@ def test_filled_keys_alone_are_seen():
     for row, keys in ((0, k[:2]), (1, k[5:9]), (2, k[5:9])):
         scores = torch.einsum("hd,lhd->hl", q[row], keys.repeat_interleave(2, 1)) * 0.5
         torch.testing.assert_close(lse[:, row], scores.logsumexp(-1))
-        torch.testing.assert_close(out[row], torch.einsum("hl,lhd->hd", scores.softmax(-1), keys.repeat_interleave(2, 1)))
+        torch.testing.assert_close(
+            out[row], torch.einsum("hl,lhd->hd", scores.softmax(-1), keys.repeat_interleave(2, 1))
+        )
 
 
 def test_layers_computed_again_give_the_same_gradients(model):

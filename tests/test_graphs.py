@@ -5,12 +5,16 @@ import torch
 
 from bakeoff.engines import Sampling, graphs
 from bakeoff.engines.local import LocalEngine
+from bakeoff.engines.packed import unjoin
 from bakeoff.engines.text import Stops, Writer
 from test_engine import load, often_ending, prompts, run
 
 
 def static(engine):
     """The engine with the rows of a GPU, here on the CPU."""
+    unjoin(engine.model)  # the joined attention of the CPU
+    graphs.join(engine.model)
+    assert any(isinstance(m, graphs.JoinedAttention) for m in engine.model.modules())
     engine.model.set_attn_implementation(graphs.NAME)
     graphs.check(engine.model, engine.config)
     engine.static = True
@@ -54,6 +58,7 @@ def test_a_step_reads_no_number(tiny_llama, sampling):
     """So that a CUDA graph can hold it: on the device `meta` whatever reads one fails."""
     model, tokenizer = load(tiny_llama)
     model = model.to(torch.bfloat16).to("meta")
+    graphs.join(model)
     model.set_attn_implementation(graphs.NAME)
     writer = Writer(tokenizer, [2, 7], Stops(tokenizer, ()))
     asked = [(prompt, list(range(5 + i))) for i, prompt in enumerate(prompts())]

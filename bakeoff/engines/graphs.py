@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from bakeoff import flash
 from bakeoff.engines import Sampling
 from bakeoff.engines.draw import draw_here, uniforms
+from bakeoff.engines.packed import is_attention, replace
 from bakeoff.engines.text import Writer
 from bakeoff.flash import Rows
 from bakeoff.records import Completion, Prompt
@@ -34,6 +35,8 @@ AHEAD = 3
 """Slots for so many times the prompts that the rows need: prompts are read ahead, many at once."""
 PREFILL_TOKENS = 16384
 """Prompt tokens read in one forward pass (a longer prompt is read alone)."""
+LAUNCH_BOUND = 2048
+"""Up to this width a step takes as long as its kernels' launches, not their work; the joined weights are a copy."""
 MEMORY = 0.6
 """Share of the free memory that keys and values may take."""
 
@@ -45,48 +48,97 @@ class Cache:
         self.prompts, self.own, self.group = (slots, longest), (rows, new), group
         self.layers: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
         self.every_R = torch.arange(rows, device=to)
-        self.prompt_rows = _even(slots, longest, to)
-        self.own_rows, self.single = _even(rows, new, to), dataclasses.replace(_even(rows, 1, to), longest=2)
+        self.prompt_rows, self.own_rows = _even(slots, longest, to), _even(rows, new, to)
         self.size_P = torch.zeros(slots, dtype=torch.int32, device=to)
         self.slot_R = torch.zeros(rows, dtype=torch.long, device=to)
         self.length_R = torch.zeros(rows, dtype=torch.long, device=to)
         """Tokens that each row has drawn; the keys and values of the last one are not there yet."""
-        self.order_R = torch.arange(rows, device=to)
-        self.by_slot = Rows(slice(0, rows), torch.zeros(slots + 1, dtype=torch.int32, device=to), group)
-        """The rows in `order_R`, by slot."""
+        self.order_R, self.back_R = torch.arange(rows, device=to), torch.arange(rows, device=to)
+        """The rows by slot, and the place of each row among them."""
+        self.bounds_P = torch.zeros(slots + 1, dtype=torch.int32, device=to)
+        """Where each slot's rows begin in `order_R`."""
         self.reading: tuple[Rows, Tensor] | None = None
         """In a prefill: the prompts end to end, and the place of each token among all slots' places."""
+        self.place_R, self.filled_R = self.every_R, self.size_P
+
+    def begin(self) -> Tensor:
+        """Start a decoding step: the position in its completion of the token that each row reads [R]."""
+        last_R = (self.length_R - 1).clamp(min=0)
+        self.place_R, self.filled_R = self.every_R * self.own[1] + last_R, (last_R + 1).int()
+        return last_R
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        """Attention [1, T, H, D] of one layer, for the prefill in `reading` or for a decoding step."""
-        q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))
+        """Attention [T, H, D] of one layer, keys and values [T, K, D]: the prefill in `reading`, or a decoding step."""
         if layer not in self.layers:
             shapes = [self.prompts] * 2 + [self.own] * 2
             self.layers[layer] = tuple(k.new_zeros(*shape, *k.shape[1:]) for shape in shapes)  # type: ignore[assignment]
         if self.reading is None:
-            return self._decode(layer, q, k, v, scale)[None]
+            return self._decode(layer, q, k, v, scale)
         rows, place_T = self.reading
         for held, x in zip(self.layers[layer][:2], (k, v), strict=True):
             held.flatten(0, 1).index_copy_(0, place_T, x)
-        return flash.attend(q, k, v, rows, rows, True, scale)[0][None]
+        return flash.attend(q, k, v, rows, rows, True, scale)[0]
 
     def _decode(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         prompt_k, prompt_v, own_k, own_v = (x.flatten(0, 1) for x in self.layers[layer])
-        last_R = (self.length_R - 1).clamp(min=0)
         for held, x in ((own_k, k), (own_v, v)):
-            held.index_copy_(0, self.every_R * self.own[1] + last_R, x)
-        own = flash.attend(q, own_k, own_v, self.single, self.own_rows, False, scale, (last_R + 1).int())
-        found = flash.attend(
-            q[self.order_R], prompt_k, prompt_v, self.by_slot, self.prompt_rows, False, scale, self.size_P
-        )
-        shared = torch.empty_like(found[0]), torch.empty_like(found[1])
-        shared[0].index_copy_(0, self.order_R, found[0])
-        shared[1].index_copy_(1, self.order_R, found[1])
-        return flash.merge((shared[0], shared[1].T), (own[0], own[1].T))[0]
+            held.index_copy_(0, self.place_R, x)
+        one = Rows(slice(0, 0), self._bounds_of_rows(q, k), q.shape[1] // k.shape[1])
+        own, own_lse = _grouped(q, own_k, own_v, one, self.own_rows, scale, self.filled_R)
+        many = Rows(slice(0, 0), self.bounds_P * one.longest, self.group * one.longest)
+        shared, lse = _grouped(q[self.order_R], prompt_k, prompt_v, many, self.prompt_rows, scale, self.size_P)
+        return flash.merge((shared[self.back_R], lse[self.back_R]), (own, own_lse))[0]
+
+    def _bounds_of_rows(self, q: Tensor, k: Tensor) -> Tensor:
+        return torch.arange(len(q) + 1, dtype=torch.int32, device=q.device) * (q.shape[1] // k.shape[1])
+
+
+def _grouped(
+    q: Tensor, k: Tensor, v: Tensor, queries: Rows, keys: Rows, scale: float, used_B: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(output [R, H, D], log-sum-exp [R, H]) with the query heads that share a key head as queries of it.
+
+    The kernel then reads the keys once for all of them. `queries` counts R * H / K places.
+    """
+    rows, heads, size = q.shape
+    folded = q.unflatten(1, (k.shape[1], -1)).transpose(1, 2).reshape(-1, k.shape[1], size)
+    out, lse = flash.attend(folded, k, v, queries, keys, False, scale, used_B)
+    by_head = lse.unflatten(1, (rows, -1)).permute(1, 0, 2).reshape(rows, heads)
+    return out.unflatten(0, (rows, -1)).transpose(1, 2).reshape(rows, heads, size), by_head
 
 
 def _even(rows: int, size: int, to: torch.device) -> Rows:
     return Rows(slice(0, rows * size), torch.arange(rows + 1, dtype=torch.int32, device=to) * size, size)
+
+
+class JoinedAttention(nn.Module):
+    """Attention of Llama, Mistral and Qwen2 in a fraction of the launches: one product, one rotation."""
+
+    def __init__(self, plain: Any) -> None:
+        super().__init__()
+        self.plain, parts = plain, [plain.q_proj, plain.k_proj, plain.v_proj]
+        self.weight = nn.Parameter(torch.cat([x.weight.detach() for x in parts]), requires_grad=False)
+        biases = [x.bias.detach() for x in parts if x.bias is not None]
+        self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
+        self.heads = [x.out_features // plain.head_dim for x in parts]
+
+    def forward(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], **settings: Any) -> Any:
+        if (cache := settings.get("static_cache")) is None:
+            return self.plain(hidden_states, position_embeddings=position_embeddings, **settings)
+        joined = nn.functional.linear(hidden_states[0], self.weight, self.bias).unflatten(1, (-1, self.plain.head_dim))
+        turned, v = joined.split([self.heads[0] + self.heads[1], self.heads[2]], 1)
+        cosine, sine = (x[0][:, None] for x in position_embeddings)
+        first, second = turned.chunk(2, -1)
+        turned = torch.addcmul(turned * cosine, torch.cat([-second, first], -1), sine)
+        q, k = turned.split(self.heads[:2], 1)
+        out = cache.attend(self.plain.layer_idx, q, k, v, self.plain.scaling)
+        return self.plain.o_proj(out.flatten(1)[None]), None
+
+
+def join(model: nn.Module) -> None:
+    """Join what attention multiplies with, in a model whose steps are bound by their launches."""
+    if model.config.hidden_size <= LAUNCH_BOUND:  # type: ignore[operator, union-attr]
+        replace(model, is_attention, JoinedAttention)
 
 
 def _attend(  # the arguments that transformers passes by position and by name
@@ -95,7 +147,8 @@ def _attend(  # the arguments that transformers passes by position and by name
     if attention_mask is not None or settings.get("softcap") or settings.get("s_aux") is not None:
         raise NotImplementedError("the model's attention adds a mask, a cap or sinks of its own")
     scale = settings.get("scaling") or query.shape[-1] ** -0.5
-    return settings["static_cache"].attend(module.layer_idx, query, key, value, scale), None
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    return settings["static_cache"].attend(module.layer_idx, q, k, v, scale)[None], None
 
 
 AttentionInterface.register(NAME, _attend)
@@ -134,6 +187,7 @@ def check(model: Any, config: Any) -> None:
     found, start_R = [first], torch.tensor([8, 4, 8, 4])
     for step in range(2):
         cache.length_R.fill_(step + 1)
+        cache.begin()
         at = start_R + step
         found.append(forward(model, tokens[at].to(model.device), at.to(model.device), cache)[[1, 2]])
     before = model.config._attn_implementation
@@ -155,7 +209,8 @@ def place(cache: Cache, slot_of: Sequence[int]) -> None:
     order = np.argsort(np.where(slots < 0, cache.prompts[0], slots), kind="stable")
     bounds = np.concatenate([[0], np.bincount(slots[slots >= 0], minlength=cache.prompts[0]).cumsum()])
     cache.order_R.copy_(torch.from_numpy(order))
-    cache.by_slot.bounds_B.copy_(torch.from_numpy(bounds.astype(np.int32)))
+    cache.back_R.copy_(torch.from_numpy(order.argsort()))
+    cache.bounds_P.copy_(torch.from_numpy(bounds.astype(np.int32)))
     cache.slot_R.copy_(torch.from_numpy(slots.clip(min=0)))
 
 
@@ -282,7 +337,7 @@ class Batch:
 
     def _step(self) -> None:
         cache = self.cache
-        last_R = (cache.length_R - 1).clamp(min=0)
+        last_R = cache.begin()
         tokens = self.token_RM.gather(1, last_R[:, None])[:, 0]
         logits = forward(self.model, tokens, cache.size_P[cache.slot_R] + last_R, cache)
         at = cache.length_R.clamp(max=self.sampling.max_tokens - 1)[:, None]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bakeoff import flash
+from bakeoff import flash, layers
 from bakeoff.engines import Failed, Sampling, graphs, refuse
 from bakeoff.engines.cache import NAME, STEP, Plan, SharedCache
 from bakeoff.engines.draw import draw, uniforms
@@ -81,6 +81,8 @@ def _static(model: Any, config: Any) -> bool:
     if not flash.possible(model):
         return False
     try:
+        graphs.join(model)
+        layers.install(model)
         model.set_attn_implementation(graphs.NAME)
         graphs.check(model, config)
     except Exception as error:  # whatever a model does with an attention function it does not expect
