@@ -26,6 +26,10 @@ KERNEL = ("cuda", "meta")
 """Devices of the kernel: on `meta` shapes and devices are checked without data."""
 
 
+QKV = tuple[Tensor, Tensor, Tensor]
+"""Queries [N, H, D], keys and values [M, K, D]."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rows:
     """Places of a flat row as B rows, end to end."""
@@ -111,7 +115,7 @@ class _Attention(torch.autograd.Function):
         out, lse_TH = q.new_zeros(q.shape), q.new_full(q.shape[:2], -torch.inf, dtype=torch.float32)
         for block in task.blocks:
             rows, keys = block.queries.behind(task.first), block.keys.at
-            found, found_lse = attend(q[rows], k[keys], v[keys], block.queries, block.keys, block.causal, scale)
+            found, found_lse = attend((q[rows], k[keys], v[keys]), block, scale)
             out[rows], lse_TH[rows] = merge((out[rows], lse_TH[rows]), (found, found_lse.T))
         ctx.task, ctx.scale = task, scale
         ctx.save_for_backward(q, k, v, out, lse_TH)
@@ -123,9 +127,9 @@ class _Attention(torch.autograd.Function):
         dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for block in ctx.task.blocks:
             rows, keys = block.queries.behind(ctx.task.first), block.keys.at
-            given = grad[rows].contiguous(), q[rows], k[keys], v[keys], out[rows], lse_TH[rows].T.contiguous()
-            found = _backward(*given, block, ctx.scale)
-            for total, at, part in zip((dq, dk, dv), (rows, keys, keys), found, strict=True):
+            found = out[rows], lse_TH[rows].T.contiguous()
+            parts = attend_backward(grad[rows].contiguous(), (q[rows], k[keys], v[keys]), found, block, scale=ctx.scale)
+            for total, at, part in zip((dq, dk, dv), (rows, keys, keys), parts, strict=True):
                 total[at] += part
         return dq, dk, dv, None, None
 
@@ -137,70 +141,66 @@ def merge(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Ten
     return torch.lerp(out, found, weight), torch.logaddexp(lse, found_lse)
 
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, queries: Rows, keys: Rows, causal: bool, scale: float, used_B: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """(output [N, H, D], log-sum-exp of the scores [H, N]) of rows end to end; `used_B` counts each row's filled keys."""
-    if q.device.type not in KERNEL:
-        return _plain(q, k, v, queries, keys, causal, scale, used_B)
+def attend(qkv: QKV, block: Block, scale: float, used_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(output [N, H, D], log-sum-exp of the scores [H, N]); `used_B` counts the keys that each row may see."""
+    if qkv[0].device.type not in KERNEL:
+        return plain(qkv, block, scale, used_B)
     found = torch.ops.aten._flash_attention_forward(
-        q, k, v, queries.bounds_B, keys.bounds_B, queries.longest, keys.longest, 0.0, causal, False,
-        scale=scale, seqused_k=used_B,
-    )  # fmt: skip
+        *qkv, *_shape(block), 0.0, block.causal, return_debug_mask=False, scale=scale, seqused_k=used_B
+    )
     return found[0], found[1]
 
 
-def _backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse_HN: Tensor, block: Block, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    queries, keys = block.queries, block.keys
-    if q.device.type not in KERNEL:
-        return _plain_backward(grad, q, k, v, out, lse_HN, block, scale)
-    state, unused = torch.zeros(2, dtype=torch.uint64, device=q.device), torch.empty(0, device=q.device)
+def attend_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block: Block, *, scale: float) -> QKV:
+    """The gradients of queries, keys and values, from that of the output and what `attend` found."""
+    if grad.device.type not in KERNEL:
+        return plain_backward(grad, qkv, found, block, scale=scale)
+    state, unused = torch.zeros(2, dtype=torch.uint64, device=grad.device), torch.empty(0, device=grad.device)
     return torch.ops.aten._flash_attention_backward(
-        grad, q, k, v, out, lse_HN, queries.bounds_B, keys.bounds_B,
-        queries.longest, keys.longest, 0.0, block.causal, state, unused, scale=scale,
-    )  # fmt: skip
+        grad, *qkv, *found, *_shape(block), 0.0, block.causal, state, unused, scale=scale
+    )
 
 
-def _plain(
-    q: Tensor, k: Tensor, v: Tensor, queries: Rows, keys: Rows, causal: bool, scale: float, used_B: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """`attend` row by row in float32, for every device: what the kernel must give."""
+def _shape(block: Block) -> tuple[Tensor, Tensor, int, int]:
+    return block.queries.bounds_B, block.keys.bounds_B, block.queries.longest, block.keys.longest
+
+
+def plain(qkv: QKV, block: Block, scale: float, used_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """`attend` row by row in float32, on every device: what the kernel must give."""
+    q, k, v = qkv
     out, lse = torch.zeros_like(q), q.new_full((q.shape[1], len(q)), -torch.inf, dtype=torch.float32)
-    for at, held in _pairs(queries, keys, used_B):
-        share, lse[:, at] = _shares(q[at], k[held], causal, scale)
+    for at, held in _pairs(block, used_B):
+        share, lse[:, at] = _shares(q[at], k[held], scale, causal=block.causal)
         out[at] = torch.einsum("hql,lhd->qhd", share, _by_query_head(v[held], q)).to(q.dtype)
     return out, lse
 
 
-def _plain_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse_HN: Tensor, block: Block, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    dq, dk, dv = (torch.zeros_like(x, dtype=torch.float32) for x in (q, k, v))
-    for at, held in _pairs(block.queries, block.keys, None):
-        share, lse = _shares(q[at], k[held], block.causal, scale)
+def plain_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block: Block, *, scale: float) -> QKV:
+    """`attend_backward` row by row in float32."""
+    (q, k, v), (out, lse_HN) = qkv, found
+    dq, dk, dv = (torch.zeros_like(x, dtype=torch.float32) for x in qkv)
+    for at, held in _pairs(block, None):
+        share, lse = _shares(q[at], k[held], scale, causal=block.causal)
         share = share * (lse - lse_HN[:, at])[..., None].exp()
         far, keys, values = grad[at].float(), _by_query_head(k[held], q), _by_query_head(v[held], q)
         delta = (far * out[at].float()).sum(-1).T[..., None]
         change = share * (torch.einsum("qhd,lhd->hql", far, values) - delta) * scale
         dq[at] += torch.einsum("hql,lhd->qhd", change, keys)
         for total, rows in ((dk, (change, q[at].float())), (dv, (share, far))):
-            every = torch.einsum("hql,qhd->lhd", *rows)
-            total[held] += every.unflatten(1, (k.shape[1], -1)).sum(2)
+            total[held] += torch.einsum("hql,qhd->lhd", *rows).unflatten(1, (k.shape[1], -1)).sum(2)
     return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
 
 
-def _pairs(queries: Rows, keys: Rows, used_B: Tensor | None) -> Iterator[tuple[slice, slice]]:
+def _pairs(block: Block, used_B: Tensor | None) -> Iterator[tuple[slice, slice]]:
     """The queries and the filled keys of each row."""
-    q_bounds, k_bounds = queries.bounds_B.tolist(), keys.bounds_B.tolist()
-    used = used_B.tolist() if used_B is not None else [b - a for a, b in zip(k_bounds, k_bounds[1:], strict=False)]
-    for row, (start, stop) in enumerate(zip(q_bounds, q_bounds[1:], strict=False)):
+    q_bounds, k_bounds = block.queries.bounds_B.tolist(), block.keys.bounds_B.tolist()
+    used = np.diff(k_bounds) if used_B is None else used_B.tolist()
+    for start, stop, first, count in zip(q_bounds, q_bounds[1:], k_bounds, used, strict=False):
         if stop > start:
-            yield slice(start, stop), slice(k_bounds[row], k_bounds[row] + used[row])
+            yield slice(start, stop), slice(first, first + int(count))
 
 
-def _shares(q: Tensor, k: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+def _shares(q: Tensor, k: Tensor, scale: float, *, causal: bool) -> tuple[Tensor, Tensor]:
     """(softmax of the scores [H, Q, L], its log-sum-exp [H, Q])."""
     scores = torch.einsum("qhd,lhd->hql", q.float(), _by_query_head(k, q)) * scale
     if causal:

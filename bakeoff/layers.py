@@ -80,8 +80,9 @@ def _liger() -> Functions | None:
         from liger_kernel.ops.swiglu import LigerSiLUMulFunction
     except ImportError:
         return None
+    as_llama = {"offset": 0.0, "casting_mode": "llama", "in_place": False}
     return Functions(
-        lambda x, weight, e: LigerRMSNormFunction.apply(x, weight, e, 0.0, "llama", False), LigerSiLUMulFunction.apply
+        lambda x, weight, e: LigerRMSNormFunction.apply(x, weight, e, *as_llama.values()), LigerSiLUMulFunction.apply
     )
 
 

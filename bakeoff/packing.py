@@ -78,13 +78,15 @@ def _split(tree: Tree, budget: int) -> list[Tree]:
 
 def pack(trees: Sequence[Tree], model: Any) -> Packed:
     """The trees in one sequence; branches stand in the order of their lengths."""
-    before, count = sum(len(t.prompt) - 1 for t in trees), len(trees)
+    before = sum(len(t.prompt) - 1 for t in trees)
     prompts, branches, at = [], [[range(0)] * len(t.branches) for t in trees], 0
     for row, tree in enumerate(trees):
         prompts.append([*range(at, at + len(tree.prompt) - 1), before + row])
         at += len(tree.prompt) - 1
     ids = [token for tree in trees for token in tree.prompt[:-1]] + [tree.prompt[-1] for tree in trees]
-    positions = [np.arange(len(tree.prompt) - 1) for tree in trees] + [np.array([len(t.prompt) - 1 for t in trees], int)]
+    positions = [np.arange(len(tree.prompt) - 1) for tree in trees] + [
+        np.array([len(t.prompt) - 1 for t in trees], int)
+    ]
     every = [
         (row, number, tree.branches[number]) for row, tree in enumerate(trees) for number in range(len(tree.branches))
     ]

@@ -57,7 +57,7 @@ def hidden(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor
 
 @contextlib.contextmanager
 def installed(model: Any, *, recompute: bool = False) -> Iterator[None]:
-    """The model as its passes need it, forward and backward; with `recompute` each layer is computed again backwards."""
+    """The model as its passes need it, forward and backward; `recompute` computes each layer again backwards."""
     if not recomputable(model):
         yield
         return

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import gc
 import json
 import os
@@ -284,28 +285,27 @@ def _kernel_against_plain() -> float:
     q, k, v, grad = (torch.randn(n, heads, 64, device=DEVICE) for n, heads in ((150, 9), (200, 3), (200, 3), (150, 9)))
     bounds = [torch.tensor(b, dtype=torch.int32, device=DEVICE) for b in ([0, 30, 30, 150], [0, 60, 80, 200])]
     queries, keys = (flash.Rows(slice(0, int(b[-1])), b, 120) for b in bounds)
+    used = torch.tensor([20, 0, 77], dtype=torch.int32, device=DEVICE)
+    every, far = torch.cat([q, q[:50]]), torch.cat([grad, grad[:50]])
     worst = 0.0
-    for causal, used in ((False, torch.tensor([20, 0, 77], dtype=torch.int32, device=DEVICE)), (True, None)):
-        halves = [x.bfloat16() for x in (q, k, v)]
-        out, lse = flash.attend(*halves, queries, keys, causal, 0.125, used)
-        if causal:  # the kernel aligns a causal mask to the last key where there are more keys than queries
-            halves, queries = [x.bfloat16() for x in (torch.cat([q, q[:50]]), k, v)], keys
-            out, lse = flash.attend(*halves, queries, keys, causal, 0.125, used)
-        exact, exact_lse = flash._plain(*(x.float() for x in halves), queries, keys, causal, 0.125, used)
-        pairs = [(out, exact), (lse, exact_lse)]
-        if causal:
-            block, far = flash.Block(queries, keys, causal), torch.cat([grad, grad[:50]])
-            found = flash._backward(far.bfloat16(), *halves, out, lse, block, 0.125)
-            pairs += list(
-                zip(
-                    found,
-                    flash._plain_backward(far, *(x.float() for x in halves), exact, exact_lse, block, 0.125),
-                    strict=True,
-                )
+    for block, filled, given in (
+        (flash.Block(queries, keys, causal=False), used, (q, k, v)),
+        (flash.Block(keys, keys, causal=True), None, (every, k, v)),
+    ):
+        halves = [x.bfloat16() for x in given]
+        found, exact = (
+            flash.attend(halves, block, 0.125, filled),
+            flash.plain([x.float() for x in halves], block, 0.125, filled),
+        )
+        pairs = list(zip(found, exact, strict=True))
+        if filled is None:
+            ours = flash.attend_backward(far.bfloat16(), halves, found, block, scale=0.125)
+            pairs += zip(
+                ours, flash.plain_backward(far, [x.float() for x in halves], exact, block, scale=0.125), strict=True
             )
         for number, (one, other) in enumerate(pairs):
             off = float((one.float() - other).norm() / other.norm())
-            print(f"  kernel, causal {causal}, tensor {number}: {off:.2e}")
+            print(f"  kernel, causal {block.causal}, tensor {number}: {off:.2e}")
             worst = max(worst, off) if off == off else float("nan")
     return worst
 
@@ -391,7 +391,7 @@ def plain(model: Any) -> Iterator[None]:
 
 
 def _draws_unlike(engine: LocalEngine) -> float:
-    """The share of completions that differ where half as many are drawn together: rounding decides a draw on a border."""
+    """The share of completions that differ where half as many are drawn together: rounding decides on a border."""
     prompts, sampling = asked(16, 60), Sampling(group_size=8, max_tokens=16)
     together = {c.id for group in engine.complete(prompts, sampling) for c in group}
     apart = {c.id for half in (prompts[:8], prompts[8:]) for group in engine.complete(half, sampling) for c in group}
@@ -411,16 +411,17 @@ def _sampling(shape: str, prompts: Sequence[Prompt], new: int, kind: str = "", *
     if TINY:
         prompts, new = prompts[:4], 8
     model = random_model(shape)
-    engine, sampling = LocalEngine(model, tokenizer()), Sampling(group_size=16, max_tokens=new)
+    sampling, tokens = Sampling(group_size=16, max_tokens=new), len(prompts) * 16 * new
+    engine = LocalEngine(model, tokenizer())
     engine.ends = []
-    tokens = len(prompts) * 16 * new
 
     def ours() -> None:
         done = list(engine.complete(prompts, sampling))
         assert sum(len(c.tokens) for group in done for c in group) == tokens
 
     rate = tokens / seconds(ours, repeats=2)
-    profile(f"sampling {shape}{kind}", ours)
+    short = dataclasses.replace(sampling, max_tokens=min(new, 12))
+    profile(f"sampling {shape}{kind}, 12 tokens", lambda: list(engine.complete(prompts[:64], short)))
     rows = [
         {
             "name": f"gpu.sample_{shape}{kind}_tokens_per_s",
@@ -428,7 +429,6 @@ def _sampling(shape: str, prompts: Sequence[Prompt], new: int, kind: str = "", *
             "note": f"{len(prompts)} prompts x 16 x {new}",
         }
     ]
-    del engine
     if peer:
         theirs = max(
             _generate(model, prompts[: rows_ // 16], new) for rows_ in ((256, 1024) if shape == "135m" else (128, 256))
@@ -512,7 +512,7 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
 
 
 def _needed(model: Any, tree: trees.Tree, *, lora: int) -> float:
-    """FLOPs of the products that a group's step needs: forward, back to the lowest trained layer, of trained weights."""
+    """FLOPs of the products that a group's step needs: forward, back to the lowest trained layer, trained weights."""
     one = layers.decoder_layers(model)
     base = [p.numel() for layer in one for n, p in layer.named_parameters() if p.dim() == 2 and ".lora_" not in n]
     trained = [any(p.requires_grad for p in layer.parameters()) for layer in one]

@@ -49,7 +49,9 @@ def test_filled_keys_alone_are_seen():
     q, k = torch.randn(3, 4, 8), torch.randn(10, 2, 8)
     one = flash.Rows(slice(0, 3), torch.tensor([0, 1, 3], dtype=torch.int32), 2)
     held = flash.Rows(slice(0, 10), torch.tensor([0, 5, 10], dtype=torch.int32), 5)
-    out, lse = flash.attend(q, k, k, one, held, False, 0.5, torch.tensor([2, 4], dtype=torch.int32))
+    out, lse = flash.attend(
+        (q, k, k), flash.Block(one, held, causal=False), 0.5, torch.tensor([2, 4], dtype=torch.int32)
+    )
     for row, keys in ((0, k[:2]), (1, k[5:9]), (2, k[5:9])):
         scores = torch.einsum("hd,lhd->hl", q[row], keys.repeat_interleave(2, 1)) * 0.5
         torch.testing.assert_close(lse[:, row], scores.logsumexp(-1))

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from test_engine import load, often_ending, prompts, run
 
 from bakeoff.engines import Sampling, graphs
 from bakeoff.engines.local import LocalEngine
 from bakeoff.engines.packed import unjoin
 from bakeoff.engines.text import Stops, Writer
-from test_engine import load, often_ending, prompts, run
 
 
 def static(engine):

@@ -24,7 +24,7 @@ from bakeoff.engines import Sampling
 from bakeoff.engines.draw import draw_here, uniforms
 from bakeoff.engines.packed import is_attention, replace
 from bakeoff.engines.text import Writer
-from bakeoff.flash import Rows
+from bakeoff.flash import Block, Rows
 from bakeoff.records import Completion, Prompt
 
 NAME = "bakeoff_static"
@@ -47,7 +47,10 @@ class Cache:
     def __init__(self, *, slots: int, rows: int, longest: int, new: int, group: int, to: torch.device) -> None:
         self.prompts, self.own, self.group = (slots, longest), (rows, new), group
         self.layers: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
-        self.every_R = torch.arange(rows, device=to)
+        self.every_R, self.bounds_R = (
+            torch.arange(rows, device=to),
+            torch.arange(rows + 1, dtype=torch.int32, device=to),
+        )
         self.prompt_rows, self.own_rows = _even(slots, longest, to), _even(rows, new, to)
         self.size_P = torch.zeros(slots, dtype=torch.int32, device=to)
         self.slot_R = torch.zeros(rows, dtype=torch.long, device=to)
@@ -77,32 +80,31 @@ class Cache:
         rows, place_T = self.reading
         for held, x in zip(self.layers[layer][:2], (k, v), strict=True):
             held.flatten(0, 1).index_copy_(0, place_T, x)
-        return flash.attend(q, k, v, rows, rows, True, scale)[0]
+        return flash.attend((q, k, v), Block(rows, rows, causal=True), scale)[0]
 
     def _decode(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         prompt_k, prompt_v, own_k, own_v = (x.flatten(0, 1) for x in self.layers[layer])
         for held, x in ((own_k, k), (own_v, v)):
             held.index_copy_(0, self.place_R, x)
-        one = Rows(slice(0, 0), self._bounds_of_rows(q, k), q.shape[1] // k.shape[1])
-        own, own_lse = _grouped(q, own_k, own_v, one, self.own_rows, scale, self.filled_R)
-        many = Rows(slice(0, 0), self.bounds_P * one.longest, self.group * one.longest)
-        shared, lse = _grouped(q[self.order_R], prompt_k, prompt_v, many, self.prompt_rows, scale, self.size_P)
-        return flash.merge((shared[self.back_R], lse[self.back_R]), (own, own_lse))[0]
-
-    def _bounds_of_rows(self, q: Tensor, k: Tensor) -> Tensor:
-        return torch.arange(len(q) + 1, dtype=torch.int32, device=q.device) * (q.shape[1] // k.shape[1])
+        group = q.shape[1] // k.shape[1]
+        one = Block(Rows(slice(0, 0), self.bounds_R * group, group), self.own_rows, causal=False)
+        own = _grouped(q, (own_k, own_v), one, self.filled_R, scale)
+        many = Block(Rows(slice(0, 0), self.bounds_P * group, self.group * group), self.prompt_rows, causal=False)
+        shared, lse = _grouped(q[self.order_R], (prompt_k, prompt_v), many, self.size_P, scale)
+        return flash.merge((shared[self.back_R], lse[self.back_R]), own)[0]
 
 
 def _grouped(
-    q: Tensor, k: Tensor, v: Tensor, queries: Rows, keys: Rows, scale: float, used_B: Tensor
+    q: Tensor, held: tuple[Tensor, Tensor], block: Block, used_B: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     """(output [R, H, D], log-sum-exp [R, H]) with the query heads that share a key head as queries of it.
 
-    The kernel then reads the keys once for all of them. `queries` counts R * H / K places.
+    The kernel then reads the keys once for all of them. The block counts R * H / K queries.
     """
     rows, heads, size = q.shape
-    folded = q.unflatten(1, (k.shape[1], -1)).transpose(1, 2).reshape(-1, k.shape[1], size)
-    out, lse = flash.attend(folded, k, v, queries, keys, False, scale, used_B)
+    kv_heads = held[0].shape[1]
+    folded = q.unflatten(1, (kv_heads, -1)).transpose(1, 2).reshape(-1, kv_heads, size)
+    out, lse = flash.attend((folded, *held), block, scale, used_B)
     by_head = lse.unflatten(1, (rows, -1)).permute(1, 0, 2).reshape(rows, heads)
     return out.unflatten(0, (rows, -1)).transpose(1, 2).reshape(rows, heads, size), by_head
 
