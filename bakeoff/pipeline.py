@@ -6,25 +6,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bakeoff import checkpoint, ingest, models, strategies, tasks
-from bakeoff.engines import choose
-from bakeoff.engines.text import end_tokens
+from bakeoff import tasks
+from bakeoff.data import prepare
+from bakeoff.data.read import sources
+from bakeoff.data.seal import sealed
+from bakeoff.data.stage import prompts
 from bakeoff.errors import Missing, UserError
-from bakeoff.evaluate import evaluate
-from bakeoff.gold import sealed
-from bakeoff.ingest import sources
-from bakeoff.ingest.stage import prompts
-from bakeoff.methods import FORMER, METHODS
-from bakeoff.rewards import choose as scorers
-from bakeoff.rewards import trust
-from bakeoff.rewards.picks import known, read_picks, split
-from bakeoff.rounds import bake, control
+from bakeoff.evaluation.stage import evaluate
+from bakeoff.evaluation.summary import summarize
+from bakeoff.models import checkpoint
+from bakeoff.models import load as models
+from bakeoff.preferences import gate as trust
+from bakeoff.preferences.load import known, read_picks, split
+from bakeoff.preferences.stage import referee, train_reward
 from bakeoff.run import Run, read_json
-from bakeoff.sample import sample
-from bakeoff.score import score
+from bakeoff.sampling import choose, variants
+from bakeoff.sampling.stage import sample
+from bakeoff.sampling.stop import end_tokens
+from bakeoff.scorer import finished
+from bakeoff.scoring import choose as scorers
+from bakeoff.scoring.stage import score
 from bakeoff.settings import Bake, Recipe
-from bakeoff.summary import summarize
-from bakeoff.train_reward import referee, train_reward
+from bakeoff.training.methods import FORMER, METHODS
+from bakeoff.training.rounds import bake, control
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def has_referee(recipe: Recipe) -> bool:
 
 def has_reward_model(recipe: Recipe) -> bool:
     """Whether there is a reward model to train on picks, or a finished one that picks can be held against."""
-    return scorers.trains(recipe) or bool(scorers.finished(recipe.score) and recipe.reward.picks)
+    return scorers.trains(recipe) or bool(finished(recipe.score) and recipe.reward.picks)
 
 
 def _logs(recipe: Recipe) -> list[str]:
@@ -144,13 +148,13 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
     read_picks(recipe.reward.picks)
     for alone in tasks.each(recipe).values():
         scorers.check(alone.score)
-        ingest.check(alone.prompts)
+        prepare.check(alone.prompts)
         if not alone.prompts.sources:
             raise UserError("prompts.sources: names no log; give files, folders or globs")
     models.dtype(recipe.dtype, models.device(recipe.device))
     models.folder(recipe.model)  # converts a packaged model, before several processes ask for it
     choose.kind(recipe.sample.engine)
-    strategies.check(recipe)
+    variants.check(recipe)
     checkpoint.check_not_quantized(recipe.model, models.load_config(recipe.model))
     if not importlib.util.find_spec("peft") and (recipe.reward.lora > 0 or models.wants_lora(recipe)):
         raise Missing(models.NO_PEFT)

@@ -38,14 +38,16 @@ from transformers import (
     Qwen3Config,
 )
 
-from bakeoff import flash, layers, models, passes, trees
-from bakeoff.engines import Sampling
-from bakeoff.engines.local import LocalEngine
-from bakeoff.memory import pass_tokens
-from bakeoff.methods import Group
+from bakeoff.models import flash_attention, packed_forward, packed_logps
+from bakeoff.models import load as models
+from bakeoff.models.cpu import layers
+from bakeoff.models.memory import pass_tokens
 from bakeoff.records import Message, Prompt
+from bakeoff.sampling import Sampling
+from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
-from bakeoff.training import Training
+from bakeoff.training.methods import Group
+from bakeoff.training.trainer import Training
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -232,12 +234,14 @@ def asked(count: int, tokens: int) -> list[Prompt]:
     return [Prompt(f"p{i}", [Message("user", text)], "gpu", 1, "train") for i, text in enumerate(texts)]
 
 
-def groups_of(count: int, prompt: int, completion: int, size: int = 16, vocabulary: int = 400) -> list[trees.Tree]:
+def groups_of(
+    count: int, prompt: int, completion: int, size: int = 16, vocabulary: int = 400
+) -> list[packed_logps.Tree]:
     """Packed documents: prompts with `size` completions of random tokens."""
     rng = np.random.default_rng(1)
     draw = lambda n: rng.integers(1, vocabulary, n).tolist()  # noqa: E731
     lengths = lambda: int(rng.integers(completion // 2, completion + 1))  # noqa: E731
-    return [trees.Tree(i, draw(prompt), [draw(lengths()) for _ in range(size)]) for i in range(count)]
+    return [packed_logps.Tree(i, draw(prompt), [draw(lengths()) for _ in range(size)]) for i in range(count)]
 
 
 def checks() -> Rows:
@@ -284,24 +288,26 @@ def _kernel_against_plain() -> float:
     torch.manual_seed(0)
     q, k, v, grad = (torch.randn(n, heads, 64, device=DEVICE) for n, heads in ((150, 9), (200, 3), (200, 3), (150, 9)))
     bounds = [torch.tensor(b, dtype=torch.int32, device=DEVICE) for b in ([0, 30, 30, 150], [0, 60, 80, 200])]
-    queries, keys = (flash.Rows(slice(0, int(b[-1])), b, 120) for b in bounds)
+    queries, keys = (flash_attention.Rows(slice(0, int(b[-1])), b, 120) for b in bounds)
     used = torch.tensor([20, 0, 77], dtype=torch.int32, device=DEVICE)
     every, far = torch.cat([q, q[:50]]), torch.cat([grad, grad[:50]])
     worst = 0.0
     for block, filled, given in (
-        (flash.Block(queries, keys, causal=False), used, (q, k, v)),
-        (flash.Block(keys, keys, causal=True), None, (every, k, v)),
+        (flash_attention.Block(queries, keys, causal=False), used, (q, k, v)),
+        (flash_attention.Block(keys, keys, causal=True), None, (every, k, v)),
     ):
         halves = [x.bfloat16() for x in given]
         found, exact = (
-            flash.attend(halves, block, 0.125, filled),
-            flash.plain([x.float() for x in halves], block, 0.125, filled),
+            flash_attention.attend(halves, block, 0.125, filled),
+            flash_attention.plain([x.float() for x in halves], block, 0.125, filled),
         )
         pairs = list(zip(found, exact, strict=True))
         if filled is None:
-            ours = flash.attend_backward(far.bfloat16(), halves, found, block, scale=0.125)
+            ours = flash_attention.attend_backward(far.bfloat16(), halves, found, block, scale=0.125)
             pairs += zip(
-                ours, flash.plain_backward(far, [x.float() for x in halves], exact, block, scale=0.125), strict=True
+                ours,
+                flash_attention.plain_backward(far, [x.float() for x in halves], exact, block, scale=0.125),
+                strict=True,
             )
         for number, (one, other) in enumerate(pairs):
             off = float((one.float() - other).norm() / other.norm())
@@ -314,15 +320,15 @@ def _kernel_against_plain() -> float:
 def _packed_against_rows(model: Any) -> float:
     """How far the states of packed completions are from those of rows of their own."""
     some = groups_of(3, 120, 60, 8)
-    packed = trees.pack(some, model)
-    states = passes.hidden(model, packed)
-    print(f"  packed pass of {model.config.model_type} {model.dtype}: {passes._checked(model)[0].__name__}")
-    if flash.possible(model):
-        passes._in_rows_of_any_length(model, packed, 0)  # where it fails, say how
+    packed = packed_logps.pack(some, model)
+    states = packed_forward.hidden(model, packed)
+    print(f"  packed pass of {model.config.model_type} {model.dtype}: {packed_forward._checked(model)[0].__name__}")
+    if flash_attention.possible(model):
+        packed_forward._in_rows_of_any_length(model, packed, 0)  # where it fails, say how
     far, near = 0.0, 0.0
     for _, tree, number, at in packed.starts():
         ids = torch.tensor([tree.prompt + tree.branches[number]], device=DEVICE)
-        plain = passes._plain(model, ids)[0, len(tree.prompt) :].float()
+        plain = packed_forward._plain(model, ids)[0, len(tree.prompt) :].float()
         far += float((states[at : at + len(plain)].float() - plain).square().sum())
         near += float(plain.square().sum())
     return (far / near) ** 0.5
@@ -337,7 +343,7 @@ def _gradients_against_rows(model: Any) -> float:
     for packed in (True, False):
         model.zero_grad()
         if packed:
-            logps, _ = trees.token_logps(model, trees.pack(some, model))
+            logps, _ = packed_logps.token_logps(model, packed_logps.pack(some, model))
             logps.sum().backward()
         else:
             for tree in some:
@@ -511,7 +517,7 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
     return rows
 
 
-def _needed(model: Any, tree: trees.Tree, *, lora: int) -> float:
+def _needed(model: Any, tree: packed_logps.Tree, *, lora: int) -> float:
     """FLOPs of the products that a group's step needs: forward, back to the lowest trained layer, trained weights."""
     one = layers.decoder_layers(model)
     base = [p.numel() for layer in one for n, p in layer.named_parameters() if p.dim() == 2 and ".lora_" not in n]
@@ -533,8 +539,8 @@ def scoring() -> Rows:
     @torch.inference_mode()
     def packed() -> None:
         by_tree = {}
-        for batch in trees.batches(documents, pass_tokens(model, 4096)):
-            values = trees.rewards(model, together := trees.pack(batch, model)).tolist()
+        for batch in packed_logps.batches(documents, pass_tokens(model, 4096)):
+            values = packed_logps.rewards(model, together := packed_logps.pack(batch, model)).tolist()
             by_tree |= {(t.key, t.first + n): v for v, (_, t, n, _) in zip(values, together.starts(), strict=True)}
         found[0] = [by_tree[t.key, n] for t in documents for n in range(len(t.branches))]
 

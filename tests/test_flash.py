@@ -7,7 +7,8 @@ import torch
 from conftest import SHAPE
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from bakeoff import flash, layers, packing, passes
+from bakeoff.models import flash_attention, packed_forward, packing
+from bakeoff.models.cpu import layers
 
 DRAW = torch.Generator().manual_seed(3)
 
@@ -36,7 +37,7 @@ def model(request):
 @pytest.mark.parametrize("apart", [False, True])
 def test_states_and_gradients_are_those_of_the_blocks(model, apart):
     packed, found = packing.pack(TREES, model), []
-    for way in (passes._in_blocks, passes._in_rows_of_any_length):
+    for way in (packed_forward._in_blocks, packed_forward._in_rows_of_any_length):
         model.zero_grad()
         states_TH = way(model, packed, packed.before if apart else 0)
         (states_TH[packed.before : sum(map(len, TREES))] ** 2).sum().backward()
@@ -47,10 +48,10 @@ def test_states_and_gradients_are_those_of_the_blocks(model, apart):
 
 def test_filled_keys_alone_are_seen():
     q, k = torch.randn(3, 4, 8), torch.randn(10, 2, 8)
-    one = flash.Rows(slice(0, 3), torch.tensor([0, 1, 3], dtype=torch.int32), 2)
-    held = flash.Rows(slice(0, 10), torch.tensor([0, 5, 10], dtype=torch.int32), 5)
-    out, lse = flash.attend(
-        (q, k, k), flash.Block(one, held, causal=False), 0.5, torch.tensor([2, 4], dtype=torch.int32)
+    one = flash_attention.Rows(slice(0, 3), torch.tensor([0, 1, 3], dtype=torch.int32), 2)
+    held = flash_attention.Rows(slice(0, 10), torch.tensor([0, 5, 10], dtype=torch.int32), 5)
+    out, lse = flash_attention.attend(
+        (q, k, k), flash_attention.Block(one, held, causal=False), 0.5, torch.tensor([2, 4], dtype=torch.int32)
     )
     for row, keys in ((0, k[:2]), (1, k[5:9]), (2, k[5:9])):
         scores = torch.einsum("hd,lhd->hl", q[row], keys.repeat_interleave(2, 1)) * 0.5
@@ -65,11 +66,11 @@ def test_layers_computed_again_give_the_same_gradients(model):
     for recompute in (False, True):
         model.zero_grad()
         with contextlib.ExitStack() as stack:
-            stack.enter_context(flash.installed(model))
+            stack.enter_context(flash_attention.installed(model))
             stack.enter_context(layers.fast(model))
             if recompute:
                 stack.enter_context(layers.recomputed(model))
-            states_TH = passes._in_rows_of_any_length(model, packed, packed.before)
+            states_TH = packed_forward._in_rows_of_any_length(model, packed, packed.before)
             (states_TH[packed.before : sum(map(len, TREES))] ** 2).sum().backward()
         found.append([p.grad.clone() for p in model.model.parameters()])
     for once, again in zip(*found, strict=True):
@@ -82,7 +83,7 @@ def test_a_pass_moves_nothing_between_devices(model, apart):
     """On the device `meta` whatever reads a number, or mixes tensors of two devices, fails."""
     model = model.to(torch.bfloat16).to("meta")
     packed = packing.pack(TREES, model)
-    states_TH = passes._in_rows_of_any_length(model, packed, packed.before if apart else 0)
+    states_TH = packed_forward._in_rows_of_any_length(model, packed, packed.before if apart else 0)
     assert states_TH.device.type == "meta" and states_TH.dtype == torch.bfloat16
     states_TH.float().sum().backward()
     assert all(p.grad is not None and p.grad.device.type == "meta" for p in model.model.layers.parameters())

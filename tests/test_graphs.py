@@ -4,19 +4,19 @@ import pytest
 import torch
 from test_engine import load, often_ending, prompts, run
 
-from bakeoff.engines import Sampling, graphs
-from bakeoff.engines.local import LocalEngine
-from bakeoff.engines.packed import unjoin
-from bakeoff.engines.text import Stops, Writer
+from bakeoff.sampling import Sampling, cuda_graphs
+from bakeoff.sampling.cpu_layers import unjoin
+from bakeoff.sampling.local import LocalEngine
+from bakeoff.sampling.stop import Stops, Writer
 
 
 def static(engine):
     """The engine with the rows of a GPU, here on the CPU."""
     unjoin(engine.model)  # the joined attention of the CPU
-    graphs.join(engine.model)
-    assert any(isinstance(m, graphs.JoinedAttention) for m in engine.model.modules())
-    engine.model.set_attn_implementation(graphs.NAME)
-    graphs.check(engine.model, engine.config)
+    cuda_graphs.join(engine.model)
+    assert any(isinstance(m, cuda_graphs.JoinedAttention) for m in engine.model.modules())
+    engine.model.set_attn_implementation(cuda_graphs.NAME)
+    cuda_graphs.check(engine.model, engine.config)
     engine.static = True
     return engine
 
@@ -43,7 +43,7 @@ def test_completions_are_those_of_the_engine(tiny_llama, sampling, budget):
 
 
 def test_many_prompts_pass_through_few_rows(tiny_llama, monkeypatch):
-    monkeypatch.setattr(graphs, "MAX_ROWS", 8)
+    monkeypatch.setattr(cuda_graphs, "MAX_ROWS", 8)
     model, tokenizer = load(tiny_llama)
     asked, sampling = prompts([f"question {i}" * (1 + i % 4) for i in range(23)]), Sampling(group_size=3, max_tokens=30)
     expected = run(often_ending(LocalEngine(model, tokenizer)), sampling, asked)
@@ -58,12 +58,12 @@ def test_a_step_reads_no_number(tiny_llama, sampling):
     """So that a CUDA graph can hold it: on the device `meta` whatever reads one fails."""
     model, tokenizer = load(tiny_llama)
     model = model.to(torch.bfloat16).to("meta")
-    graphs.join(model)
-    model.set_attn_implementation(graphs.NAME)
+    cuda_graphs.join(model)
+    model.set_attn_implementation(cuda_graphs.NAME)
     writer = Writer(tokenizer, [2, 7], Stops(tokenizer, ()))
     asked = [(prompt, list(range(5 + i))) for i, prompt in enumerate(prompts())]
-    batch = graphs.Batch(model, asked, sampling, writer, 4096)
+    batch = cuda_graphs.Batch(model, asked, sampling, writer, 4096)
     with torch.inference_mode():
-        graphs.read(model, batch.cache, [(0, asked[0][1])])
+        cuda_graphs.read(model, batch.cache, [(0, asked[0][1])])
         batch._step()
     assert batch.token_RM.device.type == "meta"
