@@ -102,6 +102,8 @@ def stage(parsed: argparse.Namespace) -> None:
     _warn([*other_versions(folder), *pipeline.outdated(folder, recipe)])
     _warn(doubts(read_json(judge)) if judge.exists() else ())
     if not made.exists():
+        if parsed.stage == "prompts":
+            pipeline.check_holdout(recipe)
         pipeline.run_stage(folder, recipe, chosen)
     print(f"{parsed.stage}: {made}")
     if parsed.stage == "prompts":

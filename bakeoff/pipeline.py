@@ -1,6 +1,7 @@
 """The whole recipe on one screen: stages that meet on disk, in order, each done once."""
 
 import dataclasses
+import functools
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,11 +13,12 @@ from bakeoff.data.read import sources
 from bakeoff.data.seal import sealed
 from bakeoff.data.stage import prompts
 from bakeoff.errors import Missing, UserError
+from bakeoff.evaluation.holdout import read_gold
 from bakeoff.evaluation.stage import evaluate
 from bakeoff.evaluation.summary import summarize
 from bakeoff.models import checkpoint
 from bakeoff.models import load as models
-from bakeoff.preferences import gate as trust
+from bakeoff.preferences.gate import FEW, doubts
 from bakeoff.preferences.load import known, read_picks, split
 from bakeoff.preferences.stage import referee, train_reward
 from bakeoff.run import Run, read_json
@@ -64,9 +66,13 @@ def _logs(recipe: Recipe) -> list[str]:
     return [source for alone in tasks.each(recipe).values() for source in alone.prompts.sources]
 
 
+def _sample(run: Run, recipe: Recipe) -> None:
+    sample(run, recipe, functools.partial(known, run.whole(), recipe.reward))
+
+
 STAGES = (
     Stage("prompts", prompts, lambda run: run.details("prompts"), reads=_logs),
-    Stage("sample", sample, lambda run: run.details("sample")),
+    Stage("sample", _sample, lambda run: run.details("sample")),
     Stage(
         "reward",
         train_reward,
@@ -113,8 +119,8 @@ def outdated(run: Run, recipe: Recipe) -> Iterator[str]:
 
 
 def gate(figures: Mapping[str, Any]) -> None:
-    """Raise UserError unless the reward model beats each of `trust.RIVALS` on held-out picks with 95 % confidence."""
-    if found := trust.doubts(figures):
+    """Raise UserError unless the reward model beats chance and length on held-out picks with 95 % confidence."""
+    if found := doubts(figures):
         raise UserError(
             f"{' '.join(found)} With more picks: take another --out, or remove reward_model.json first. To go on all "
             "the same, with a warning in the report: --anyway"
@@ -143,6 +149,8 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
     for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), *gold]:
         if not Path(path).is_file():
             raise UserError(f"{setting}: {path}: no such file; correct the setting")
+    if with_gold:
+        check_holdout(recipe)
     if scorers.trains(recipe) and not recipe.reward.picks and not recipe.reward.feedback:
         raise UserError(NO_PICKS)
     read_picks(recipe.reward.picks)
@@ -160,6 +168,12 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
         raise Missing(models.NO_PEFT)
     _check_numbers(recipe)
     _check_bake(recipe.bake)
+
+
+def check_holdout(recipe: Recipe) -> None:
+    """Raise UserError for a true answer that its verifier cannot use; the stages before the evaluation see none."""
+    for path in tasks.gold_files(recipe).values():
+        read_gold(Path(path))
 
 
 def check_models(recipe: Recipe) -> None:
@@ -190,7 +204,7 @@ def _check_prompts(run: Run, recipe: Recipe, *, anyway: bool) -> None:
         if not (picks := known(run, recipe.reward)):
             raise UserError(f"{NO_PICKS} and the logs hold none")
         heldout = len(split(picks, recipe.reward.heldout)[1])
-        if heldout < trust.FEW and not anyway:
+        if heldout < FEW and not anyway:
             gate({"pick_accuracy": {"n": heldout}})
 
 

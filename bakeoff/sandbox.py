@@ -1,38 +1,27 @@
-"""A function of somebody's as a scorer: run in processes of its own, in parallel, with limits of time and memory."""
+"""Processes that run a user's function, with limits of time and memory."""
 
 import ast
 import contextlib
 import dataclasses
-import inspect
 import json
-import math
 import os
-import queue
 import select
 import signal
 import subprocess
 import sys
 import time
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bakeoff.errors import UserError
-from bakeoff.models import thoughts
-from bakeoff.records import Completion, Message, Score
 from bakeoff.sandbox_worker import GIVEN
-from bakeoff.scoring.verifiers import VERIFIERS
 from bakeoff.settings import Scoring
 
-WORKER = Path(__file__).with_name("worker.py")
+WORKER = Path(__file__).with_name("sandbox_worker.py")
 SEALED = "BAKEOFF_SEALED"
 """The environment variable that names a file which workers may not open."""
 SETTINGS = {"reward": "score.scorer", "step": "prompts.step"}
 """What names a function of each kind."""
-SLOW = 2
-"""An answer with which a verifier has run out of time so often is not asked about again."""
 START_SECONDS = 60.0
 """What a function's file may take to be imported."""
 
@@ -53,95 +42,13 @@ class Ended(Exception):
     """A worker did not answer; why, in a few words."""
 
 
-class FunctionScorer:
-    """Rewards a completion by a function in `file`, which names what it wants: prompt, messages, completion, answer.
-
-    `verifier` is its name as one, which has nothing to say where there is no true answer; it is given what a completion
-    says after its thoughts, and one that never ended them is wrong. A call that raises, hangs, takes
-    too much memory, ends its process or returns no finite number gives a missing reward with the reason; the next call
-    gets a new process where it needs one.
-    """
-
-    def __init__(
-        self,
-        file: Path,
-        name: str,
-        answer: Callable[[Sequence[Message]], str | None] = lambda messages: None,
-        limits: Limits | None = None,
-        *,
-        verifier: str = "",
-    ) -> None:
-        self.file, self.function, self.answer, self.limits = file, name, answer, limits or Limits()
-        self.name = verifier or f"{file.name}:{name}"
-        self.needs_answer = bool(verifier)
-        self.size = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
-        for _ in range(self.size):
-            self.idle.put(None)
-        self.slow: Counter[str] = Counter()
-
-    @classmethod
-    def verifier(cls, name: str, answer: Callable[[Sequence[Message]], str | None], limits: Limits) -> "FunctionScorer":
-        """The verifier of this name, with what it compares with."""
-        program = inspect.unwrap(VERIFIERS[name])
-        file = inspect.getsourcefile(program)
-        assert file
-        return cls(Path(file), program.__name__, answer, limits, verifier=f"verifier:{name}")
-
-    def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
-        """See `bakeoff.scorer.Scorer`. Raises UserError when the function cannot be loaded."""
-        texts = [c.text for _, group in groups for c in group]
-        said = iter(thoughts.answers(texts) if self.needs_answer else texts)
-        tasks = [self._task(messages, next(said)) for messages, group in groups for _ in group]
-        threads = ThreadPoolExecutor(self.size)
-        outcomes = threads.map(self._outcome, tasks)
-        try:
-            for _, group in groups:
-                yield [Score(c.id, c.prompt_id, self.name, *next(outcomes)) for c in group]
-        finally:
-            threads.shutdown(cancel_futures=True)
-
-    def _task(self, messages: Sequence[Message], text: str | None) -> dict:
-        return {
-            "prompt": messages[-1].content,
-            "messages": [dataclasses.asdict(m) for m in messages],
-            "completion": text,
-            "answer": self.answer(messages),
-        }
-
-    def _outcome(self, task: dict) -> tuple[float | None, str]:
-        """(reward, reason): run in a thread, which holds a worker while it asks."""
-        if self.needs_answer and task["answer"] is None:
-            return None, "no answer: none is given for this prompt"
-        if task["completion"] is None:
-            return 0.0, ""
-        if self.needs_answer and self.slow[task["answer"]] >= SLOW:
-            return None, f"timeout: not asked again after {SLOW} times"
-        worker = self.idle.get()
-        try:
-            worker = worker or Worker(self.file, self.function, self.limits)
-            told = worker.ask(task, self.limits.seconds)
-        except Ended as why:
-            assert worker
-            worker.end()
-            worker = None
-            self.slow[task["answer"]] += str(why).startswith("timeout")
-            return None, str(why)
-        finally:
-            self.idle.put(worker)
-        reward = told["reward"]
-        if reward is None:
-            return None, told.get("reason", "no reward: the function returned None")
-        return (reward, "") if math.isfinite(reward) else (None, f"no reward: the function returned {reward}")
-
-
 class Worker:
     """One process, a session of its own, so that what it started ends with it."""
 
     def __init__(self, file: Path, name: str, limits: Limits, kind: str = "reward") -> None:
         memory = limits.memory_mb * 1_000_000
         limited = [str(memory), str(limits.seconds)]
-        arguments = [sys.executable, "-P", str(WORKER), str(file), name, *limited, kind]  # -P: see `worker._loaded`
+        arguments = [sys.executable, "-P", str(WORKER), str(file), name, *limited, kind]  # -P: see its `_loaded`
         self.process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,

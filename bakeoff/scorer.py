@@ -11,7 +11,14 @@ from typing import Protocol
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Prompt, Score, read_table, write_table
 from bakeoff.run import Run, table_in_parts
-from bakeoff.scorer import NOT_WHOLE
+from bakeoff.settings import Scoring
+
+NOT_WHOLE = "no whole answer"
+"""How the reason begins that a completion has no reward."""
+TRAINED = "reward_model"
+"""The scorer that the recipe trains."""
+KINDS = (TRAINED, "majority", "yes", "judge", "verifier", "FILE.py")
+"""What can stand before the colon in a scorer's name; `bakeoff.scoring.choose` makes each."""
 
 
 class Scorer(Protocol):
@@ -135,3 +142,24 @@ def _refuse_none(scores: Sequence[Score]) -> None:
             f"score.scorer: {scores[0].scorer}: not one of {asked} completions got a reward ({often}: {reason}); "
             "correct the scorer or its settings, then the same command goes on from here"
         )
+
+
+def kind(name: str) -> tuple[str, str]:
+    """(name in `KINDS`, what it takes from the setting); raises UserError for a name that is none."""
+    if ".py:" in name:
+        return "FILE.py", name
+    first, _, rest = name.partition(":")
+    if first not in KINDS:
+        known = f"{', '.join(n for n in KINDS if n != 'FILE.py')}, FILE.py:FUNCTION"
+        raise UserError(f"score.scorer: unknown scorer {name!r}; known: {known}")
+    return first, rest
+
+
+def names(settings: Scoring) -> list[str]:
+    return settings.scorer if isinstance(settings.scorer, list) else [settings.scorer]
+
+
+def finished(settings: Scoring) -> str:
+    """The folder or hub id of the finished reward model that the recipe names alone, or nothing."""
+    found = [rest for which, rest in map(kind, names(settings)) if which == TRAINED]
+    return found[0] if len(found) == len(names(settings)) == 1 else ""

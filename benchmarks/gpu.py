@@ -38,9 +38,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from bakeoff.models import flash_attention, packed_forward, packed_logps
+from bakeoff.models import flash_attention, fused_layers, packed_forward, packed_logps, packed_ways
 from bakeoff.models import load as models
-from bakeoff.models.cpu import layers
 from bakeoff.models.memory import pass_tokens
 from bakeoff.records import Message, Prompt
 from bakeoff.sampling import Sampling
@@ -324,11 +323,11 @@ def _packed_against_rows(model: Any) -> float:
     states = packed_forward.hidden(model, packed)
     print(f"  packed pass of {model.config.model_type} {model.dtype}: {packed_forward._checked(model)[0].__name__}")
     if flash_attention.possible(model):
-        packed_forward._in_rows_of_any_length(model, packed, 0)  # where it fails, say how
+        packed_ways.in_rows_of_any_length(model, packed, 0)  # where it fails, say how
     far, near = 0.0, 0.0
     for _, tree, number, at in packed.starts():
         ids = torch.tensor([tree.prompt + tree.branches[number]], device=DEVICE)
-        plain = packed_forward._plain(model, ids)[0, len(tree.prompt) :].float()
+        plain = packed_ways.plain(model, ids)[0, len(tree.prompt) :].float()
         far += float((states[at : at + len(plain)].float() - plain).square().sum())
         near += float(plain.square().sum())
     return (far / near) ** 0.5
@@ -519,7 +518,7 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
 
 def _needed(model: Any, tree: packed_logps.Tree, *, lora: int) -> float:
     """FLOPs of the products that a group's step needs: forward, back to the lowest trained layer, trained weights."""
-    one = layers.decoder_layers(model)
+    one = fused_layers.decoder_layers(model)
     base = [p.numel() for layer in one for n, p in layer.named_parameters() if p.dim() == 2 and ".lora_" not in n]
     trained = [any(p.requires_grad for p in layer.parameters()) for layer in one]
     body, head = sum(base), model.lm_head.weight.numel()

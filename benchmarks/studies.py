@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import pictures
 import results
-from bakeoff.data.seal import sealed
 
 from bakeoff import config, pipeline, tasks
+from bakeoff.data.seal import sealed
 from bakeoff.errors import UserError
 from bakeoff.evaluation.holdout import answers
 from bakeoff.math import statistics

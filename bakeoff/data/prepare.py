@@ -32,7 +32,9 @@ Progress = Callable[[int], object]
 MEND = {
     UNKNOWN: "convert the file to UTF-8",
     "broken JSON": "give one record a line, or an array of records",
-    conversations.ONE_MESSAGE: 'give each row a conversation_id, or join the rows of a conversation as {"messages": [...]}',
+    conversations.ONE_MESSAGE: (
+        'give each row a conversation_id, or join the rows of a conversation as {"messages": [...]}'
+    ),
     "unknown role": "rename it to system, user or assistant",
     "cut JSON": "raise the limit of length where the log is written",
     "Python repr": "write the messages as JSON",

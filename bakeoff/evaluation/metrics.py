@@ -5,32 +5,17 @@ prompts, the same ones for every quantity, so that differences are paired.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from bakeoff.math import best_of_n, statistics
-from bakeoff.models import thoughts
+from bakeoff.models.incomplete import repetition
 
 MAIN = ("reference", "tuned")
 """The policies that are compared; the others are reported beside them."""
 GAP_AT = (8, 16)
 """Tries against which the gain is also told, where so many were drawn."""
-WINDOW = 4
-"""Tokens of a window that counts as repeated when it has occurred before in the same completion."""
-
-IDLE = {
-    "unfinished": ("with no finished completion", "raise sample.max_tokens, or give sample.stop"),
-    "empty": ("with empty completions", "find out why the model ends at once"),
-    "looping": ("with completions that repeat themselves", "raise sample.temperature"),
-    "unscored": ("without a reward", "mend the scorer; scores.parquet says why, one by one"),
-    "alike": ("with one distinct completion", "raise sample.temperature"),
-    "no_spread": ("with one reward for all", "take a scorer that tells completions apart, or raise sample.temperature"),
-}
-"""Why a group teaches nothing: in words, and what to do about it. The first three are of completions, too: `fault`."""
-
-LOOPING = 0.5
-"""A completion of which more than this share repeats itself is no answer."""
 
 
 def comparison(
@@ -178,60 +163,8 @@ def style(tokens: Sequence[Sequence[Sequence[int]]], logps: Sequence[Sequence[fl
     rows = {name: statistics.bootstrap(column, seed=seed).as_dict() for name, column in columns.items()}
     if all(logp is not None for group in logps for logp in group):
         nats = np.array([-np.mean(group) for group in logps])  # type: ignore[arg-type]
-        rows["entropy"] = _ratio(nats, lengths, seed=seed)
+        rows["entropy"] = statistics.ratio_of_sums(nats, lengths, seed=seed)
     return rows
-
-
-def repetition(tokens: Sequence[int]) -> float:
-    """The share of a completion's windows of four tokens that occurred in it before: near 1 for a loop."""
-    windows = [tuple(tokens[i : i + WINDOW]) for i in range(len(tokens) - WINDOW + 1)]
-    return 1 - len(set(windows)) / len(windows) if windows else 0.0
-
-
-def earned(
-    strategies: Sequence[Sequence[str]], rewards: Sequence[Sequence[float]], *, seed: int
-) -> dict[str, dict[str, dict]]:
-    """What each strategy gave, from groups of strategies' names and of rewards (NaN where there is none).
-
-    `share` of the draws, mean `reward`, `best`, the share of groups whose best it drew (ties shared), and `lift`, the
-    one over the other: 1 is no better than any other draw.
-    """
-    found = {}
-    for name in dict.fromkeys(name for group in strategies for name in group):
-        mine = [np.array([s == name for s in group]) for group in strategies]
-        top = [np.array(r) == np.nanmax(r) for r in rewards]
-        best = np.array([(m & t).sum() / t.sum() for m, t in zip(mine, top, strict=True)])
-        share = np.array([m.mean() for m in mine])
-        known = [np.array(r)[m & ~np.isnan(r)] for m, r in zip(mine, rewards, strict=True)]
-        means = np.array([r.mean() if r.size else math.nan for r in known])
-        found[name] = {
-            "share": statistics.bootstrap(share, seed=seed).as_dict(),
-            "reward": statistics.bootstrap(means[~np.isnan(means)], seed=seed).as_dict(),
-            "best": statistics.bootstrap(best, seed=seed).as_dict(),
-            "lift": _ratio(best, share, seed=seed),
-        }
-    return found
-
-
-def _ratio(above_P: np.ndarray, below_P: np.ndarray, *, seed: int) -> dict:
-    return statistics.interval(lambda i: float(above_P[i].sum() / below_P[i].sum()), len(above_P), seed=seed).as_dict()
-
-
-def fault(text: str, tokens: Sequence[int], finish: str) -> str:
-    """Why a completion is no whole answer: `unfinished` (no end of text or of a thought), `empty`, `looping`; or ""."""
-    answer = thoughts.answer(text)
-    if finish != "stop" or answer is None:
-        return "unfinished"
-    if not answer.strip():
-        return "empty"
-    return "looping" if repetition(tokens) > LOOPING else ""
-
-
-def idle(counts: Mapping[str, int], told: str = "") -> tuple[str, str]:
-    """(counts by cause in words, the largest first and followed by what is `told` of missing rewards; its advice)."""
-    causes = sorted((cause for cause in IDLE if counts.get(cause)), key=lambda cause: -counts[cause])
-    said = (f"{counts[c]} {IDLE[c][0]}{f' ({told})' if told and c == 'unscored' else ''}" for c in causes)
-    return (", ".join(said), IDLE[causes[0]][1]) if causes else ("no groups", "give more prompts")
 
 
 def powers(size: int) -> list[int]:

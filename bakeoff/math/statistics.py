@@ -91,3 +91,8 @@ def bootstrap(
     """The interval of a statistic (np.mean, np.median) of one number per prompt, values [P], or per row of an owner."""
     values = np.asarray(values, float)
     return interval(lambda rows: statistic(values[rows]), len(values), seed=seed, resamples=resamples, owners=owners)
+
+
+def ratio_of_sums(above_P: np.ndarray, below_P: np.ndarray, *, seed: int) -> dict:
+    """The sum of `above_P` divided by the sum of `below_P`, with its interval."""
+    return interval(lambda i: float(above_P[i].sum() / below_P[i].sum()), len(above_P), seed=seed).as_dict()

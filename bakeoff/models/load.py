@@ -94,6 +94,11 @@ def load_config(name: str) -> Any:
     return _loaded(AutoConfig, name)
 
 
+def window(config: Any) -> float:
+    """The longest context a model's configuration names; infinite when it names none."""
+    return getattr(config, "max_position_embeddings", None) or math.inf
+
+
 def check_reward_model(name: str) -> None:
     """Raise UserError unless the model is, by its configuration, a sequence classifier with one output."""
     checkpoint.check_classifier(name, load_config(name))

@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 import torch
 
 from bakeoff.errors import UserError
-from bakeoff.models import packed_forward
-from bakeoff.models.cpu import layers
+from bakeoff.models import fused_layers, packed_forward
 
 T = TypeVar("T")
 
@@ -36,7 +35,7 @@ def token_bytes(model: Any, *, backward: bool) -> int:
     """About what a token of a pass takes: the activations of the layers that are trained, else of one layer."""
     config = model.config.get_text_config()
     layer = 16 * config.hidden_size + 5 * getattr(config, "intermediate_size", 4 * config.hidden_size)
-    trained = sum(any(p.requires_grad for p in one.parameters()) for one in layers.decoder_layers(model))
+    trained = sum(any(p.requires_grad for p in one.parameters()) for one in fused_layers.decoder_layers(model))
     return layer * model.dtype.itemsize * (max(1, trained) if backward else 1)
 
 

@@ -48,7 +48,7 @@ class MasterAdamW:
         norm = nn.utils.clip_grad_norm_(self.masters, 1.0)
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
-        torch._foreach_copy_(self.parameters, self.masters)
+        torch._foreach_copy_(list[Tensor](self.parameters), self.masters)
         self.taken += 1
         return float(norm)
 

@@ -1,5 +1,6 @@
 """A reward model and what people judged in, the figures of how far it can be trusted out: `bakeoff reward eval`."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,6 @@ from bakeoff.math import statistics
 from bakeoff.models.optimizer import follow
 from bakeoff.preferences import curves, ensemble, gate, reward_model
 from bakeoff.preferences.calibration import calibration
-from bakeoff.preferences.evaluation import Graded
 from bakeoff.preferences.length import length_bias
 from bakeoff.preferences.seen import seen
 from bakeoff.preferences.slices import features, slices
@@ -24,6 +24,15 @@ from bakeoff.settings import Recipe
 FRACTIONS = (8, 4, 2, 1)
 """The learning curve: an eighth of the picks, a quarter, half, all."""
 Texts = tuple[Sequence[Message], Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Graded:
+    """Completions of a prompt with their true worth, higher is better."""
+
+    messages: list[Message]
+    completions: list[str]
+    worth: list[float]
 
 
 def evaluate_reward(

@@ -36,7 +36,7 @@ class Format:
 
 
 def rows(row: Any, source: str) -> Rows:
-    """A row of any format as rows of `bakeoff.preferences.labels`; raises UserError naming the source and the columns."""
+    """A row of any format as rows of `bakeoff.preferences.labels`; UserError names the source and the columns."""
     full = {k for k, v in row.items() if v is not None} if isinstance(row, dict) else set()
     if any(str(k).endswith(labelling.FLAT) for k in (row if full else ())):
         return _read(FORMATS[1], row, source)

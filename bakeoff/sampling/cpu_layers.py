@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bakeoff.models import load as models
 from bakeoff.models.cpu import kernels
-from bakeoff.models.cpu.layers import is_norm
+from bakeoff.models.fused_layers import is_norm
 from bakeoff.sampling.kv_cache import Heads
 
 ROWS = 256

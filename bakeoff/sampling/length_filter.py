@@ -1,6 +1,5 @@
 """Which prompts an engine can take, and the recorded reason for each of the others."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,8 +40,3 @@ def not_empty(prompts: Sequence[Prompt], failed: Failed) -> list[Prompt]:
         else:
             failed(Failure(prompt.id, "empty", f"{prompt.source}: the prompt is empty; remove it"))
     return full
-
-
-def window(config: Any) -> float:
-    """The longest context a model's configuration names; infinite when it names none."""
-    return getattr(config, "max_position_embeddings", None) or math.inf

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bakeoff.models import flash_attention
-from bakeoff.models.cpu import layers
 from bakeoff.models.load import window
 from bakeoff.models.packed_forward import own_length
 from bakeoff.records import Completion, Prompt
@@ -54,7 +52,7 @@ class LocalEngine:
         tensors = itertools.chain(model.parameters(), model.buffers())
         self.model = copy.deepcopy(model, {id(t): t for t in tensors}).eval()  # own modules, the caller's weights
         pack(self.model)
-        self.static = _static(self.model, self.config)
+        self.static = cuda_graphs.prepared(self.model, self.config)
         self.longest_shared = own_length(self.config) if self.static else _longest_shared(self.model, self.config)
 
     def complete(
@@ -68,32 +66,11 @@ class LocalEngine:
         writer = Writer(self.tokenizer, self.ends, Stops(self.tokenizer, sampling.stop))
         fits = [x for x in read if len(x[1]) + sampling.max_tokens <= self.longest_shared]
         others = [x for x in read if len(x[1]) + sampling.max_tokens > self.longest_shared]
-        batch, budget = (cuda_graphs.Batch, self._memory()) if self.static else (_Batch, self.budget)
+        batch = cuda_graphs.Batch if self.static else _Batch
         return itertools.chain(
-            batch(self.model, fits, sampling, writer, budget).groups() if fits else (),
+            batch(self.model, fits, sampling, writer, self.budget).groups() if fits else (),
             complete_separately(self.model, others, sampling, writer, MAX_ROWS) if others else (),
         )
-
-    def _memory(self) -> int:
-        """Tokens of keys and values that there may be at once."""
-        return (
-            cuda_graphs.tokens_in_memory(self.model, self.config) if self.model.device.type == "cuda" else self.budget
-        )
-
-
-def _static(model: Any, config: Any) -> bool:
-    """Whether a model decodes as CUDA graphs in static rows; warns, says why, where a GPU's would and it cannot."""
-    if not flash_attention.possible(model):
-        return False
-    try:
-        cuda_graphs.join(model)
-        layers.install(model)
-        model.set_attn_implementation(cuda_graphs.NAME)
-        cuda_graphs.check(model, config)
-    except Exception as error:  # whatever a model does with an attention function it does not expect
-        warnings.warn(f"{type(model).__name__} decodes without CUDA graphs, slower ({error})", stacklevel=3)
-        return False
-    return True
 
 
 def _longest_shared(model: Any, config: Any) -> float:

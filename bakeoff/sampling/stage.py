@@ -8,23 +8,32 @@ from bakeoff.errors import UserError
 from bakeoff.records import Prompt, read_table
 from bakeoff.run import Run, write_json
 from bakeoff.sampling import choose, variants
-from bakeoff.sampling.engine import Engine, Sampling
+from bakeoff.sampling.engine import Sampling
 from bakeoff.sampling.resume import complete_table, failures
 from bakeoff.settings import Recipe
 
 
-def sample(run: Run, recipe: Recipe) -> None:
+def sample(run: Run, recipe: Recipe, picks: variants.Picks = list) -> None:
     """Draw `sample.group_size` completions of every training prompt into the table `completions`.
 
-    `sample.json` counts the prompts, and those without a group by reason.
+    Prompt variants show examples of `picks`. `sample.json` counts the prompts, and those without a group by reason.
     """
     prompts = splits.training(read_table(run.table("prompts"), Prompt), recipe)
-    draw(run, recipe, recipe.model, prompts, Sampling.of(recipe.sample, recipe.seed))
+    draw(run, recipe, recipe.model, prompts, Sampling.of(recipe.sample, recipe.seed), picks)
 
 
-def draw(run: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+def draw(
+    run: Run,
+    recipe: Recipe,
+    model: str,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    picks: variants.Picks = list,
+) -> None:
     """Draw a group for each of the prompts from a model into the run's table `completions`, and count them."""
-    rows = complete_table(run, "completions", prompts, sampling, lambda: _engine(run, model, recipe))
+    rows = complete_table(
+        run, "completions", prompts, sampling, lambda: variants.over(choose.engine(model, recipe), model, recipe, picks)
+    )
     failed = failures(run, "completions")
     if failed and not rows:
         raise _useless(run, f"not one of {len(prompts)} prompts could be completed; the first: {failed[0].detail}")
@@ -38,7 +47,3 @@ def _useless(run: Run, why: str) -> UserError:
     for name in ("completions", "completions_failed"):
         run.table(name).unlink(missing_ok=True)
     return UserError(f"{run.folder}: {why}; then the same command goes on from here")
-
-
-def _engine(run: Run, model: str, recipe: Recipe) -> Engine:
-    return variants.over(choose.engine(model, recipe), model, recipe, run)

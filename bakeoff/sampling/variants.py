@@ -8,20 +8,20 @@ import dataclasses
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bakeoff.errors import UserError
 from bakeoff.models import load as models
-from bakeoff.preferences.load import known
 from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_id
-from bakeoff.run import Run
 from bakeoff.sampling.engine import Engine, Failed, Sampling, refuse
 from bakeoff.sampling.resume import turned_away
 from bakeoff.settings import Recipe, Strategy
 
 Drawn = dict[str, list[Completion] | Failure]
 """By prompt, its completions, or why there are none."""
+Picks = Callable[[], Sequence[Pick]]
+"""What people prefer, read when examples are asked for."""
 
 
 def check(recipe: Recipe) -> None:
@@ -40,16 +40,15 @@ def check(recipe: Recipe) -> None:
         raise UserError(f"sample.strategies: {alike!r} all ask the plain prompt; keep one, and give it their share")
 
 
-def over(engine: Engine, model: str, recipe: Recipe, run: Run) -> Engine:
+def over(engine: Engine, model: str, recipe: Recipe, picks: Picks) -> Engine:
     """The engine itself, or one that draws by the recipe's strategies through it.
 
-    Examples come from the picks in files and, by what users said of old answers, in the run's logs. Raises UserError
-    where there are none.
+    Examples come from `picks`. Raises UserError where there are none.
     """
     if not recipe.sample.strategies:
         return engine
     wanted = [s.name for s in recipe.sample.strategies if s.examples]
-    pool = [pick for pick in known(run.whole(), recipe.reward) if pick.decided] if wanted else []
+    pool = [pick for pick in picks() if pick.decided] if wanted else []
     if wanted and not pool:
         raise UserError(
             f"sample.strategies: {wanted[0]}: neither reward.picks nor the logs hold picks to show; add some"

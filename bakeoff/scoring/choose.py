@@ -10,7 +10,7 @@ from bakeoff.run import Run
 from bakeoff.sampling import choose as engines
 from bakeoff.sampling.http_client import KEY
 from bakeoff.sandbox import limits_of
-from bakeoff.scorer import Scorer
+from bakeoff.scorer import TRAINED, Scorer, kind, names
 from bakeoff.scoring.blend import Blend
 from bakeoff.scoring.by_task import ByTask
 from bakeoff.scoring.majority import Majority, pattern
@@ -23,8 +23,6 @@ from bakeoff.settings import Recipe, Scoring
 
 Peers = Mapping[str, Sequence[Completion]]
 """By prompt id, the completions that a scorer which compares compares with; empty where it is the group itself."""
-TRAINED = "reward_model"
-"""The scorer that the recipe trains."""
 
 
 def _reward_model(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
@@ -77,21 +75,6 @@ MODELS = (TRAINED, "yes", "judge")
 """The kinds that cost a model's time for each completion."""
 WORDS = {TRAINED: "reward model", "yes": "judging model", "FILE.py": "function"}
 """How the report calls a scorer, where not by its kind."""
-
-
-def kind(name: str) -> tuple[str, str]:
-    """(name in `SCORERS`, what it takes from the setting); raises UserError for a name that is none."""
-    if ".py:" in name:
-        return "FILE.py", name
-    first, _, rest = name.partition(":")
-    if first not in SCORERS:
-        known = f"{', '.join(n for n in SCORERS if n != 'FILE.py')}, FILE.py:FUNCTION"
-        raise UserError(f"score.scorer: unknown scorer {name!r}; known: {known}")
-    return first, rest
-
-
-def names(settings: Scoring) -> list[str]:
-    return settings.scorer if isinstance(settings.scorer, list) else [settings.scorer]
 
 
 def scorer(
@@ -147,16 +130,10 @@ def one_by_one(recipe: Recipe) -> bool:
     return not recipe.tasks and len(named) == 1 and kind(named[0])[0] in MODELS and recipe.reward.members == 1
 
 
-def finished(settings: Scoring) -> str:
-    """The folder or hub id of the finished reward model that the recipe names alone, or nothing."""
-    found = [rest for which, rest in map(kind, names(settings)) if which == TRAINED]
-    return found[0] if len(found) == len(names(settings)) == 1 else ""
-
-
 def load_all(recipe: Recipe) -> None:
     """Load, once, every model of this machine that rewards or starts to: what is wrong with one is told early."""
-    from bakeoff.models import chat  # imported when used, for torch
-    from bakeoff.models import load as models
+    from bakeoff.models import chat
+    from bakeoff.models import load as models  # imported when used, for torch
     from bakeoff.preferences import reward_model
 
     if trains(recipe) and recipe.reward.base:

@@ -8,10 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from bakeoff.models.incomplete import fault
 from bakeoff.records import Completion, Message, Score
-from bakeoff.scorer import Scorer, used
-
-NOT_WHOLE = "no whole answer"
-"""How the reason begins that a completion has no reward."""
+from bakeoff.scorer import NOT_WHOLE, Scorer, used
 
 
 class WholeOnly:

@@ -8,6 +8,7 @@ The first round learns from the tables in the run folder; all else of a round is
 """
 
 import dataclasses
+import functools
 import random
 import shutil
 from collections import Counter, defaultdict
@@ -22,6 +23,7 @@ from bakeoff.errors import UserError
 from bakeoff.math import best_of_n, statistics
 from bakeoff.models import kl, packed_logps
 from bakeoff.models import load as models
+from bakeoff.preferences.load import known
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.sampling import Sampling, choose, seed_of
@@ -118,7 +120,8 @@ def _round(run: Run, recipe: Recipe, stage: str, number: int, dealt: Dealt) -> N
     current.folder.mkdir(parents=True, exist_ok=True)
     seed = recipe.seed if number == 1 else seed_of(recipe.seed, "round", number)
     if number > 1:
-        draw(current, recipe, start, prompts, Sampling.of(recipe.sample, seed))
+        picks = functools.partial(known, current.whole(), recipe.reward)
+        draw(current, recipe, start, prompts, Sampling.of(recipe.sample, seed), picks)
     completions = read_table(tables.table("completions"), Completion)
     scores = reward(tables, recipe, TO_BAKE, prompts, completions)
     left = before.checkpoint("bake") if METHODS[recipe.bake.method].own else None

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ingested import clean, lengths
-from test_ingest_documented import CASES as DOCUMENTED
-from test_ingest_shapes import CASES
+from test_conversations import CASES
+from test_documented import CASES as DOCUMENTED
 
 from bakeoff.data.clean import repair, steps
 from bakeoff.data.read.readers import ROW_BYTES, Row, rows

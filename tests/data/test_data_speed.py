@@ -15,7 +15,7 @@ from bakeoff.data import stage
 from bakeoff.data.clean import redact
 from bakeoff.settings import PERSONAL
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import ingest_labels
 
 TEXTS = [

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from bakeoff.data.seal import questions, sealed
 from conftest import write_jsonl
 
+from bakeoff.data.seal import questions, sealed
 from bakeoff.errors import UserError
 from bakeoff.evaluation.holdout import read_gold
 from bakeoff.sandbox import Limits

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from bakeoff.models.incomplete import repetition
 
 from bakeoff.evaluation import metrics
 from bakeoff.math import best_of_n
+from bakeoff.models.incomplete import repetition
 
 REFERENCE = np.array([[0.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
 TUNED = np.array([[1.0, 1.0], [1.0, 0.0]])

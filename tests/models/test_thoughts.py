@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from bakeoff.models.incomplete import fault
 from ingested import lengths
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from bakeoff.data.prepare import clean_into
 from bakeoff.models import thoughts
+from bakeoff.models.incomplete import fault
 from bakeoff.records import Completion, LoggedPick, Message, Prompt, read_table
 from bakeoff.run import Run
 from bakeoff.sampling.stop import Stops, Writer

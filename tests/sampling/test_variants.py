@@ -1,20 +1,23 @@
 """Strategies share a group; their answers stand under the plain prompt, and are told apart afterwards."""
 
+import functools
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bakeoff.training.groups import earned
 from conftest import byte_tokenizer
 
 from bakeoff import config
 from bakeoff.errors import UserError
 from bakeoff.models import load as models
+from bakeoff.preferences.load import known
 from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_id, prompt_id
 from bakeoff.run import Run
 from bakeoff.sampling import Sampling
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.sampling.variants import StrategyEngine, check, over, shares
 from bakeoff.settings import Recipe, Reward, Sample, Strategy
+from bakeoff.training.groups import earned
 
 QUESTION = [Message("user", "How much?")]
 PROMPTS = [
@@ -152,13 +155,14 @@ def test_examples_may_be_what_users_said_of_old_answers(tmp_path, tiny_llama):
     asks = Recipe(sample=Sample(strategies=[Strategy("few", examples=1)]))
     check(asks)
     run = Run(tmp_path / "rounds" / "bake-2")
+    picks = functools.partial(known, run.whole(), asks.reward)
     with pytest.raises(UserError, match="few: neither reward.picks nor the logs hold"):
-        over(Says(""), tiny_llama, asks, run)
+        over(Says(""), tiny_llama, asks, picks)
     asked = [{"role": "user", "content": "How many?"}]
     row = {"messages": asked, "completions": ["two", "2"], "pick": 1, "split": "train", "source": "log:1"}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "picks.parquet")
     engine = Says(lambda messages, i: "a")
-    list(over(engine, tiny_llama, asks, run).complete(PROMPTS[:1], Sampling(group_size=1)))
+    list(over(engine, tiny_llama, asks, picks).complete(PROMPTS[:1], Sampling(group_size=1)))
     assert [m.content for m in engine.asked[0][0]] == ["How many?", "2", "How much?"]
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import byte_tokenizer
-from test_engine import plain_logps, prompts
+from test_local import plain_logps, prompts
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from bakeoff.errors import Missing

@@ -6,12 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from bakeoff.data.seal import sealed
-from bakeoff.scoring.user_function import FunctionScorer
 
+from bakeoff.data.seal import sealed
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message
 from bakeoff.sandbox import Limits
+from bakeoff.scoring.user_function import FunctionScorer
 from bakeoff.scoring.verifiers.answers import answers_of
 
 FUNCTIONS = """

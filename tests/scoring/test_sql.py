@@ -4,11 +4,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from bakeoff.scoring.user_function import FunctionScorer
 from conftest import write_jsonl
 
 from bakeoff.evaluation.holdout import read_gold
 from bakeoff.records import Completion
+from bakeoff.scoring.user_function import FunctionScorer
 from bakeoff.scoring.verifiers import sql as module
 from bakeoff.scoring.verifiers.answers import answers_of
 from bakeoff.scoring.verifiers.sql import DATABASE, sql

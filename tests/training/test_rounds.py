@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bakeoff.models.incomplete import fault
 from conftest import write_jsonl
 from safetensors.torch import load_file
 from test_pipeline import bakeoff
@@ -18,6 +17,7 @@ from bakeoff.cli import main
 from bakeoff.data import splits
 from bakeoff.errors import UserError
 from bakeoff.evaluation.stage import UNRELATED
+from bakeoff.models.incomplete import fault
 from bakeoff.records import Completion, Message, Prompt, Score, read_table
 from bakeoff.run import Run
 from bakeoff.sampling.resume import failures

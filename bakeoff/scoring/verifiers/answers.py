@@ -1,12 +1,13 @@
 """True answers: JSONL with one for each prompt, or one file that is the answer to all."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from bakeoff.data import seal
 from bakeoff.data.schema.prompt_columns import messages
 from bakeoff.errors import UserError
+from bakeoff.preferences.evaluation import Graded
 from bakeoff.records import Answer, Completion, Message, Score, prompt_id
 from bakeoff.sandbox import Limits
 from bakeoff.scoring.user_function import FunctionScorer
@@ -20,8 +21,7 @@ def read_answers(path: Path, setting: str) -> list[Answer]:
     `database`, for the verifier sql, is the path of a SQLite file from the JSONL's folder.
     Raises UserError naming file and line when the file is missing or a row is not one.
     """
-    lines = _text(path, setting).split("\n")
-    return [_answer(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    return [_answer(row, source) for source, row in seal.json_rows(path, setting)]
 
 
 def answers_of(setting: str) -> Callable[[Sequence[Message]], str | None]:
@@ -29,7 +29,7 @@ def answers_of(setting: str) -> Callable[[Sequence[Message]], str | None]:
     if not setting:
         return lambda turns: None
     if not setting.endswith(".jsonl"):
-        text = _text(Path(setting), "score.answers")
+        text = seal.answers_text(Path(setting), "score.answers")
         return lambda turns: text
     known = {a.prompt_id: a.answer for a in read_answers(Path(setting), "score.answers")}
     return lambda turns: known.get(prompt_id(turns))
@@ -57,35 +57,17 @@ def verdicts(answers: Mapping[str, Answer], completions: Iterable[Completion], l
     return found
 
 
-def _text(path: Path, setting: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path}: no such file of true answers; check {setting}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}); convert it") from None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Graded:
-    """Completions of a prompt with their true worth, higher is better."""
-
-    messages: list[Message]
-    completions: list[str]
-    worth: list[float]
-
-
 def read_graded(path: Path) -> list[Graded]:
     """Groups of a JSONL file with `prompt` or `messages`, `completions`, and `gold` (a number for each of them) or
     `answer` and `verifier`.
 
     Raises UserError naming file and line when the file is missing or a row is not one.
     """
-    lines = {f"{path}:{n}": line for n, line in enumerate(_text(path, "--gold").split("\n"), 1) if line.strip()}
-    groups = {source: _graded(line, source) for source, line in lines.items()}
+    rows = dict(seal.json_rows(path, "--gold"))
+    groups = {source: _graded(row, source) for source, row in rows.items()}
     if not groups:
         raise UserError(f"{path}: holds no groups; give rows of prompt, completions, and gold or answer")
-    answers = {source: _answer(lines[source], source) for source, group in groups.items() if not group.worth}
+    answers = {source: _answer(rows[source], source) for source, group in groups.items() if not group.worth}
     texts = [
         Completion("", key, i, t, [], None, "stop") for key in answers for i, t in enumerate(groups[key].completions)
     ]
@@ -96,9 +78,8 @@ def read_graded(path: Path) -> list[Graded]:
     return list(groups.values())
 
 
-def _graded(line: str, source: str) -> Graded:
+def _graded(row: dict, source: str) -> Graded:
     """A row's group, whose worth is empty where an answer is to tell it."""
-    row = _row(line, source)
     texts, worth = row.get("completions"), row.get("gold")
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
         raise UserError(f"{source}: completions must be a list of strings; found {texts!r:.80}")
@@ -111,10 +92,10 @@ def _graded(line: str, source: str) -> Graded:
     return Graded(messages(row, source), texts, [float(w) for w in worth])
 
 
-def _answer(line: str, source: str) -> Answer:
-    row = _row(line, source)
+def _answer(row: dict, source: str) -> Answer:
     if not isinstance(row.get("answer"), str) or not row["answer"].strip():
-        raise UserError(f"{source}: a row needs prompt or messages, and answer (text); found {line[:80]!r}")
+        found = json.dumps(row, ensure_ascii=False)[:80]
+        raise UserError(f"{source}: a row needs prompt or messages, and answer (text); found {found!r}")
     verifier = row.get("verifier", "exact")
     if not isinstance(verifier, str) or verifier not in VERIFIERS:
         raise UserError(f"{source}: unknown verifier {verifier!r}; known: {', '.join(VERIFIERS)}")
@@ -126,13 +107,3 @@ def _answer(line: str, source: str) -> Answer:
     except (ValueError, ImportError) as error:
         raise UserError(f"{source}: {error}") from None
     return Answer(prompt_id(turns), turns, answer, verifier, source)
-
-
-def _row(line: str, source: str) -> dict:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{source}: not JSON ({error.msg}); mend or remove the line") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{source}: a row must be an object with names; found {line[:80]!r}")
-    return row

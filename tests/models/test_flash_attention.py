@@ -7,8 +7,7 @@ import torch
 from conftest import SHAPE
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from bakeoff.models import flash_attention, packed_forward, packing
-from bakeoff.models.cpu import layers
+from bakeoff.models import flash_attention, fused_layers, packed_ways, packing
 
 DRAW = torch.Generator().manual_seed(3)
 
@@ -37,7 +36,7 @@ def model(request):
 @pytest.mark.parametrize("apart", [False, True])
 def test_states_and_gradients_are_those_of_the_blocks(model, apart):
     packed, found = packing.pack(TREES, model), []
-    for way in (packed_forward._in_blocks, packed_forward._in_rows_of_any_length):
+    for way in (packed_ways.in_blocks, packed_ways.in_rows_of_any_length):
         model.zero_grad()
         states_TH = way(model, packed, packed.before if apart else 0)
         (states_TH[packed.before : sum(map(len, TREES))] ** 2).sum().backward()
@@ -67,10 +66,10 @@ def test_layers_computed_again_give_the_same_gradients(model):
         model.zero_grad()
         with contextlib.ExitStack() as stack:
             stack.enter_context(flash_attention.installed(model))
-            stack.enter_context(layers.fast(model))
+            stack.enter_context(fused_layers.fast(model))
             if recompute:
-                stack.enter_context(layers.recomputed(model))
-            states_TH = packed_forward._in_rows_of_any_length(model, packed, packed.before)
+                stack.enter_context(fused_layers.recomputed(model))
+            states_TH = packed_ways.in_rows_of_any_length(model, packed, packed.before)
             (states_TH[packed.before : sum(map(len, TREES))] ** 2).sum().backward()
         found.append([p.grad.clone() for p in model.model.parameters()])
     for once, again in zip(*found, strict=True):
@@ -83,7 +82,7 @@ def test_a_pass_moves_nothing_between_devices(model, apart):
     """On the device `meta` whatever reads a number, or mixes tensors of two devices, fails."""
     model = model.to(torch.bfloat16).to("meta")
     packed = packing.pack(TREES, model)
-    states_TH = packed_forward._in_rows_of_any_length(model, packed, packed.before if apart else 0)
+    states_TH = packed_ways.in_rows_of_any_length(model, packed, packed.before if apart else 0)
     assert states_TH.device.type == "meta" and states_TH.dtype == torch.bfloat16
     states_TH.float().sum().backward()
     assert all(p.grad is not None and p.grad.device.type == "meta" for p in model.model.layers.parameters())

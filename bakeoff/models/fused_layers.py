@@ -37,9 +37,12 @@ def fast(model: nn.Module) -> Iterator[None]:
 
 def install(model: nn.Module) -> list[nn.Module]:
     """Do what `fast` does for good; returns the modules that were changed."""
-    functions, changed = _functions(next(model.parameters())), []
-    for module in model.modules() if functions else ():
-        if is_norm(module, None if kernels.usable(next(model.parameters())) else functions.norm):
+    weight, changed = next(model.parameters()), list[nn.Module]()
+    if (functions := _functions(weight)) is None:
+        return changed
+    norm = None if kernels.usable(weight) else functions.norm
+    for module in model.modules():
+        if is_norm(module, norm):
             module.forward = functools.partial(_norm_forward, functions.norm, module)  # type: ignore[method-assign]
         elif is_gated(module):
             module.forward = functools.partial(_gated_forward, functions.gate, module)  # type: ignore[method-assign]

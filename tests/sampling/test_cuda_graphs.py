@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from test_engine import load, often_ending, prompts, run
+from test_local import load, often_ending, prompts, run
 
-from bakeoff.sampling import Sampling, cuda_graphs
+from bakeoff.sampling import Sampling, cuda_graphs, static_cache
 from bakeoff.sampling.cpu_layers import unjoin
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.sampling.stop import Stops, Writer
@@ -13,10 +13,10 @@ from bakeoff.sampling.stop import Stops, Writer
 def static(engine):
     """The engine with the rows of a GPU, here on the CPU."""
     unjoin(engine.model)  # the joined attention of the CPU
-    cuda_graphs.join(engine.model)
-    assert any(isinstance(m, cuda_graphs.JoinedAttention) for m in engine.model.modules())
-    engine.model.set_attn_implementation(cuda_graphs.NAME)
-    cuda_graphs.check(engine.model, engine.config)
+    static_cache.join(engine.model)
+    assert any(isinstance(m, static_cache.JoinedAttention) for m in engine.model.modules())
+    engine.model.set_attn_implementation(static_cache.NAME)
+    static_cache.check(engine.model, engine.config)
     engine.static = True
     return engine
 
@@ -58,12 +58,12 @@ def test_a_step_reads_no_number(tiny_llama, sampling):
     """So that a CUDA graph can hold it: on the device `meta` whatever reads one fails."""
     model, tokenizer = load(tiny_llama)
     model = model.to(torch.bfloat16).to("meta")
-    cuda_graphs.join(model)
-    model.set_attn_implementation(cuda_graphs.NAME)
+    static_cache.join(model)
+    model.set_attn_implementation(static_cache.NAME)
     writer = Writer(tokenizer, [2, 7], Stops(tokenizer, ()))
     asked = [(prompt, list(range(5 + i))) for i, prompt in enumerate(prompts())]
     batch = cuda_graphs.Batch(model, asked, sampling, writer, 4096)
     with torch.inference_mode():
-        cuda_graphs.read(model, batch.cache, [(0, asked[0][1])])
+        static_cache.read(model, batch.cache, [(0, asked[0][1])])
         batch._step()
     assert batch.token_RM.device.type == "meta"
