@@ -30,7 +30,7 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tens
     """`draw_here` with uniform numbers and results on the CPU, whatever device the logits are on."""
     if sampling.temperature and _all_kept(sampling) and kernels.usable(logits_RV):
         return kernels.draw(logits_RV, uniform_R, sampling.temperature)
-    if logits_RV.device.type == "mps":  # it has no float64
+    if logits_RV.device.type not in ("cpu", "cuda"):  # it may have no float64
         logits_RV = logits_RV.cpu()
     tokens, logps = draw_here(logits_RV, uniform_R.to(logits_RV.device), sampling)
     return tokens.cpu(), logps.cpu()
