@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bakeoff import bestofn
-from bakeoff.engines import Sampling, choose
-from bakeoff.engines.resume import complete_table
-from bakeoff.gold import answers
+from bakeoff.evaluation.holdout import answers
+from bakeoff.math import best_of_n
 from bakeoff.records import Completion, Prompt
-from bakeoff.rewards import choose as scorers
-from bakeoff.rewards.resume import score_table
-from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run
+from bakeoff.sampling import Sampling, choose
+from bakeoff.sampling.resume import complete_table
+from bakeoff.scorer import score_table
+from bakeoff.scoring import choose as scorers
+from bakeoff.scoring.verifiers import VERIFIERS
 from bakeoff.settings import Recipe
 from benchmarks import results
 
@@ -67,7 +67,7 @@ def rewards(run: Run, name: str, recipe: Recipe, drawn: list[Completion], judge:
 def best(rewards: Iterable[float | None], right_M: np.ndarray, size: int) -> np.ndarray:
     """[P]: whether the completion with the highest reward of each group of `size` is right; equal rewards share."""
     reward_M = np.array([-np.inf if reward is None else reward for reward in rewards])
-    return bestofn.best_of_k_curve(reward_M.reshape(-1, size), right_M.reshape(-1, size), [size])[:, 0]
+    return best_of_n.best_of_k_curve(reward_M.reshape(-1, size), right_M.reshape(-1, size), [size])[:, 0]
 
 
 def of_the_maker(prompts: Sequence[Prompt]) -> dict[str, tuple[str, str]]:

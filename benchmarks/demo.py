@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bakeoff.math.statistics import Measured
 from bakeoff.report.page import Curve
 from bakeoff.report.picture import curve_svg
 from bakeoff.run import Run, read_json, write_json, write_text
-from bakeoff.stats import Measured
 from benchmarks import results
 
 RECIPES = {"demo": "quick.toml", "demo_full": "filings.toml"}

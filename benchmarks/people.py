@@ -18,16 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from bakeoff import config, stats
+from bakeoff import config
 from bakeoff.errors import UserError
-from bakeoff.eval_reward import rewards
+from bakeoff.math import statistics
+from bakeoff.preferences import gate
+from bakeoff.preferences import load as preferences
+from bakeoff.preferences.evaluation import rewards
+from bakeoff.preferences.stage import train_alone
 from bakeoff.records import Completion
-from bakeoff.rewards import picks as preferences
-from bakeoff.rewards import trust
-from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, open_run
+from bakeoff.scorer import by_prompt
 from bakeoff.settings import Recipe
-from bakeoff.train_reward import train_alone
 from benchmarks import answers, results
 
 RECIPE = results.ROOT / "recipes" / "filings.toml"
@@ -77,14 +78,14 @@ def taught(out: Path, recipe: Recipe, size: int, seeds: Sequence[int]) -> Iterat
         folder = out / f"picks-{size}-{seed}"
         folder.with_suffix(".jsonl").write_text("".join(random.Random(seed).sample(lines, size)), encoding="utf-8")
         model = trained(folder, recipe, seed, folder.with_suffix(".jsonl"))
-        told = trust.judged(fresh, rewards(Run(out), model, [(p.messages, p.completions) for p in fresh]))
-        found["pick_accuracy"].append(trust.column(trust.telling(told), lambda g: float(g.chosen @ g.best)))
+        told = gate.judged(fresh, rewards(Run(out), model, [(p.messages, p.completions) for p in fresh]))
+        found["pick_accuracy"].append(gate.column(gate.telling(told), lambda g: float(g.chosen @ g.best)))
         best = np.array(rewards(Run(out), model, groups)).argmax(1)
         found["right_of_16"].append(right_PN[np.arange(len(best)), best][right_PN.any(1)])
     for name, columns in found.items():
-        yield {"name": f"picks_{size}.{name}"} | stats.bootstrap(np.mean(columns, axis=0), seed=0).as_dict()
+        yield {"name": f"picks_{size}.{name}"} | statistics.bootstrap(np.mean(columns, axis=0), seed=0).as_dict()
         for seed, column in zip(seeds, columns, strict=True):
-            yield {"name": f"picks_{size}.{name}.seed{seed}"} | stats.bootstrap(column, seed=0).as_dict()
+            yield {"name": f"picks_{size}.{name}.seed{seed}"} | statistics.bootstrap(column, seed=0).as_dict()
 
 
 def trained(folder: Path, recipe: Recipe, seed: int, picks: Path) -> str:
@@ -104,13 +105,13 @@ def chosen(out: Path, recipe: Recipe, names: Sequence[str]) -> Iterator[Row]:
         one = config.overridden(dataclasses.asdict(recipe), [f"score.scorer={name}"], "people")
         kind = name.partition(":")[0]
         reward[kind] = answers.rewards(Run(out), f"gold_{kind}", one, drawn, Run(out))
-    yield {"name": "scorers.any_right"} | stats.bootstrap(exists, seed=0).as_dict()
+    yield {"name": "scorers.any_right"} | statistics.bootstrap(exists, seed=0).as_dict()
     picked = {name: answers.best(values, right_PN, size) for name, values in reward.items()}
     for name, right_P in picked.items():
-        yield {"name": f"scorers.{name}"} | stats.bootstrap(right_P, seed=0).as_dict()
-        yield {"name": f"scorers.{name}.where_any_right"} | stats.bootstrap(right_P[exists], seed=0).as_dict()
+        yield {"name": f"scorers.{name}"} | statistics.bootstrap(right_P, seed=0).as_dict()
+        yield {"name": f"scorers.{name}.where_any_right"} | statistics.bootstrap(right_P[exists], seed=0).as_dict()
         if name not in ("random", "longest"):
-            apart = stats.bootstrap(right_P - picked["random"], seed=0)
+            apart = statistics.bootstrap(right_P - picked["random"], seed=0)
             yield {"name": f"scorers.{name}.over_random"} | apart.as_dict()
 
 

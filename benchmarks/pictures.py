@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bakeoff.math.statistics import Measured
 from bakeoff.report.plots import Line, dots_svg, lines_svg
 from bakeoff.report.wording import percent
 from bakeoff.run import write_text
-from bakeoff.stats import Measured
 from benchmarks import results
 
 LINES = {"tries": "tries", "prompts": "prompts", "picks": "picks of a simulated tester"}

@@ -27,8 +27,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bakeoff.math.statistics import Measured
 from bakeoff.records import atomic
-from bakeoff.stats import Measured
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -43,7 +43,7 @@ def record(topic: str, rows: Iterable[Row], results: Path = RESULTS, replaced: S
     """Write results {name, value, low, high, n} (low, high and n may be absent) to TOPIC.json, each name once.
 
     Command, commit, date and machine are those of this process; a row may name the `command` that a person would type,
-    and the values by seed, `seeds`. Results of other names stay, except those that match a pattern of `replaced`.
+    the `machine`, and the values by seed, `seeds`. Results of other names stay, except those that match a pattern of `replaced`.
     Raises ValueError for a row without name and value, or with an unknown key.
     """
     path = results / f"{topic}.json"
@@ -51,7 +51,7 @@ def record(topic: str, rows: Iterable[Row], results: Path = RESULTS, replaced: S
     kept = {r["name"]: r for r in before if not any(fnmatch.fnmatch(r["name"], pattern) for pattern in replaced)}
     stamp = {"command": command(sys.argv), "commit": commit(), "date": today(), "machine": machine()}
     for row in rows:
-        unknown = row.keys() - {*MEASURED, "command", "seeds"}
+        unknown = row.keys() - {*MEASURED, "command", "seeds", "machine"}
         if unknown or "name" not in row or "value" not in row:
             raise ValueError(f"{topic}: a result is {MEASURED} and perhaps command; found {dict(row)!r}")
         kept[row["name"]] = dict.fromkeys(MEASURED) | stamp | dict(row)

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from bakeoff import models
-from bakeoff.engines import Sampling
-from bakeoff.engines.local import LocalEngine
+from bakeoff.models import load as models
 from bakeoff.records import Prompt
 from bakeoff.run import peak_memory_mb
+from bakeoff.sampling import Sampling
+from bakeoff.sampling.local import LocalEngine
 from benchmarks import peers, results, work
 
 TASKS = {

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from bakeoff import models
-from bakeoff.engines import Sampling
-from bakeoff.engines.local import LocalEngine
+from bakeoff.models import load as models
+from bakeoff.preferences import reward_model
 from bakeoff.records import Message
-from bakeoff.rewards import model as reward_model
+from bakeoff.sampling import Sampling
+from bakeoff.sampling.local import LocalEngine
 from benchmarks import results, work
 
 ROWS = 16

@@ -28,8 +28,9 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
-from bakeoff import config, pipeline, stats, tasks
+from bakeoff import config, pipeline, tasks
 from bakeoff.errors import UserError
+from bakeoff.math import statistics
 from bakeoff.records import Completion, Prompt, Score, read_table, write_table
 from bakeoff.run import Run, open_run, read_json, write_json
 from bakeoff.settings import Recipe
@@ -254,7 +255,7 @@ def compared(study: str, found: Mapping[str, list[np.ndarray]], pairs: Sequence[
         values[f"{one}_minus_{other}"] = [a - b for a, b in zip(found[one], found[other], strict=True)]
     return [
         {"name": f"{study}.{name}"}
-        | stats.bootstrap(np.mean(parts, axis=0), seed=0).as_dict()
+        | statistics.bootstrap(np.mean(parts, axis=0), seed=0).as_dict()
         | {"seeds": [round(float(part.mean()), 4) for part in parts]}
         for name, parts in values.items()
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from bakeoff import models
+from bakeoff.models import load as models
 from bakeoff.records import Message, Prompt, prompt_id
 from benchmarks.answers import FILINGS
 

@@ -11,13 +11,13 @@ import pytest
 from conftest import write_jsonl
 
 from bakeoff import config
-from bakeoff.bake import teaching
+from bakeoff.data.stage import prompts as clean
 from bakeoff.errors import UserError
-from bakeoff.ingest.stage import prompts as clean
-from bakeoff.methods import best_weights
 from bakeoff.records import Completion, Prompt, read_table
-from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, open_run, read_json, write_json
+from bakeoff.scoring.verifiers import VERIFIERS
+from bakeoff.training.methods import best_weights
+from bakeoff.training.stage import teaching
 from benchmarks import answers, pictures, results, study
 from benchmarks.studies import dirt, labels, peers, surest, tatqa
 

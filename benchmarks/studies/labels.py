@@ -7,10 +7,10 @@ import random
 import re
 from collections.abc import Mapping
 
-from bakeoff import models
+from bakeoff.models import load as models
 from bakeoff.records import Completion, Score, content_id
-from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run
+from bakeoff.scoring.verifiers import VERIFIERS
 from benchmarks import answers, study
 
 Truth = dict[str, tuple[str, str]]

@@ -24,8 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bakeoff import models, splits, stats
+from bakeoff.data import splits
 from bakeoff.errors import UserError
+from bakeoff.math import statistics
+from bakeoff.models import load as models
 from bakeoff.records import Prompt, read_table, write_table
 from bakeoff.run import Run, read_json, write_json
 from benchmarks import answers, peers, study
@@ -69,7 +71,7 @@ def of_seed(of: study.Base, python: str, trainers: Sequence[str]) -> Iterator[st
     """The target, ours until it is as good, then each trainer; where none of these is, the ratio is `..._at_least`."""
 
     def row(name: str, values_P: np.ndarray | None = None, value: float | None = None) -> study.Row:
-        found = {"value": value} if values_P is None else stats.bootstrap(values_P, seed=0).as_dict()
+        found = {"value": value} if values_P is None else statistics.bootstrap(values_P, seed=0).as_dict()
         return {"name": f"peers.{name}.seed{of.recipe.seed}"} | found
 
     start_P = answers.right(of.arm("reference"), of.recipe, of.recipe.model, "first_model")
@@ -114,7 +116,7 @@ def ratio(curves: Sequence[Curve], goal_P: np.ndarray, right_P: np.ndarray, seco
         times = [curve[-1][0] if (when := reached(curve, goal)) is None else when for curve in shares]
         return min(times) / (seconds if right_P[rows].mean() >= goal else 2 * seconds)
 
-    return stats.interval(on, len(goal_P), seed=0).as_dict()
+    return statistics.interval(on, len(goal_P), seed=0).as_dict()
 
 
 def reached(curve: Sequence[tuple[float, float]], goal: float) -> float | None:

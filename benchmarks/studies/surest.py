@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bakeoff import bake, stats
+from bakeoff.math import statistics
 from bakeoff.settings import Bake
+from bakeoff.training import stage as bake
 from benchmarks import answers, study
 
 SHARES = {"all": 1.0, "half": 0.5, "quarter": 0.25}
@@ -19,7 +20,7 @@ def taught(bases: Sequence[study.Base]) -> Iterator[study.Row]:
     for name, share in SHARES.items():
         found = [best_tries(of, dataclasses.replace(of.recipe.bake, surest=share)) for of in bases]
         right, prompts = np.concatenate([right for right, _ in found]), [key for _, keys in found for key in keys]
-        yield {"name": f"surest.taught_{name}"} | stats.bootstrap(right, seed=0, owners=prompts).as_dict()
+        yield {"name": f"surest.taught_{name}"} | statistics.bootstrap(right, seed=0, owners=prompts).as_dict()
 
 
 def best_tries(of: study.Base, settings: Bake) -> tuple[np.ndarray, list[str]]:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bakeoff import config
-from bakeoff.engines import Sampling, choose
-from bakeoff.engines.resume import complete_table
 from bakeoff.errors import UserError
 from bakeoff.records import Message, Prompt, content_id, prompt_id
-from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, write_text
+from bakeoff.sampling import Sampling, choose
+from bakeoff.sampling.resume import complete_table
+from bakeoff.scorer import by_prompt
 from bakeoff.settings import Recipe
 from benchmarks import results, study
 from benchmarks.studies.labels import groups
