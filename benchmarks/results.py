@@ -43,7 +43,8 @@ def record(topic: str, rows: Iterable[Row], results: Path = RESULTS, replaced: S
     """Write results {name, value, low, high, n} (low, high and n may be absent) to TOPIC.json, each name once.
 
     Command, commit, date and machine are those of this process; a row may name the `command` that a person would type,
-    the `machine`, and the values by seed, `seeds`. Results of other names stay, except those that match a pattern of `replaced`.
+    the `machine`, and the values by seed, `seeds`. Results of other names stay, except those that match a pattern of
+    `replaced`.
     Raises ValueError for a row without name and value, or with an unknown key.
     """
     path = results / f"{topic}.json"
