@@ -6,11 +6,11 @@ from pathlib import Path
 from bakeoff import sandbox, tasks
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Prompt
-from bakeoff.run import Run
+from bakeoff.run import Run, read_json, write_json
 from bakeoff.sampling import choose as engines
 from bakeoff.sampling.http_client import KEY
 from bakeoff.sandbox import limits_of
-from bakeoff.scorer import TRAINED, Scorer, kind, names
+from bakeoff.scorer import COMBINED, TRAINED, Scorer, kind, names
 from bakeoff.scoring.blend import Blend
 from bakeoff.scoring.by_task import ByTask
 from bakeoff.scoring.majority import Majority, pattern
@@ -29,6 +29,25 @@ def _reward_model(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     from bakeoff.preferences import ensemble  # imported when used, for torch
 
     return ensemble.load([Path(name)] if name else run.members(recipe.reward.members), recipe, peers)
+
+
+def _likelihood(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    from bakeoff.scoring import likelihood  # imported when used, for torch
+
+    return likelihood.load(recipe)
+
+
+def _combined(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    from bakeoff.preferences import load as people  # imported when used, for torch
+    from bakeoff.scoring import combined, likelihood
+
+    parts = likelihood.load(recipe), Majority(recipe.score.extract)
+    reward = _reward_model("", run, recipe, {}) if trains(recipe) else None
+    if not (file := run.details("chooser")).exists():
+        picks = people.split(people.known(run, recipe.reward), recipe.reward.heldout)[1] if reward else []
+        write_json(file, combined.fitted(combined.Combined(*parts, reward), picks))
+    weights = {name: weight["value"] for name, weight in read_json(file)["weights"].items()}
+    return combined.Combined(*parts, reward, weights, peers)
 
 
 def _yes(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
@@ -64,6 +83,8 @@ def _function(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
 
 SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
     TRAINED: _reward_model,
+    COMBINED: _combined,
+    "likelihood": _likelihood,
     "majority": lambda name, run, recipe, peers: Majority(recipe.score.extract, peers),
     "yes": _yes,
     "judge": _judge,
@@ -71,9 +92,15 @@ SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
     "FILE.py": _function,
 }
 """Kind to what makes the scorer, from what stands behind the colon in its name."""
-MODELS = (TRAINED, "yes", "judge")
+MODELS = (TRAINED, "likelihood", "yes", "judge")
 """The kinds that cost a model's time for each completion."""
-WORDS = {TRAINED: "reward model", "yes": "judging model", "FILE.py": "function"}
+WORDS = {
+    TRAINED: "reward model",
+    COMBINED: "combined choice",
+    "likelihood": "model's own likelihood",
+    "yes": "judging model",
+    "FILE.py": "function",
+}
 """How the report calls a scorer, where not by its kind."""
 
 
@@ -120,7 +147,13 @@ def _words(settings: Scoring) -> str:
 
 
 def trains(recipe: Recipe) -> bool:
-    """Whether a reward model must be trained on picks first."""
+    """Whether a reward model must be trained on picks first; the combined choice does without where there are none."""
+    combines = any(COMBINED in names(settings) for settings in tasks.scorings(recipe))
+    return relies(recipe) or (combines and bool(recipe.reward.picks))
+
+
+def relies(recipe: Recipe) -> bool:
+    """Whether rewards are the trained reward model's alone or in a blend, so that it must be better than chance."""
     return any(TRAINED in names(settings) for settings in tasks.scorings(recipe))
 
 
