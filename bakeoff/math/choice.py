@@ -48,20 +48,37 @@ def probabilities(feature_NF: np.ndarray, weight_F: np.ndarray) -> np.ndarray:
 
 
 def fit(choices: Choices, prior_F: np.ndarray) -> Weights:
-    """The weights of the largest posterior: a normal prior around `prior_F`, by Newton's method (it is concave)."""
-    weight_F, precision = prior_F.astype(float), np.eye(len(prior_F)) / PRIOR_DEVIATION**2
+    """The weights of the largest posterior: a normal prior around `prior_F`, by damped Newton (it is concave)."""
+    weight_F, curve_FF = prior_F.astype(float), np.eye(len(prior_F)) / PRIOR_DEVIATION**2
     for _ in range(STEPS):
-        slope_F, curve_FF = precision @ (prior_F - weight_F), precision.copy()
-        for feature_NF, chosen in zip(choices.features, choices.chosen, strict=True):
-            share_N = probabilities(feature_NF, weight_F)
-            mean_F = share_N @ feature_NF
-            slope_F = slope_F + feature_NF[chosen] - mean_F
-            curve_FF = curve_FF + (feature_NF * share_N[:, None]).T @ feature_NF - np.outer(mean_F, mean_F)
-        step_F = np.linalg.solve(curve_FF, slope_F)
+        slope_F, curve_FF = _derivatives(choices, prior_F, weight_F)
+        step_F, before = np.linalg.solve(curve_FF, slope_F), _log_posterior(choices, prior_F, weight_F)
+        while np.abs(step_F).max() > 1e-8 and _log_posterior(choices, prior_F, weight_F + step_F) < before:
+            step_F = step_F / 2
         weight_F = weight_F + step_F
         if np.abs(step_F).max() < 1e-8:
             break
     return Weights(weight_F, np.sqrt(np.diag(np.linalg.inv(curve_FF))))
+
+
+def _derivatives(choices: Choices, prior_F: np.ndarray, weight_F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The gradient [F] of the log posterior and its negative Hessian [F, F]."""
+    curve_FF = np.eye(len(prior_F)) / PRIOR_DEVIATION**2
+    slope_F = curve_FF @ (prior_F - weight_F)
+    for feature_NF, chosen in zip(choices.features, choices.chosen, strict=True):
+        share_N = probabilities(feature_NF, weight_F)
+        mean_F = share_N @ feature_NF
+        slope_F = slope_F + feature_NF[chosen] - mean_F
+        curve_FF = curve_FF + (feature_NF * share_N[:, None]).T @ feature_NF - np.outer(mean_F, mean_F)
+    return slope_F, curve_FF
+
+
+def _log_posterior(choices: Choices, prior_F: np.ndarray, weight_F: np.ndarray) -> float:
+    found = -((weight_F - prior_F) ** 2).sum() / (2 * PRIOR_DEVIATION**2)
+    for feature_NF, chosen in zip(choices.features, choices.chosen, strict=True):
+        utility_N = feature_NF @ weight_F
+        found += utility_N[chosen] - np.logaddexp.reduce(utility_N)
+    return float(found)
 
 
 def cross_fitted(choices: Choices, prior_F: np.ndarray, folds: Sequence[int]) -> list[np.ndarray]:

@@ -58,3 +58,10 @@ def test_crossed_probabilities_are_calibrated_and_do_not_see_their_own_choice():
 def test_calibration_error_by_hand():
     assert choice.calibration_error([0.9] * 10, [True] * 9 + [False], bins=1) == pytest.approx(0.0)
     assert choice.calibration_error([0.9] * 10, [True] * 4 + [False] * 6, bins=1) == pytest.approx(0.5)
+
+
+def test_a_choice_that_goes_against_a_strong_prior_is_found():
+    """A plain Newton step from here goes too far, and back, for ever."""
+    features = np.array([[2.0], [0.0], [-2.0]])
+    found = choice.fit(Choices([features] * 60, [2] * 60), np.array([5.0]))
+    assert found.value_F[0] < 0
