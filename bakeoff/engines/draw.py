@@ -4,7 +4,6 @@ R rows, V tokens in the vocabulary.
 """
 
 import hashlib
-import math
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tens
     """
     if sampling.temperature == 0:
         return logits_RV.argmax(-1).cpu(), torch.zeros(len(logits_RV), dtype=torch.float64)
-    if sampling.top_k <= 0 and sampling.top_p >= 1 and sampling.min_p <= 0 and kernels.usable(logits_RV):
+    if sampling.top_p >= 1 and kernels.usable(logits_RV):
         return kernels.draw(logits_RV, uniform_R, sampling.temperature)
     parts = [
         _inverse(kept(logits, sampling), uniform)
@@ -44,20 +43,15 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tens
 
 
 def kept(logits_RV: Tensor, sampling: Sampling) -> Tensor:
-    """float32 logits over the temperature, -inf where top-k, then top-p, then min-p drop a token.
+    """float32 logits over the temperature, -inf where top-p drops a token.
 
     Tokens as probable as the last one kept are kept too.
     """
     x = logits_RV.float()
     if sampling.temperature != 1:
         x = x / sampling.temperature
-    if 0 < sampling.top_k < x.shape[-1]:
-        least = x.topk(sampling.top_k).values[:, -1:]
-        x = x.masked_fill(x < least, -torch.inf)
     if sampling.top_p < 1:
         x = x.masked_fill(x < _nucleus_floor(x, sampling.top_p), -torch.inf)
-    if sampling.min_p > 0:
-        x = x.masked_fill(x < x.amax(-1, keepdim=True) + math.log(sampling.min_p), -torch.inf)
     return x
 
 
