@@ -105,8 +105,8 @@ def _names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def _mistake(found: ValidationError) -> str:
     """The first mistake as a sentence: the setting, what was found, and what to give."""
-    first, section, names = found.errors()[0], Recipe, list[str]()
-    known: dict[str, Any] = {}
+    first, names = found.errors()[0], list[str]()
+    section: Any = Recipe
     for depth, part in enumerate(first["loc"], 1):
         if isinstance(part, int):
             names[-1] += f" {part + 1}"

@@ -1,7 +1,7 @@
 """A recipe's settings: what a user may change, with its default, its bounds and its meaning."""
 
-import typing
 from dataclasses import field
+from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -39,7 +39,7 @@ class Prompts:
     fields: Fields = field(default_factory=Fields)
     languages: list[str] = field(default_factory=list)
     """Keep prompts in these languages only (`["en"]`); empty keeps every language."""
-    max_tokens: int = Field(1024, ge=1)
+    max_tokens: Annotated[int, Field(ge=1)] = 1024
     """A conversation of more tokens (the policy's) is set aside: leave room for the completion."""
     redact: list[str] = field(default_factory=lambda: list(PERSONAL))
     """Kinds of personal data and secrets that become placeholders such as [EMAIL_1]; empty leaves the text as it is."""
@@ -50,9 +50,9 @@ class Prompts:
     to a list of texts; None sets a prompt aside, (None, why) too. The texts are redacted and checked like any other."""
     skip: list[str] = field(default_factory=list)
     """Steps to leave out: `template_tokens`, `short`, `noise`, `health_checks`, `near_duplicates`, `feedback`."""
-    limit: int = Field(0, ge=0)
+    limit: Annotated[int, Field(ge=0)] = 0
     """Keep so many prompts at most, as unlike each other as can be; 0 keeps all."""
-    heldout: float = Field(0.1, ge=0, lt=1)
+    heldout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the prompts that training never sees, in whole clusters of prompts that share a passage."""
 
 
@@ -62,13 +62,13 @@ class Variant:
 
     name: str = ""
     """What its completions are marked with; a variant that adds nothing to the prompt is the plain prompt."""
-    share: int = Field(1, ge=1)
+    share: Annotated[int, Field(ge=1)] = 1
     """Its part of the group, relative to the shares of the other variants."""
     system: str = ""
     """A system message before the conversation."""
     instruction: str = ""
     """Words after the prompt (`Think step by step, then write the answer after "Answer:".`)."""
-    examples: int = Field(0, ge=0)
+    examples: Annotated[int, Field(ge=0)] = 0
     """So many picks of testers or users, with what they preferred, go before the prompt as turns of a conversation."""
     answer_after: str = ""
     """Only what follows the last such mark is the answer; without the mark the completion counts as cut short."""
@@ -82,15 +82,15 @@ class Sample:
     """`local`, `vllm` (both in this process), or the base URL of an OpenAI-compatible endpoint (`http://host:8000/v1`)
     that serves `model`, under its name or, say, as NAME (`http://host:8000/v1?model=NAME`); its key is read from the
     environment variable OPENAI_API_KEY and stored nowhere."""
-    group_size: int = Field(16, ge=2)
+    group_size: Annotated[int, Field(ge=2)] = 16
     """N: completions per prompt."""
-    prompts: int = Field(1000, ge=1)
+    prompts: Annotated[int, Field(ge=1)] = 1000
     """At most this many training prompts are sampled, in the order of their ids (which is random)."""
-    temperature: float = Field(1.0, ge=0)
+    temperature: Annotated[float, Field(ge=0)] = 1.0
     """Divides the logits; 1 is the model's own distribution, 0 is greedy."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Keep the smallest set of tokens whose probabilities reach this sum."""
-    max_tokens: int = Field(256, ge=1)
+    max_tokens: Annotated[int, Field(ge=1)] = 256
     """Longest completion, in tokens."""
     stop: list[str] = field(default_factory=list)
     """Strings that end a completion."""
@@ -102,10 +102,10 @@ class Sample:
 class Training:
     """What both trainings have, that of the reward model and that of the policy."""
 
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     """The highest, after a warm-up over a tenth of the steps; a cosine brings it down to a tenth. Adapters (`lora`)
     often train better at ten times the rate."""
-    epochs: int = Field(1, ge=1)
+    epochs: Annotated[int, Field(ge=1)] = 1
     """Passes over the picks (`reward`) or the training prompts (`bake`)."""
 
 
@@ -118,9 +118,9 @@ class Reward(Training):
     users said of old answers in the logs is learnt from too, unless `prompts.skip` names `feedback`."""
     base: str = ""
     """Model the reward model starts from; empty: the policy's own weights."""
-    ensemble: int = Field(1, ge=1)
+    ensemble: Annotated[int, Field(ge=1)] = 1
     """Reward models in an ensemble: the first learns from all picks, each other one from a bootstrap of the prompts."""
-    heldout: float = Field(0.2, ge=0, le=1)
+    heldout: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of the picks (by prompt) kept to measure the reward model."""
 
 
@@ -154,16 +154,16 @@ class Bake(Training):
     """`best_of_n_sft`: fine-tune on each group's best (RAFT, arXiv:2304.06767); `dpo` (2305.18290): the best against a
     bad one; `qrpo` (2507.08068): log-ratios of good and bad ones follow their quantiles; `grpo` (2402.03300): policy
     gradient on the policy's own completions, for many small rounds."""
-    n: typing.Annotated[int, AfterValidator(_best_of)] = Field(0, ge=0)
+    n: Annotated[int, Field(ge=0), AfterValidator(_best_of)] = 0
     """Best of how many draws to move towards; 0 is `sample.group_size`."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: Annotated[int, Field(ge=1)] = 16
     """Prompts per optimizer step."""
-    agreement_quantile: float = Field(1.0, gt=0, le=1)
+    agreement_quantile: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the groups that are trained on, of each task: those in which the largest share of the completions gives
     the same answer as the best one. 0.25 keeps the quarter with the highest agreement, 1 keeps all."""
-    rounds: int = Field(1, ge=1)
+    rounds: Annotated[int, Field(ge=1)] = 1
     """At most so many times: sample from the current policy, score, bake, validate; the best round is kept."""
-    kl_budget: float = Field(0.0, ge=0)
+    kl_budget: Annotated[float, Field(ge=0)] = 0.0
     """Nats per sequence from the reference at which training ends; 0 sets no limit."""
     control: bool = True
     """Also bake on random rewards: the report then says how much of the gain comes from the scorer."""
@@ -175,9 +175,9 @@ class Evaluate:
 
     holdout: str = ""
     """JSONL of held-out prompts with true answers (`prompt`, `answer`, `verifier`); only the evaluation opens it."""
-    samples: int = Field(8, ge=1)
+    samples: Annotated[int, Field(ge=1)] = 8
     """Sampled first answers of the tuned model per prompt; the reference draws `sample.group_size`."""
-    prompts: int = Field(300, ge=1)
+    prompts: Annotated[int, Field(ge=1)] = 300
     """At most this many prompts are evaluated: those with true answers, or, without any, those held out of the log."""
 
 
@@ -187,7 +187,7 @@ class Task:
 
     name: str = ""
     """What its prompts are marked with, and how the report calls it."""
-    weight: float = Field(1.0, gt=0)
+    weight: Annotated[float, Field(gt=0)] = 1.0
     """Its part of `sample.prompts`, relative to the weights of the other tasks."""
     prompts: Prompts = field(default_factory=Prompts)
     """`[tasks.prompts]`: its sources, and whatever else differs from the recipe's `[prompts]`."""
@@ -203,13 +203,13 @@ class Recipe:
 
     model: str = "smollm2-135m"
     """Hub id, local folder, or the alias `smollm2-135m` (a 4-bit copy, dequantised)."""
-    seed: int = Field(0, ge=0)
+    seed: Annotated[int, Field(ge=0)] = 0
     """Every stage derives its own generators from it."""
     device: str = "auto"
     """`auto` (CUDA, MPS, else CPU) or a torch device."""
     dtype: str = "auto"
     """`auto` (bfloat16 where it is fast), `bfloat16` or `float32`."""
-    lora: int = Field(-1, ge=-1)
+    lora: Annotated[int, Field(ge=-1)] = -1
     """Rank of low-rank adapters on the layers that are trained, in both trainings; 0: none; -1: rank 16 for a model of
     more than 1.5 billion weights, else none."""
     notes: list[str] = field(default_factory=list)

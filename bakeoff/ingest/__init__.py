@@ -85,7 +85,7 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     """Read, clean, redact, merge duplicates and split; writes `prompts.parquet`, `set_aside.parquet`, `prompts.json`,
     and `picks.parquet` where users said which answers they prefer.
 
-    Prompts that carry a question of `gold`, or of the files of `prompts.decontaminate`, are set aside. `seed` decides which
+    Prompts that carry a question of `gold`, or of `prompts.decontaminate`, are set aside. `seed` decides which
     clusters are held out. `progress` is told the rows of each batch that is done. A run that was stopped goes on where
     it was. Raises UserError when a source is missing, a setting unknown or no prompt left.
     """

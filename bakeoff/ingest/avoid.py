@@ -50,7 +50,7 @@ class Questions:
 
 
 def questions(settings: Prompts, also: Iterable[Sequence[Message]] = ()) -> Questions:
-    """The questions of the files of `prompts.decontaminate` and of `also`, cleaned like the prompts that they are sought in.
+    """The questions of `prompts.decontaminate` and of `also`, cleaned like the prompts that they are sought in.
 
     Raises UserError for a file that holds none.
     """

@@ -27,7 +27,7 @@ TEXTS_PER_ITEM = 16
 ERROR_RATE = 0.1
 """Share of picks assumed to be slips (uniform over the group): as the simulated tester of the demo errs."""
 CENTRE = 0.01
-"""Strength of the pull of each group's mean reward towards 0: picks do not say where 0 is, and this hardly moves them."""
+"""Strength of the pull of each group's mean reward towards 0, as picks do not say where 0 is."""
 NOT_FINITE = "not finite: the model's output is no number"
 Texts = tuple[Sequence[Message], Sequence[str]]
 
