@@ -122,9 +122,8 @@ def prompts(parsed: argparse.Namespace) -> None:
         raise UserError("prompts: where to? give --out DIR")
     logs = [word for word in words if "=" not in word or Path(word).exists() or word.startswith(("duckdb:", "hf:"))]
     named = [word if word.startswith("prompts.") else f"prompts.{word}" for word in words if word not in logs]
-    fields = {"prompt": parsed.prompt_field.replace("\\n", "\n")}
-    given = {"model": parsed.model, "prompts": {"sources": logs, "fields": fields}}
-    recipe = config.overridden(given, named, "prompts")
+    given = {"sources": logs, "fields": {"prompt": parsed.prompt_field.replace("\\n", "\n")}}
+    recipe = config.overridden({"model": parsed.model, "prompts": given}, named, "prompts")
     ingest.check(recipe.prompts)
     folder = open_run(parsed.out, recipe)
     if not folder.details("prompts").exists():
@@ -142,8 +141,7 @@ def _tell_data(folder: "Run") -> None:
     from bakeoff.report.data import text
     from bakeoff.report.stage import data_report
 
-    print(text(data_report(folder)))
-    print(f"report: {folder.folder / 'prompts.html'}")
+    print(f"{text(data_report(folder))}\nreport: {folder.folder / 'prompts.html'}")
 
 
 def reward_train(parsed: argparse.Namespace) -> None:

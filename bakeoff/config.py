@@ -16,7 +16,7 @@ import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from bakeoff.errors import UserError, hint
-from bakeoff.settings import FORMER, Recipe
+from bakeoff.settings import FORMER, Recipe, Training
 
 RECIPE = TypeAdapter(Recipe)
 PATHS = {
@@ -84,6 +84,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """
     was, now = (dict(_flat(dataclasses.asdict(Recipe()))) | dict(_flat(values)) for values in (old, new))
     return [f"{n}: {was.get(n)!r} -> {now.get(n)!r}" for n in sorted(was | now) if was.get(n) != now.get(n)]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a recipe, with each setting's docstring."""
+    made, shared = RECIPE.json_schema(), TypeAdapter(Training).json_schema()["properties"]
+    for section in ("Reward", "Bake"):  # pydantic does not look for the docstrings of a base class
+        made["$defs"][section]["properties"] |= shared
+    return made
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -184,4 +192,4 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(RECIPE.json_schema(), indent=2))
+    print(json.dumps(schema(), indent=2))

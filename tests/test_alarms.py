@@ -73,7 +73,7 @@ def test_a_sound_run_is_quiet():
             ["unverified"],
             {"gold.jsonl:3: timeout: not done within 10 s": 5, "gold.jsonl:9: raised: ValueError": 1},
             "6 answers could not be verified and count as wrong; the first by gold.jsonl:3: timeout: not done",
-            "mend evaluate.gold",
+            "mend evaluate.holdout",
         ),
         (["leaked"], 2, "2 prompts with true answers were also trained on", "take them out"),
     ],

@@ -39,7 +39,7 @@ def test_a_bootstrap_draws_whole_prompts():
 def test_the_stage_trains_members_that_load_alone_and_the_scorer_is_all_of_them(tmp_path, tiny_llama):
     rows = [{"prompt": f"question {i}", "completions": ["aa", "b", "ccc"], "pick": i % 3} for i in range(24)]
     picks = write_jsonl(tmp_path / "picks.jsonl", rows)
-    settings = Reward(picks=[str(picks)], members=2, spread_penalty=3.0, learning_rate=1e-2)
+    settings = Reward(picks=[str(picks)], ensemble=2, learning_rate=1e-2)
     recipe = Recipe(model=str(tiny_llama), dtype="float32", reward=settings)
     run = open_run(tmp_path / "run", recipe)
     train_reward(run, recipe)
@@ -55,13 +55,11 @@ def test_the_stage_trains_members_that_load_alone_and_the_scorer_is_all_of_them(
     assert each[0] != each[1]
     r_KN = np.array(each)
     (scores,) = choose.scorer(run, recipe).score([group])
-    assert [s.reward for s in scores] == pytest.approx(ensemble.combined(r_KN, r_KN.mean(1), 3.0).tolist(), abs=1e-6)
+    assert [s.reward for s in scores] == pytest.approx(ensemble.combined(r_KN, r_KN.mean(1)).tolist(), abs=1e-6)
     (against,) = choose.scorer(run, recipe, (), {"p": group[1][:2]}).score([group])  # on the scale of its peers
-    assert [s.reward for s in against] == pytest.approx(
-        ensemble.combined(r_KN, r_KN[:, :2].mean(1), 3.0).tolist(), abs=1e-6
-    )
+    assert [s.reward for s in against] == pytest.approx(ensemble.combined(r_KN, r_KN[:, :2].mean(1)).tolist(), abs=1e-6)
 
     figures = read_json(run.details("reward_model"))
-    alone = open_run(tmp_path / "alone", dataclasses.replace(recipe, reward=dataclasses.replace(settings, members=1)))
-    train_reward(alone, dataclasses.replace(recipe, reward=dataclasses.replace(settings, members=1)))
+    alone = open_run(tmp_path / "alone", dataclasses.replace(recipe, reward=dataclasses.replace(settings, ensemble=1)))
+    train_reward(alone, dataclasses.replace(recipe, reward=dataclasses.replace(settings, ensemble=1)))
     assert figures["trained_tokens"] > read_json(alone.details("reward_model"))["trained_tokens"]

@@ -8,7 +8,7 @@ from conftest import write_jsonl
 
 from bakeoff.errors import UserError
 from bakeoff.gold import questions, read_gold, sealed
-from bakeoff.rewards import answers
+from bakeoff.rewards import sandbox
 from bakeoff.rewards.answers import read_graded
 from bakeoff.rewards.sandbox import Limits
 
@@ -97,7 +97,7 @@ def test_the_same_prompt_may_stand_in_rows_with_other_answers(tmp_path):
 
 
 def test_completions_that_cannot_be_verified_are_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(answers, "Limits", lambda: Limits(seconds=0.5))
+    monkeypatch.setattr(sandbox, "Limits", lambda: Limits(seconds=0.5))
     row = {"prompt": "p", "completions": ["a" * 40 + "!", "a"], "answer": "^(a+)+$", "verifier": "regex"}
     with pytest.raises(UserError, match=r"graded.jsonl:1: the verifier regex fails \(timeout: not done within 0.5 s\)"):
         read_graded(write_jsonl(tmp_path / "graded.jsonl", [row]))

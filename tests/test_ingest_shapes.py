@@ -8,7 +8,7 @@ import pytest
 
 from bakeoff.ingest import readers, shapes, steps
 from bakeoff.ingest.preview import preview
-from bakeoff.settings import Prompts
+from bakeoff.settings import Fields, Prompts
 
 ASKED = "What is a bond?"
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ASKED}]
@@ -230,7 +230,7 @@ def test_vllm_logs_are_taken_apart_again(tmp_path):
 
 def test_a_template_joins_columns(tmp_path):
     rows = 'title,body,n\nBonds,"What is one?",1\n,,2\nLoans,,3\n'
-    found = drafts(tmp_path, "log.csv", rows, prompt_field="{title}\n{body}")
+    found = drafts(tmp_path, "log.csv", rows, fields=Fields(prompt="{title}\n{body}"))
     assert [d.messages[0].content if d.messages else d.reason for d in found] == [
         "Bonds\nWhat is one?",
         "no field '{title}\\n{body}'",
