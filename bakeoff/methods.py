@@ -54,7 +54,7 @@ class Method:
     per_token: bool = False
     """Whether the losses of a batch are divided by its tokens, instead of by its groups."""
     most: int = 8
-    """Of a group at most so many completions are trained on: of best-of-4 the others of 16 weigh 4 %."""
+    """Of a group at most so many completions are trained on, which bounds the time of a step."""
     own: bool = False
     """Whether it is meant for the policy's own completions: its rounds are one training, whose optimizer goes on."""
     patience: int = 1
@@ -76,8 +76,9 @@ def best_weights(group: Group, n: float) -> np.ndarray:
 
 
 def _weighty(group: Group, n: float, most: int) -> list[int]:
+    """The heaviest completions; for an N below the draws so many more that 95 % of the weight is trained on."""
     weights = best_weights(group, n)
-    order = [int(i) for i in np.argsort(-weights, kind="stable")[:most]]
+    order = [int(i) for i in np.argsort(-weights, kind="stable")[: max(most, round(3 * group.count_M.sum() / n))]]
     return [i for i in order if weights[i] >= min(LEAST_WEIGHT, weights[order[0]])]
 
 

@@ -95,7 +95,7 @@ def test_any_source_is_read_and_one_without_questions_is_an_error(tmp_path):
     (tmp_path / "log.txt").write_text(f"{LONG}\nWhat is the capital of France?\n")
     assert clean([tmp_path / "log.txt"], Prompts(decontaminate=[str(tmp_path / "eval.parquet")])).dropped == {REASON: 1}
     (tmp_path / "none.jsonl").write_text('{"id": 1}\n')
-    with pytest.raises(UserError, match=r"prompts.avoid: .*none\.jsonl: no question in it"):
+    with pytest.raises(UserError, match=r"prompts.decontaminate: .*none\.jsonl: no question in it"):
         clean([tmp_path / "log.txt"], Prompts(decontaminate=[str(tmp_path / "none.jsonl")]))
     with pytest.raises(UserError, match="nowhere"):
         clean([tmp_path / "log.txt"], Prompts(decontaminate=[str(tmp_path / "nowhere.jsonl")]))

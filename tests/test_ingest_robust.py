@@ -104,7 +104,7 @@ def test_other_settings_do_not_go_on_from_old_parts(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         clean_into(tmp_path / "out", [log], Prompts(), count_tokens=lengths, progress=stop)
-    clean_into(tmp_path / "out", [log], Prompts(redact=()), count_tokens=lengths)
+    clean_into(tmp_path / "out", [log], Prompts(redact=[]), count_tokens=lengths)
     assert pq.read_table(tmp_path / "out" / "prompts.parquet")["messages"][0].as_py()[0]["content"].count("ann@") == 1
     assert not list((tmp_path / "out").glob("parts-*"))
 

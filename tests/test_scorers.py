@@ -82,7 +82,7 @@ def test_a_scorer_that_fails_in_the_evaluation_ends_it_in_one_line(recipe, tmp_p
 
 
 def test_the_loop_by_a_blend(recipe, tmp_path):
-    recipe.write_text(recipe.read_text() + '[score]\nscorer = ["majority", "mine.py:vowels"]\nweights = [1, 2]\n')
+    recipe.write_text(recipe.read_text() + '[score]\nscorer = {majority = 1, "mine.py:vowels" = 2}\n')
     run = Run(tmp_path / "run")
     assert main(["run", str(recipe), "--out", str(run.folder)]) == 0
     for name in ("scores", "reference_scores", "tuned_scores"):

@@ -83,6 +83,8 @@ def kind(name: str) -> tuple[str, str]:
     if ".py:" in name:
         return "FILE.py", name
     first, _, rest = name.partition(":")
+    if name == "yes":
+        raise UserError("score.scorer: 'yes' is now 'logit_judge'")
     if first not in SCORERS:
         known = f"{', '.join(n for n in SCORERS if n != 'FILE.py')}, FILE.py:FUNCTION"
         raise UserError(f"score.scorer: unknown scorer {name!r}; known: {known}")
@@ -187,8 +189,6 @@ def check(settings: Scoring) -> None:
 
 def _check_one(name: str, settings: Scoring) -> None:
     which, rest = kind(name)
-    if name == "yes":
-        raise UserError("score.scorer: 'yes' is now 'logit_judge'")
     if which == "logit_judge" and engines.is_url(rest):
         raise UserError("score.scorer: logit_judge reads a model in this process; 'judge:URL' asks an endpoint")
     if which == "judge" and engines.is_url(rest) and not engines.plain_url(engines.url_and_model(rest)[0]):
