@@ -76,7 +76,7 @@ def best_weights(group: Group, n: float) -> np.ndarray:
 
 
 def _weighty(group: Group, n: float, most: int) -> list[int]:
-    """The heaviest completions; for an N below the draws so many more that 95 % of the weight is trained on."""
+    """The heaviest completions; more than `most` for an N below the draws, over which the weight then spreads."""
     weights = best_weights(group, n)
     order = [int(i) for i in np.argsort(-weights, kind="stable")[: max(most, round(3 * group.count_M.sum() / n))]]
     return [i for i in order if weights[i] >= min(LEAST_WEIGHT, weights[order[0]])]
