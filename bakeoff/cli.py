@@ -15,16 +15,14 @@ if TYPE_CHECKING:
     from bakeoff.settings import Recipe
 
 STOPPED = "bakeoff: stopped; the same command goes on from here"
-NESTED = [["reward", "train"], ["reward", "eval"]]
-"""Commands of two words; `reward` alone is a stage."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it went well, 2 after a one-line error that the user can mend, 130 after Ctrl-C."""
     parser = _parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:2] in NESTED:
-        words[:2] = [" ".join(words[:2])]
+    if (name := " ".join(words[:2])) in ARGUMENTS:  # "reward train"; `reward` alone is a stage
+        words[:2] = [name]
     parsed, rest = parser.parse_known_args(words)
     if any("=" not in argument or argument.startswith("-") for argument in rest):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -262,7 +260,6 @@ EXAMPLES = {
 }
 
 
-LOGS = "a recipe, or logs: files, folders, globs, duckdb:FILE?TABLE, hf:OWNER/NAME"
 NAMED = {"nargs": "*", "metavar": "section.key=value"}
 OF_A_RECIPE: dict[str, dict[str, Any]] = {
     "recipe": dict(type=Path, help="a TOML file of settings"),
@@ -280,7 +277,9 @@ ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "--judge": dict(action="store_true", help="as a reward model, or the base of one, not as the policy"),
     },
     "prompts": {
-        "sources": dict(nargs="+", metavar="RECIPE|SOURCE|key=value", help=LOGS),
+        "sources": dict(
+            nargs="+", metavar="RECIPE|SOURCE|key=value", help="a recipe, or files, folders and globs of logs"
+        ),
         "--out": dict(type=Path, help="the folder to write to"),
         "--prompt-field": dict(default="", help="the field that holds the prompt, or a template: '{title}\\n{body}'"),
         "--model": dict(default="", help="whose tokens prompts.max_tokens counts (default: four bytes each)"),
