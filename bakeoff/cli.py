@@ -277,9 +277,7 @@ ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "--judge": dict(action="store_true", help="as a reward model, or the base of one, not as the policy"),
     },
     "prompts": {
-        "sources": dict(
-            nargs="+", metavar="RECIPE|SOURCE|key=value", help="a recipe, or files, folders and globs of logs"
-        ),
+        "sources": dict(nargs="+", metavar="RECIPE|SOURCE|key=value", help="a recipe, or logs: files, folders, globs"),
         "--out": dict(type=Path, help="the folder to write to"),
         "--prompt-field": dict(default="", help="the field that holds the prompt, or a template: '{title}\\n{body}'"),
         "--model": dict(default="", help="whose tokens prompts.max_tokens counts (default: four bytes each)"),
