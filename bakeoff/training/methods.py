@@ -54,7 +54,7 @@ class Method:
     per_token: bool = False
     """Whether the losses of a batch are divided by its tokens, instead of by its groups."""
     most: int = 8
-    """Of a group at most so many completions are trained on: as many as when the methods were compared (docs/bake.md)."""
+    """Of a group at most so many completions are trained on, as when the methods were compared."""
     own: bool = False
     """Whether it is meant for the policy's own completions: its rounds are one training, whose optimizer goes on."""
     patience: int = 1
