@@ -2,11 +2,11 @@
 
 `python benchmarks/results.py` makes the tables of README.md and docs/*.md again. In those files
 
-    <!-- results: TOPIC name1 name2 -->
+    <!-- results: TOPIC name1 "a label=name2" OTHER/name3 -->
     <!-- end -->
 
-holds a table of the named results (`demo.seed*` takes all that match), and, within a sentence,
-`<!-- value: TOPIC name --><!-- end -->` holds one number.
+holds a table of the named results. `demo.seed*` takes all that match; a row may have a label, and come from another topic.
+Within a sentence, `<!-- value: TOPIC name --><!-- end -->` holds one number.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 MEASURED = ("name", "value", "low", "high", "n")
 STAMPED = ("command", "commit", "date", "machine")
+WIDTH = 100
+"""Characters of a command that are shown under a table; docs/results has all of it."""
 MARKER = re.compile(r"<!-- (results|value): (\S+) (.+?) -->(.*?)<!-- end -->", re.DOTALL)
 
 Row = Mapping[str, Any]
@@ -72,7 +75,7 @@ def render(text: str, results: Path = RESULTS) -> str:
 
     def made(marker: re.Match[str]) -> str:
         kind, topic, names, _ = marker.groups()
-        rows = _named(topic, names.split(), results)
+        rows = _named(topic, shlex.split(names), results)
         body = number(rows[0]["value"]) if kind == "value" else f"\n{table(rows)}\n"
         return f"<!-- {kind}: {topic} {names} -->{body}<!-- end -->"
 
@@ -85,9 +88,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         bounds = [row["low"], row["high"]]
         interval = " to ".join(map(number, bounds)) if any(b is not None for b in bounds) else ""
-        lines.append(f"| `{row['name']}` | {number(row['value'])} | {interval} | {row['n'] or ''} |")
+        lines.append(
+            f"| {row['label'] or '`' + row['name'] + '`'} | {number(row['value'])} | {interval} | {row['n'] or ''} |"
+        )
     sources = dict.fromkeys(tuple(row[key] for key in STAMPED) for row in rows)
-    lines += ["", *(f"`{command}` at {commit}, {date}, on {machine}." for command, commit, date, machine in sources)]
+    lines += [
+        "",
+        *(f"`{textwrap.shorten(run, WIDTH)}` at {rest[0]}, {rest[1]}, on {rest[2]}." for run, *rest in sources),
+    ]
     return "\n".join(lines)
 
 
@@ -144,15 +152,21 @@ def machine() -> str:
 
 
 def _named(topic: str, names: list[str], results: Path) -> list[dict[str, Any]]:
+    found = []
+    for word in names:
+        label, _, place = word.rpartition("=")
+        other, _, name = place.rpartition("/")
+        found += [row | {"label": label} for row in _matching(other or topic, name, results)]
+    return found
+
+
+def _matching(topic: str, name: str, results: Path) -> list[dict[str, Any]]:
     if not (results / f"{topic}.json").exists():
         raise ValueError(f"docs/results/{topic}.json does not exist; run the command that measures it")
-    found = []
-    for name in names:
-        rows = [row for row in read(topic, results) if fnmatch.fnmatchcase(row["name"], name)]
-        if not rows:
-            raise ValueError(f"docs/results/{topic}.json holds no {name!r}; run the command that measures it")
-        found += rows
-    return found
+    rows = [row for row in read(topic, results) if fnmatch.fnmatchcase(row["name"], name)]
+    if not rows:
+        raise ValueError(f"docs/results/{topic}.json holds no {name!r}; run the command that measures it")
+    return rows
 
 
 def main() -> None:
