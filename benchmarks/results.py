@@ -5,8 +5,8 @@
     <!-- results: TOPIC name1 "a label=name2" OTHER/name3 -->
     <!-- end -->
 
-holds a table of the named results. `demo.seed*` takes all that match; a row may have a label, and come from another topic.
-Within a sentence, `<!-- value: TOPIC name --><!-- end -->` holds one number.
+holds a table of the named results. `demo.seed*` takes all that match. A row may have a label, and come from another
+topic. Within a sentence, `<!-- value: TOPIC name --><!-- end -->` holds one number.
 """
 
 from __future__ import annotations
@@ -88,14 +88,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         bounds = [row["low"], row["high"]]
         interval = " to ".join(map(number, bounds)) if any(b is not None for b in bounds) else ""
-        lines.append(
-            f"| {row['label'] or '`' + row['name'] + '`'} | {number(row['value'])} | {interval} | {row['n'] or ''} |"
-        )
-    sources = dict.fromkeys(tuple(row[key] for key in STAMPED) for row in rows)
-    lines += [
-        "",
-        *(f"`{textwrap.shorten(run, WIDTH)}` at {rest[0]}, {rest[1]}, on {rest[2]}." for run, *rest in sources),
-    ]
+        name = row["label"] or f"`{row['name']}`"
+        lines.append(f"| {name} | {number(row['value'])} | {interval} | {row['n'] or ''} |")
+    lines.append("")
+    for command, commit, date, machine in dict.fromkeys(tuple(row[key] for key in STAMPED) for row in rows):
+        lines.append(f"`{textwrap.shorten(command, WIDTH, placeholder=' …')}` at {commit}, {date}, on {machine}.")
     return "\n".join(lines)
 
 
