@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from bakeoff import chat, checkpoint, models, passes
-from bakeoff.engines.fit import window
-from bakeoff.engines.local import LocalEngine
-from bakeoff.engines.text import end_tokens
 from bakeoff.errors import UserError
+from bakeoff.models import chat, checkpoint, packed_forward
+from bakeoff.models import load as models
+from bakeoff.models.load import window
 from bakeoff.records import Message
+from bakeoff.sampling.local import LocalEngine
+from bakeoff.sampling.stop import end_tokens
 from bakeoff.settings import Recipe
 
 OK, WARNING, REFUSED = "ok", "warning", "refused"
@@ -199,7 +200,7 @@ def _packed(subject: Subject) -> str:
         return "an encoder reads row by row"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        differs = passes.verify(subject.model)
+        differs = packed_forward.verify(subject.model)
     if differs:
         raise Doubt(f"{differs}: training and rewards read row by row, which is right and slower")
     return "packed sequences give the outputs of plain ones"

@@ -90,7 +90,7 @@ def report(parsed: argparse.Namespace) -> None:
 def stage(parsed: argparse.Namespace) -> None:
     """`bakeoff STAGE RECIPE`: one stage over a run folder; does nothing when it is done."""
     from bakeoff import pipeline
-    from bakeoff.rewards.trust import doubts
+    from bakeoff.preferences.gate import doubts
     from bakeoff.run import open_run, other_versions, read_json
 
     recipe = config.load(parsed.recipe, parsed.overrides)
@@ -102,6 +102,8 @@ def stage(parsed: argparse.Namespace) -> None:
     _warn([*other_versions(folder), *pipeline.outdated(folder, recipe)])
     _warn(doubts(read_json(judge)) if judge.exists() else ())
     if not made.exists():
+        if parsed.stage == "prompts":
+            pipeline.check_holdout(recipe)
         pipeline.run_stage(folder, recipe, chosen)
     print(f"{parsed.stage}: {made}")
     if parsed.stage == "prompts":
@@ -115,9 +117,9 @@ def _warn(sentences: Iterable[str]) -> None:
 
 def prompts(parsed: argparse.Namespace) -> None:
     """`bakeoff prompts SOURCE... --out DIR`: clean logs without a recipe; `bakeoff prompts RECIPE`: that stage."""
-    from bakeoff import ingest
-    from bakeoff.ingest import sources
-    from bakeoff.ingest.stage import prompts as clean
+    from bakeoff.data import prepare
+    from bakeoff.data.read import sources
+    from bakeoff.data.stage import prompts as clean
     from bakeoff.run import open_run, read_json
 
     words = [*parsed.sources, *parsed.overrides]
@@ -133,7 +135,7 @@ def prompts(parsed: argparse.Namespace) -> None:
     settings = [word if "." in word.partition("=")[0] else f"prompts.{word}" for word in words if word not in logs]
     given = {"sources": logs, "prompt_field": parsed.prompt_field.replace("\\n", "\n")}
     recipe = config.overridden({"model": parsed.model, "prompts": given}, settings, "prompts")
-    ingest.check(recipe.prompts)
+    prepare.check(recipe.prompts)
     folder = open_run(parsed.out, recipe)
     if not folder.details("prompts").exists():
         clean(folder, recipe)
@@ -156,9 +158,9 @@ def _tell_data(folder: "Run") -> None:
 
 def reward_train(parsed: argparse.Namespace) -> None:
     """`bakeoff reward train DATA...`: a reward model from what people prefer, in a plain `transformers` folder."""
+    from bakeoff.math.statistics import Measured
+    from bakeoff.preferences.stage import train_alone
     from bakeoff.report.wording import number, span
-    from bakeoff.stats import Measured
-    from bakeoff.train_reward import train_alone
 
     data = [word for word in parsed.overrides if "=" not in word or Path(word).exists()]
     if not data:
@@ -179,11 +181,11 @@ def reward_train(parsed: argparse.Namespace) -> None:
 
 def reward_eval(parsed: argparse.Namespace) -> None:
     """`bakeoff reward eval MODEL DATA`: how far a reward model can be trusted, as text, JSON and a page."""
-    from bakeoff.eval_reward import evaluate_reward
+    from bakeoff.preferences.evaluation import evaluate_reward
+    from bakeoff.preferences.load import read_picks, split
     from bakeoff.report.reward import render, text
-    from bakeoff.rewards.answers import read_graded
-    from bakeoff.rewards.picks import read_picks, split
     from bakeoff.run import Run, write_text
+    from bakeoff.scoring.verifiers.answers import read_graded
 
     picks = read_picks(parsed.data)
     if parsed.heldout:

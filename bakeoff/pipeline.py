@@ -1,30 +1,36 @@
 """The whole recipe on one screen: stages that meet on disk, in order, each done once."""
 
 import dataclasses
+import functools
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bakeoff import checkpoint, ingest, models, strategies, tasks
-from bakeoff.engines import choose
-from bakeoff.engines.text import end_tokens
+from bakeoff import tasks
+from bakeoff.data import prepare
+from bakeoff.data.read import sources
+from bakeoff.data.seal import sealed
+from bakeoff.data.stage import prompts
 from bakeoff.errors import Missing, UserError
-from bakeoff.evaluate import evaluate
-from bakeoff.gold import sealed
-from bakeoff.ingest import sources
-from bakeoff.ingest.stage import prompts
-from bakeoff.methods import FORMER, METHODS
-from bakeoff.rewards import choose as scorers
-from bakeoff.rewards import trust
-from bakeoff.rewards.picks import known, read_picks, split
-from bakeoff.rounds import bake, control
+from bakeoff.evaluation.holdout import read_gold
+from bakeoff.evaluation.stage import evaluate
+from bakeoff.evaluation.summary import summarize
+from bakeoff.models import checkpoint
+from bakeoff.models import load as models
+from bakeoff.preferences.gate import FEW, doubts
+from bakeoff.preferences.load import known, read_picks, split
+from bakeoff.preferences.stage import referee, train_reward
 from bakeoff.run import Run, read_json
-from bakeoff.sample import sample
-from bakeoff.score import score
+from bakeoff.sampling import choose, variants
+from bakeoff.sampling.stage import sample
+from bakeoff.sampling.stop import end_tokens
+from bakeoff.scorer import finished
+from bakeoff.scoring import choose as scorers
+from bakeoff.scoring.stage import score
 from bakeoff.settings import Bake, Recipe
-from bakeoff.summary import summarize
-from bakeoff.train_reward import referee, train_reward
+from bakeoff.training.methods import FORMER, METHODS
+from bakeoff.training.rounds import bake, control
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,16 +59,20 @@ def has_referee(recipe: Recipe) -> bool:
 
 def has_reward_model(recipe: Recipe) -> bool:
     """Whether there is a reward model to train on picks, or a finished one that picks can be held against."""
-    return scorers.trains(recipe) or bool(scorers.finished(recipe.score) and recipe.reward.picks)
+    return scorers.trains(recipe) or bool(finished(recipe.score) and recipe.reward.picks)
 
 
 def _logs(recipe: Recipe) -> list[str]:
     return [source for alone in tasks.each(recipe).values() for source in alone.prompts.sources]
 
 
+def _sample(run: Run, recipe: Recipe) -> None:
+    sample(run, recipe, functools.partial(known, run.whole(), recipe.reward))
+
+
 STAGES = (
     Stage("prompts", prompts, lambda run: run.details("prompts"), reads=_logs),
-    Stage("sample", sample, lambda run: run.details("sample")),
+    Stage("sample", _sample, lambda run: run.details("sample")),
     Stage(
         "reward",
         train_reward,
@@ -109,8 +119,8 @@ def outdated(run: Run, recipe: Recipe) -> Iterator[str]:
 
 
 def gate(figures: Mapping[str, Any]) -> None:
-    """Raise UserError unless the reward model beats each of `trust.RIVALS` on held-out picks with 95 % confidence."""
-    if found := trust.doubts(figures):
+    """Raise UserError unless the reward model beats chance and length on held-out picks with 95 % confidence."""
+    if found := doubts(figures):
         raise UserError(
             f"{' '.join(found)} With more picks: take another --out, or remove reward_model.json first. To go on all "
             "the same, with a warning in the report: --anyway"
@@ -139,23 +149,31 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
     for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), *gold]:
         if not Path(path).is_file():
             raise UserError(f"{setting}: {path}: no such file; correct the setting")
+    if with_gold:
+        check_holdout(recipe)
     if scorers.trains(recipe) and not recipe.reward.picks and not recipe.reward.feedback:
         raise UserError(NO_PICKS)
     read_picks(recipe.reward.picks)
     for alone in tasks.each(recipe).values():
         scorers.check(alone.score)
-        ingest.check(alone.prompts)
+        prepare.check(alone.prompts)
         if not alone.prompts.sources:
             raise UserError("prompts.sources: names no log; give files, folders or globs")
     models.dtype(recipe.dtype, models.device(recipe.device))
     models.folder(recipe.model)  # converts a packaged model, before several processes ask for it
     choose.kind(recipe.sample.engine)
-    strategies.check(recipe)
+    variants.check(recipe)
     checkpoint.check_not_quantized(recipe.model, models.load_config(recipe.model))
     if not importlib.util.find_spec("peft") and (recipe.reward.lora > 0 or models.wants_lora(recipe)):
         raise Missing(models.NO_PEFT)
     _check_numbers(recipe)
     _check_bake(recipe.bake)
+
+
+def check_holdout(recipe: Recipe) -> None:
+    """Raise UserError for a true answer that its verifier cannot use; the stages before the evaluation see none."""
+    for path in tasks.gold_files(recipe).values():
+        read_gold(Path(path))
 
 
 def check_models(recipe: Recipe) -> None:
@@ -186,7 +204,7 @@ def _check_prompts(run: Run, recipe: Recipe, *, anyway: bool) -> None:
         if not (picks := known(run, recipe.reward)):
             raise UserError(f"{NO_PICKS} and the logs hold none")
         heldout = len(split(picks, recipe.reward.heldout)[1])
-        if heldout < trust.FEW and not anyway:
+        if heldout < FEW and not anyway:
             gate({"pick_accuracy": {"n": heldout}})
 
 

@@ -152,7 +152,7 @@ class Answer:
     messages: list[Message]
     answer: str
     verifier: str
-    """Which program compares a completion with the answer; a name from `bakeoff.rewards.verifiers.VERIFIERS`."""
+    """Which program compares a completion with the answer; a name from `bakeoff.scoring.verifiers.VERIFIERS`."""
     source: str
     task: str = ""
     """As of its prompt."""

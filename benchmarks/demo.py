@@ -16,10 +16,10 @@ from typing import Any
 
 import results
 
+from bakeoff.math.statistics import Measured
 from bakeoff.report.page import Curve
 from bakeoff.report.picture import curve_svg
 from bakeoff.run import Run, read_json, write_json, write_text
-from bakeoff.stats import Measured
 
 RECIPES = {"demo": "quick.toml", "demo_full": "filings.toml"}
 WORST = {

@@ -10,7 +10,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from bakeoff import models
+from bakeoff.models import load as models
 
 TURNS = "{{ bos_token }}{% for m in messages %}{{ m.content }}\n{% endfor %}"
 TEMPLATE = TURNS + "{% if add_generation_prompt %}Answer:{% endif %}"

@@ -27,9 +27,9 @@ import results
 import work
 from results import proportion
 
-from bakeoff.ingest import clean_into
-from bakeoff.ingest.redact import redact
-from bakeoff.ingest.stage import Tokens
+from bakeoff.data.clean.redact import redact
+from bakeoff.data.prepare import clean_into
+from bakeoff.data.stage import Tokens
 from bakeoff.records import Prompt, read_table
 from bakeoff.settings import Prompts
 
@@ -37,8 +37,8 @@ CLEAN = """
 import sys
 from pathlib import Path
 from bakeoff.settings import Prompts
-from bakeoff.ingest import clean_into
-from bakeoff.ingest.stage import Tokens
+from bakeoff.data.prepare import clean_into
+from bakeoff.data.stage import Tokens
 if __name__ == "__main__":
     clean_into(Path(sys.argv[2]), [Path(sys.argv[1])], Prompts(), workers=int(sys.argv[3]),
                count_tokens=Tokens("smollm2-135m"))

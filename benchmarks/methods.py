@@ -22,10 +22,13 @@ import numpy as np
 import results
 import studies
 
-from bakeoff import bake, config, rounds, stats
+from bakeoff import config
+from bakeoff.math import statistics
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.settings import Recipe
+from bakeoff.training import rounds
+from bakeoff.training import stage as bake
 
 TABLES = ("prompts", "completions", "scores")
 
@@ -95,7 +98,7 @@ def chosen(made: tuple[Run, Recipe], setting: str) -> list[dict]:
     rows = [{"name": f"choose.{setting}.{key}"} | figures[key] for key in ("reward", "kl")]
     drawn = read_table(run.table("validation"), Completion)
     shares = studies.agrees(studies.filings_answers(heldout), drawn).reshape(-1, rounds.SAMPLES).mean(1)
-    rows.append({"name": f"choose.{setting}.right"} | stats.bootstrap(shares, seed=0).as_dict())
+    rows.append({"name": f"choose.{setting}.right"} | statistics.bootstrap(shares, seed=0).as_dict())
     seconds = round(read_json(run.folder / "seconds.json")["seconds"], 1)
     return [*rows, {"name": f"choose.{setting}.seconds", "value": seconds}]
 
@@ -111,14 +114,14 @@ def compared(sources: list[Path], out: Path, settings: list[str]) -> list[dict]:
     rows = []
     for s in settings:
         method = s.split(":")[0]
-        rows.append({"name": f"{method}.right"} | stats.bootstrap(per_prompt[s], seed=0).as_dict())
+        rows.append({"name": f"{method}.right"} | statistics.bootstrap(per_prompt[s], seed=0).as_dict())
         rows.append({"name": f"{method}.seconds", "value": round(float(seconds[s]), 1)})
         rows += [
             {"name": f"{method}.right.{source.name}", "value": float(part.mean())}
             for source, part in zip(sources, right[s].reshape(len(sources), -1), strict=True)
         ]
         if s != settings[0]:
-            apart = stats.bootstrap(per_prompt[s] - per_prompt[settings[0]], seed=0).as_dict()
+            apart = statistics.bootstrap(per_prompt[s] - per_prompt[settings[0]], seed=0).as_dict()
             rows.append({"name": f"{method}_minus_{settings[0].split(':')[0]}"} | apart)
     return rows
 

@@ -25,12 +25,15 @@ import results
 import torch
 import tqdm
 
-from bakeoff import config, models, stats, trees
+from bakeoff import config
 from bakeoff.errors import UserError
+from bakeoff.math import statistics
+from bakeoff.models import load as models
+from bakeoff.models import packed_logps
+from bakeoff.preferences import load as people
+from bakeoff.preferences import reward_model
+from bakeoff.preferences.stage import train_alone
 from bakeoff.records import Message, Pick, atomic, prompt_id
-from bakeoff.rewards import model as reward_model
-from bakeoff.rewards import picks as people
-from bakeoff.train_reward import train_alone
 
 COMPLETIONS, WORDS = 8, 150
 """Answers of a group that are trained on, the shortest; words of an answer that are read."""
@@ -132,13 +135,13 @@ def likelihood(name: str, groups: Sequence[tuple[list[Message], list[str]]]) -> 
     """[K] of each group: the mean log-probability of an answer's tokens under the model, given the prompt."""
     model, tokenizer = models.load_policy(name)
     read = [
-        trees.Tree(i, models.render(tokenizer, turn), [models.answer_tokens(tokenizer, text) for text in texts])
+        packed_logps.Tree(i, models.render(tokenizer, turn), [models.answer_tokens(tokenizer, text) for text in texts])
         for i, (turn, texts) in enumerate(groups)
     ]
     found = [np.zeros(len(texts)) for _, texts in groups]
-    for batch in tqdm.tqdm(trees.batches(read, trees.TRAIN_TOKENS), desc="likelihood", unit="batch"):
-        packed = trees.pack(batch, model)
-        logps, owner = trees.token_logps(model, packed)
+    for batch in tqdm.tqdm(packed_logps.batches(read, packed_logps.TRAIN_TOKENS), desc="likelihood", unit="batch"):
+        packed = packed_logps.pack(batch, model)
+        logps, owner = packed_logps.token_logps(model, packed)
         for number, (_, tree, branch, _) in enumerate(packed.starts()):
             found[tree.key][tree.first + branch] = float(logps[owner == number].mean())
     return found
@@ -174,13 +177,15 @@ def fit(tables: Sequence[np.ndarray], groups: Sequence[Group], names: Sequence[i
     return weight
 
 
-def accuracy(tables: Sequence[np.ndarray], groups: Sequence[Group], name: str, weight: np.ndarray) -> stats.Measured:
+def accuracy(
+    tables: Sequence[np.ndarray], groups: Sequence[Group], name: str, weight: np.ndarray
+) -> statistics.Measured:
     """The share of pairs ordered as judged, ties half, with its interval over prompts."""
     gaps = [differences(t, g)[:, BLENDS[name]] @ weight for t, g in zip(tables, groups, strict=True)]
     won = [((d > 0) + 0.5 * (d == 0)).sum() for d in gaps]
     top, under = np.array(won, float), np.array([len(d) for d in gaps], float)
     owners = [prompt_id(_turn(g)) for g in groups]
-    return stats.interval(lambda i: float(top[i].sum() / under[i].sum()), len(groups), seed=0, owners=owners)
+    return statistics.interval(lambda i: float(top[i].sum() / under[i].sum()), len(groups), seed=0, owners=owners)
 
 
 def _turn(group: Group) -> list[Message]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import results
 
+from bakeoff.math.statistics import Measured
 from bakeoff.report.plots import Line, dots_svg, lines_svg
 from bakeoff.report.wording import percent
 from bakeoff.run import write_text
-from bakeoff.stats import Measured
 
 LINES = {"tries": "tries", "prompts": "prompts", "picks": "picks of a simulated tester"}
 """Studies over numbers, with the name of the axis."""

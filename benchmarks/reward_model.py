@@ -18,19 +18,20 @@ import numpy as np
 import results
 import studies
 
-from bakeoff import config, models, stats
-from bakeoff.engines import Sampling
-from bakeoff.engines.local import LocalEngine
-from bakeoff.engines.resume import complete_table
-from bakeoff.eval_reward import rewards
-from bakeoff.gold import read_gold
-from bakeoff.optimizer import follow
+from bakeoff import config
+from bakeoff.evaluation.holdout import read_gold
+from bakeoff.math import statistics
+from bakeoff.models import load as models
+from bakeoff.models.optimizer import follow
+from bakeoff.preferences import gate, reward_model
+from bakeoff.preferences import load as people
+from bakeoff.preferences.evaluation import rewards
 from bakeoff.records import Answer, Pick, Prompt
-from bakeoff.rewards import model as reward_model
-from bakeoff.rewards import picks as people
-from bakeoff.rewards import trust
-from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run
+from bakeoff.sampling import Sampling
+from bakeoff.sampling.local import LocalEngine
+from bakeoff.sampling.resume import complete_table
+from bakeoff.scoring.verifiers import VERIFIERS
 from bakeoff.settings import Recipe
 
 SIZES = (50, 100, 200, 400)
@@ -105,11 +106,11 @@ def trained(folder: Path, recipe: Recipe, picks: list[Pick], seed: int) -> Run:
 def columns(run: Run, fresh: Sequence[Pick], groups: Groups, right_PM: np.ndarray) -> dict[str, np.ndarray]:
     """One number per group: agreement with the fresh picks; right among 16 where there is a right one."""
     model = str(run.reward_model)
-    judged = trust.judged(fresh, rewards(run, model, [(p.messages, p.completions) for p in fresh]))
+    judged = gate.judged(fresh, rewards(run, model, [(p.messages, p.completions) for p in fresh]))
     best = np.array(rewards(run, model, groups)).argmax(1)
     right_P = right_PM[np.arange(len(best)), best]
     return {
-        "pick_accuracy": trust.column(trust.telling(judged), lambda g: float(g.chosen @ g.best)),
+        "pick_accuracy": gate.column(gate.telling(judged), lambda g: float(g.chosen @ g.best)),
         "right_of_16": right_P[right_PM.any(1)],
     }
 
@@ -118,9 +119,9 @@ def rows(name: str, seeds: Sequence[int], found: list[dict[str, np.ndarray]]) ->
     """For each quantity the mean of the seeds, its interval over prompts, then each seed."""
     for key in found[0]:
         by_seed = np.array([columns[key] for columns in found], float)
-        yield {"name": f"{name}.{key}"} | stats.bootstrap(by_seed.mean(0), seed=0).as_dict()
+        yield {"name": f"{name}.{key}"} | statistics.bootstrap(by_seed.mean(0), seed=0).as_dict()
         for seed, column in zip(seeds, by_seed, strict=True):
-            yield {"name": f"{name}.{key}.seed{seed}"} | stats.bootstrap(column, seed=0).as_dict()
+            yield {"name": f"{name}.{key}.seed{seed}"} | statistics.bootstrap(column, seed=0).as_dict()
 
 
 if __name__ == "__main__":

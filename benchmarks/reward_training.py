@@ -22,9 +22,10 @@ import results
 import work
 from scoring import sampled
 
-from bakeoff import models, trees
+from bakeoff.models import load as models
+from bakeoff.models import packed_logps
+from bakeoff.preferences import reward_model
 from bakeoff.records import Message, Pick
-from bakeoff.rewards import model as reward_model
 from bakeoff.settings import Reward
 
 MICRO_BATCH = {"short": 8, "doc": 4}
@@ -76,14 +77,14 @@ def _pair(row: dict, number: int) -> Pick:
 def seconds(picks: Sequence[Pick], *, through_prompt: bool = False) -> float:
     training = reward_model.Training(reward_model.fresh(work.MODEL), picks, Reward(), seed=0)
     if through_prompt:
-        plain = trees.rewards
-        trees.rewards = lambda model, packed, **_: plain(model, packed)
+        plain = packed_logps.rewards
+        packed_logps.rewards = lambda model, packed, **_: plain(model, packed)
     start = time.perf_counter()
     for _ in training.steps():
         pass
     taken = time.perf_counter() - start
     if through_prompt:
-        trees.rewards = plain
+        packed_logps.rewards = plain
     return taken
 
 

@@ -20,11 +20,11 @@ import results
 import torch
 import work
 
-from bakeoff import models
-from bakeoff.engines import Sampling
-from bakeoff.engines.local import LocalEngine
+from bakeoff.models import load as models
 from bakeoff.records import Prompt
 from bakeoff.run import peak_memory_mb
+from bakeoff.sampling import Sampling
+from bakeoff.sampling.local import LocalEngine
 
 TASKS = {
     "chat": (work.chat_prompts, Sampling(group_size=16, max_tokens=64)),

@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 import results
 
-from bakeoff import bestofn, config, stats
-from bakeoff.engines import Sampling, choose
-from bakeoff.engines.resume import complete_table
-from bakeoff.gold import read_gold
+from bakeoff import config
+from bakeoff.evaluation.holdout import read_gold
+from bakeoff.math import best_of_n, statistics
 from bakeoff.records import Answer, Completion, Prompt
-from bakeoff.rewards import choose as scorers
-from bakeoff.rewards.resume import score_table
-from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, open_run
+from bakeoff.sampling import Sampling, choose
+from bakeoff.sampling.resume import complete_table
+from bakeoff.scorer import score_table
+from bakeoff.scoring import choose as scorers
+from bakeoff.scoring.verifiers import VERIFIERS
 from bakeoff.settings import Recipe
 
 RECIPE = results.ROOT / "recipes" / "filings.toml"
@@ -69,14 +70,14 @@ def figures(rewards: dict[str, np.ndarray], right: np.ndarray, size: int):
     """For each scorer the share of right picks, over all prompts and over those where any of the 16 is right."""
     right_PM = right.reshape(-1, size)
     exists = right_PM.any(1)
-    yield {"name": "scorers.any_right"} | stats.bootstrap(exists, seed=SEED).as_dict()
+    yield {"name": "scorers.any_right"} | statistics.bootstrap(exists, seed=SEED).as_dict()
     for name, reward in rewards.items():
-        picked_P = bestofn.best_of_k_curve(reward.reshape(-1, size), right_PM, [size])[:, 0]
-        yield {"name": f"scorers.{name}"} | stats.bootstrap(picked_P, seed=SEED).as_dict()
-        yield {"name": f"scorers.{name}.where_any_right"} | stats.bootstrap(picked_P[exists], seed=SEED).as_dict()
+        picked_P = best_of_n.best_of_k_curve(reward.reshape(-1, size), right_PM, [size])[:, 0]
+        yield {"name": f"scorers.{name}"} | statistics.bootstrap(picked_P, seed=SEED).as_dict()
+        yield {"name": f"scorers.{name}.where_any_right"} | statistics.bootstrap(picked_P[exists], seed=SEED).as_dict()
     for one, other in itertools.product(sorted(rewards.keys() - {"random", "longest"}), ["random"]):
-        picked = (bestofn.best_of_k_curve(rewards[n].reshape(-1, size), right_PM, [size])[:, 0] for n in (one, other))
-        yield {"name": f"scorers.{one}.over_{other}"} | stats.bootstrap(np.subtract(*picked), seed=SEED).as_dict()
+        picked = (best_of_n.best_of_k_curve(rewards[n].reshape(-1, size), right_PM, [size])[:, 0] for n in (one, other))
+        yield {"name": f"scorers.{one}.over_{other}"} | statistics.bootstrap(np.subtract(*picked), seed=SEED).as_dict()
 
 
 if __name__ == "__main__":

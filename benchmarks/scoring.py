@@ -15,11 +15,11 @@ import results
 import torch
 import work
 
-from bakeoff import models
-from bakeoff.engines import Sampling
-from bakeoff.engines.local import LocalEngine
+from bakeoff.models import load as models
+from bakeoff.preferences import reward_model
 from bakeoff.records import Message
-from bakeoff.rewards import model as reward_model
+from bakeoff.sampling import Sampling
+from bakeoff.sampling.local import LocalEngine
 
 ROWS = 16
 """Padded rows read at once: the fastest of 4, 8, 16 and 32 here."""

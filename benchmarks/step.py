@@ -21,12 +21,14 @@ import results
 import torch
 import work
 
-from bakeoff import losses, models, trees
-from bakeoff.engines import Sampling
-from bakeoff.engines.local import LocalEngine
-from bakeoff.optimizer import MasterAdamW
+from bakeoff.math import losses
+from bakeoff.models import load as models
+from bakeoff.models import packed_logps
+from bakeoff.models.optimizer import MasterAdamW
+from bakeoff.preferences import reward_model
 from bakeoff.records import Completion, Prompt
-from bakeoff.rewards import model as reward_model
+from bakeoff.sampling import Sampling
+from bakeoff.sampling.local import LocalEngine
 
 SAMPLING = Sampling(group_size=16, max_tokens=40)
 PROMPTS = 8
@@ -83,12 +85,12 @@ class Step:
     def update(self, groups: Sequence[tuple[Any, list[Completion]]], advantage_GM: torch.Tensor) -> None:
         """GRPO on policy: the gradient of -A logp, each completion once."""
         packed = [
-            trees.Tree(i, models.render(self.tokenizer, messages), [c.tokens for c in group])
+            packed_logps.Tree(i, models.render(self.tokenizer, messages), [c.tokens for c in group])
             for i, (messages, group) in enumerate(groups)
         ]
-        for batch in trees.batches(packed, trees.TRAIN_TOKENS):
-            pack = trees.pack(batch, self.model)
-            logps, owner = trees.token_logps(self.model, pack, through_prompt=self.through_prompt)
+        for batch in packed_logps.batches(packed, packed_logps.TRAIN_TOKENS):
+            pack = packed_logps.pack(batch, self.model)
+            logps, owner = packed_logps.token_logps(self.model, pack, through_prompt=self.through_prompt)
             where = [(tree.key, tree.first + number) for _, tree, number, _ in pack.starts()]
             advantage = torch.stack([advantage_GM[i, j] for i, j in where])[owner]
             (-(advantage * logps).sum() / advantage_GM.numel()).backward()

@@ -26,15 +26,19 @@ import numpy as np
 import pictures
 import results
 
-from bakeoff import bake, config, models, pipeline, stats, tasks
-from bakeoff.engines import Sampling, choose
-from bakeoff.engines.resume import complete_table
+from bakeoff import config, pipeline, tasks
+from bakeoff.data.seal import sealed
 from bakeoff.errors import UserError
-from bakeoff.gold import answers, sealed
+from bakeoff.evaluation.holdout import answers
+from bakeoff.math import statistics
+from bakeoff.models import load as models
 from bakeoff.records import Completion, Prompt, Score, content_id, read_table
-from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, open_run, read_json, write_json
+from bakeoff.sampling import Sampling, choose
+from bakeoff.sampling.resume import complete_table
+from bakeoff.scoring.verifiers import VERIFIERS
 from bakeoff.settings import Bake, Recipe
+from bakeoff.training import stage as bake
 
 RECIPE = results.ROOT / "recipes" / "filings.toml"
 FILINGS = RECIPE.parents[1] / "examples" / "filings"
@@ -295,7 +299,7 @@ def measured(
         values[f"{one}_minus_{other}"] = [a - b for a, b in zip(found[one], found[other], strict=True)]
     return [
         {"name": f"{study}.{name}"}
-        | stats.bootstrap(np.mean(parts, axis=0), seed=0).as_dict()
+        | statistics.bootstrap(np.mean(parts, axis=0), seed=0).as_dict()
         | {"seeds": [round(float(part.mean()), 4) for part in parts]}
         for name, parts in values.items()
     ]

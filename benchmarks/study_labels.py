@@ -17,9 +17,9 @@ from pathlib import Path
 import studies
 import study_surest
 
-from bakeoff.bake import shuffled
 from bakeoff.records import Score
 from bakeoff.run import Run
+from bakeoff.training.stage import shuffled
 
 DIRTY = (0, 10, 20, 40, 60)
 """Per cent of wrong labels."""

@@ -26,12 +26,14 @@ from typing import Any
 import numpy as np
 import studies
 
-from bakeoff import models, splits, stats
+from bakeoff.data import splits
 from bakeoff.errors import UserError
+from bakeoff.math import statistics
+from bakeoff.models import load as models
 from bakeoff.records import Prompt, read_table, write_table
-from bakeoff.rewards import choose as scorers
-from bakeoff.rewards.resume import by_prompt, score_table
 from bakeoff.run import Run, read_json, write_json
+from bakeoff.scorer import by_prompt, score_table
+from bakeoff.scoring import choose as scorers
 
 ARMS = "grpo:3e-5:1 grpo:3e-5:1:mask rloo:3e-5:1 grpo:1e-4:1:mask"
 PARTS = (40, 32, 24, 20, 16, 8, 4, 2, 1)
@@ -66,7 +68,7 @@ def compared(of: studies.Base, python: str, arms: Sequence[str]) -> Iterator[dic
     """The rows of one seed."""
 
     def row(name: str, values_P: np.ndarray) -> dict[str, Any]:
-        return {"name": f"peers.{name}.seed{of.recipe.seed}"} | stats.bootstrap(values_P, seed=0).as_dict()
+        return {"name": f"peers.{name}.seed{of.recipe.seed}"} | statistics.bootstrap(values_P, seed=0).as_dict()
 
     def timed(name: str, seconds: float) -> dict[str, Any]:
         return {"name": f"peers.{name}_seconds.seed{of.recipe.seed}", "value": round(seconds, 1)}
@@ -118,7 +120,7 @@ def ratio(curves: Sequence[Curve], goal_P: np.ndarray, right_P: np.ndarray, seco
         times = [curve[-1][0] if (when := reached(curve, goal)) is None else when for curve in shares]
         return min(times) / (seconds if right_P[rows].mean() >= goal else 2 * seconds)
 
-    return stats.interval(on, len(goal_P), seed=0).as_dict()
+    return statistics.interval(on, len(goal_P), seed=0).as_dict()
 
 
 def worst(rows: Sequence[dict[str, Any]], seeds: int) -> dict[str, Any]:

@@ -14,8 +14,9 @@ import numpy as np
 import studies
 import study_prompts
 
-from bakeoff import bake, stats
+from bakeoff.math import statistics
 from bakeoff.run import Run
+from bakeoff.training import stage as bake
 
 SHARES = {"half": 2, "quarter": 4}
 """What part of the groups is kept, and how often it is passed over."""
@@ -30,7 +31,7 @@ def study(seeds: Sequence[int], out: Path, overrides: Sequence[str]) -> None:
     for name in ("all", *SHARES):
         told = [taught(in_as_many_steps(of, name) if name in SHARES else of) for of in bases]
         right, prompts = np.concatenate([r for r, _ in told]), [key for _, keys in told for key in keys]
-        rows.append({"name": f"surest.taught_{name}"} | stats.bootstrap(right, seed=0, owners=prompts).as_dict())
+        rows.append({"name": f"surest.taught_{name}"} | statistics.bootstrap(right, seed=0, owners=prompts).as_dict())
     studies.record("surest", rows, seeds, overrides)
 
 

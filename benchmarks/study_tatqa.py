@@ -24,13 +24,14 @@ import numpy as np
 import results
 import studies
 
-from bakeoff import bestofn, config
-from bakeoff.engines import Sampling, choose
-from bakeoff.engines.resume import complete_table
+from bakeoff import config
 from bakeoff.errors import UserError
+from bakeoff.math import best_of_n
 from bakeoff.records import Completion, Message, Prompt, Score, content_id, prompt_id, read_table
-from bakeoff.rewards.resume import by_prompt
 from bakeoff.run import Run, read_json, write_text
+from bakeoff.sampling import Sampling, choose
+from bakeoff.sampling.resume import complete_table
+from bakeoff.scorer import by_prompt
 from bakeoff.settings import Recipe
 
 FOLDER = "BAKEOFF_TATQA"
@@ -142,10 +143,10 @@ def evaluated(of: studies.Base) -> dict[str, np.ndarray]:
     right = {name: studies.verified(of.recipe, table).reshape(-1, sizes[name]) for name, table in tables.items()}
     tries_PN = right["reference"]
     scores = read_table(of.run.table("reference_scores"), Score)
-    rewards, _ = bestofn.known_rewards(
+    rewards, _ = best_of_n.known_rewards(
         {"reference": np.array([s.reward for s in scores], float).reshape(tries_PN.shape)}
     )
-    best_P = bestofn.best_of_k_curve(rewards["reference"], tries_PN, [tries_PN.shape[1]])[:, 0]
+    best_P = best_of_n.best_of_k_curve(rewards["reference"], tries_PN, [tries_PN.shape[1]])[:, 0]
     return {name: values.mean(1) for name, values in right.items()} | {
         "best_of_n": best_P,
         "some_right": tries_PN.max(1),

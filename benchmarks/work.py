@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from bakeoff import models
+from bakeoff.models import load as models
 from bakeoff.records import Message, Prompt, prompt_id
 
 FILINGS = Path(__file__).resolve().parents[1] / "examples" / "filings"

@@ -16,8 +16,8 @@ from conftest import CONFIGS, byte_tokenizer
 from transformers import AutoModelForCausalLM
 
 from bakeoff import cli, config
-from bakeoff.rewards.answers import read_answers
-from bakeoff.rewards.picks import passed_over, read_picks
+from bakeoff.preferences.load import passed_over, read_picks
+from bakeoff.scoring.verifiers.answers import read_answers
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

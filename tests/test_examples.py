@@ -15,7 +15,7 @@ sys.path.insert(0, str(FILINGS))
 from companies import split_companies  # noqa: E402
 from tester import pick, utility  # noqa: E402
 
-from bakeoff.rewards.verifiers import VERIFIERS  # noqa: E402
+from bakeoff.scoring.verifiers import VERIFIERS  # noqa: E402
 
 FILES = ("log", "picks", "gold")
 SEED = 1

@@ -17,14 +17,15 @@ from conftest import write_jsonl
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from bakeoff import config, models, pipeline
+from bakeoff import config, pipeline
 from bakeoff.cli import main
-from bakeoff.engines import choose
 from bakeoff.errors import UserError
-from bakeoff.evaluate import UNRELATED
+from bakeoff.evaluation.stage import UNRELATED
+from bakeoff.models import load as models
+from bakeoff.preferences import reward_model
 from bakeoff.records import Completion, Failure, Message, Prompt, Score, SetAside, read_table
-from bakeoff.rewards import model as reward_model
 from bakeoff.run import Run, open_run
+from bakeoff.sampling import choose
 
 RECIPE = """
 model = "{model}"

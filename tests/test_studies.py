@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
-from bakeoff import optimizer
-from bakeoff.bake import teaching
+from bakeoff.data.stage import prompts as clean
 from bakeoff.errors import UserError
-from bakeoff.ingest.stage import prompts as clean
-from bakeoff.methods import best_weights
+from bakeoff.models import optimizer
 from bakeoff.records import Completion, Prompt, read_table
-from bakeoff.rewards.verifiers import VERIFIERS
 from bakeoff.run import Run, open_run, read_json, write_json
+from bakeoff.scoring.verifiers import VERIFIERS
 from bakeoff.settings import Bake
+from bakeoff.training.methods import best_weights
+from bakeoff.training.stage import teaching
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))

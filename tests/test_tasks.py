@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
-from bakeoff import config, pipeline, splits, tasks
+from bakeoff import config, pipeline, tasks
 from bakeoff.cli import main
+from bakeoff.data import splits
+from bakeoff.data.stage import OF_ANOTHER
 from bakeoff.errors import UserError
-from bakeoff.ingest.stage import OF_ANOTHER
 from bakeoff.records import Completion, Message, Prompt, Score, SetAside, read_table
-from bakeoff.rewards.by_task import ByTask
 from bakeoff.run import Run, read_json
+from bakeoff.scoring.by_task import ByTask
 from bakeoff.settings import Evaluate, Prompts, Recipe, Reward, Sample, Task
 
 RECIPE = """

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bakeoff.ingest.language import STOPWORDS, language
+from bakeoff.data.clean.language import STOPWORDS, language
 from bakeoff.report import wording
 from bakeoff.report.advice import advice
 from bakeoff.run import Run, read_json

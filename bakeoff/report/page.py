@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from bakeoff.math.statistics import Measured
 from bakeoff.report import wording
 from bakeoff.report.data import Data, share, template
 from bakeoff.report.picture import curve_svg
 from bakeoff.report.verdict import outcome, verdict
-from bakeoff.stats import Measured
 
 COMPARISON = {
     "reference_at_1": "Reference, first answer",

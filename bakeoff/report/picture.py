@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from bakeoff.bestofn import equivalent_n
+from bakeoff.math.best_of_n import equivalent_n
+from bakeoff.math.statistics import Measured
 from bakeoff.report import wording
-from bakeoff.stats import Measured
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 62, 222, 48, 62

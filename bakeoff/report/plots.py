@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from bakeoff.math.statistics import Measured
 from bakeoff.report import wording
 from bakeoff.report.picture import LINE, Axis, apart, grid, step, svg
-from bakeoff.stats import Measured
 
 WIDTH, HEIGHT = 760, 340
 LEFT, RIGHT, TOP, BOTTOM = 62, 196, 48, 56

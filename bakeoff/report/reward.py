@@ -8,10 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from bakeoff.math.statistics import Measured
 from bakeoff.report import wording
 from bakeoff.report.data import template
 from bakeoff.report.plots import Line, dots_svg, lines_svg
-from bakeoff.stats import Measured
 
 AGREEMENT = {
     "pick_accuracy": "agrees with the pick",

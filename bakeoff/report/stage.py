@@ -5,14 +5,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bakeoff import gold
+from bakeoff.evaluation import holdout
 from bakeoff.records import Completion, Score, read_table
 from bakeoff.report.data import Data, describe, render_data
 from bakeoff.report.page import Curve, Example, Shown, render
-from bakeoff.rewards.answers import Verdicts, verdicts
-from bakeoff.rewards.resume import by_prompt
-from bakeoff.rewards.sandbox import limits_of
 from bakeoff.run import Run, read_json, write_text
+from bakeoff.sandbox import limits_of
+from bakeoff.scorer import by_prompt
+from bakeoff.scoring.verifiers.answers import Verdicts, verdicts
 from bakeoff.settings import Recipe
 
 EXAMPLES = 10
@@ -46,7 +46,7 @@ def data_report(run: Run) -> Data:
 
 def examples(run: Run, recipe: Recipe) -> list[Example]:
     """Held-out prompts with true answers, where there are any, side by side: the first by id, so not chosen by eye."""
-    answers = {a.prompt_id: a for a in gold.answers(recipe)}
+    answers = {a.prompt_id: a for a in holdout.answers(recipe)}
     drawn = {name: by_prompt(read_table(run.table(name), Completion)) for name in ("reference", "tuned")}
     shown = sorted(answers.keys() & drawn["reference"].keys() & drawn["tuned"].keys())[:EXAMPLES]
     groups = {name: {key: drawn[name][key] for key in shown} for name in drawn}

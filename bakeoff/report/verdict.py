@@ -3,8 +3,8 @@
 import math
 from typing import Any, Literal
 
+from bakeoff.math.statistics import Measured
 from bakeoff.report import wording
-from bakeoff.stats import Measured
 
 Outcome = Literal["better", "unclear", "worse", "unknown"]
 FEW = 10

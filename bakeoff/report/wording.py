@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from bakeoff.stats import Measured
+from bakeoff.math.statistics import Measured
 
 
 def amount(value: float, metric: str) -> str:

@@ -15,8 +15,8 @@ from dirt import dirty_log
 from questions import Case, cases
 from tester import pick
 
-from bakeoff.engines import Sampling
 from bakeoff.records import Message, Prompt, atomic, prompt_id
+from bakeoff.sampling import Sampling
 
 GOLD, PICKS, QUICK = 200, 460, 200
 MODEL = "smollm2-135m"
@@ -95,8 +95,8 @@ def sample(asked: list[Case], seed: int, model: str = MODEL) -> Iterator[list[st
     """The completions of the model, one group per case, in the order of the cases."""
     from tqdm import tqdm
 
-    from bakeoff import models
-    from bakeoff.engines.local import LocalEngine
+    from bakeoff.models import load as models
+    from bakeoff.sampling.local import LocalEngine
 
     prompts = [_prompt(case) for case in asked]
     sampling = dataclasses.replace(SAMPLING, seed=seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from bakeoff.rewards.verifiers import VERIFIERS
+from bakeoff.scoring.verifiers import VERIFIERS
 
 ERROR_RATE = 0.10
 

@@ -1,0 +1,1 @@
+"""Conversations to clean prompts, or a reason why not."""

@@ -1,0 +1,1 @@
+"""Rows of any schema to conversations."""

@@ -1,0 +1,300 @@
+"""Stage: reference and tuned policy in, the honest figures of the difference out."""
+
+import dataclasses
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bakeoff import tasks
+from bakeoff.data import splits
+from bakeoff.errors import UserError
+from bakeoff.evaluation import holdout, metrics
+from bakeoff.math import best_of_n, statistics
+from bakeoff.models import kl, packed_logps
+from bakeoff.models import load as models
+from bakeoff.preferences import reward_model
+from bakeoff.preferences.load import known
+from bakeoff.records import Answer, Completion, Message, Prompt, Score, prompt_id, read_table
+from bakeoff.run import Run, write_json
+from bakeoff.sampling import Engine, Sampling, choose
+from bakeoff.sampling.resume import complete_table, failures
+from bakeoff.sandbox import limits_of
+from bakeoff.scorer import by_prompt, missing_rewards, score_table, score_tables
+from bakeoff.scoring import choose as scorers
+from bakeoff.scoring.verifiers.answers import Verdicts, verdicts
+from bakeoff.settings import Recipe
+
+UNRELATED = Path(__file__).with_name("unrelated.txt")
+"""Everyday prompts, one a line, on which forgetting is measured."""
+UNRELATED_TOKENS = 64
+Everyday = tuple[list[Prompt], list[Completion]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Draws:
+    """What one policy answered: per prompt its completions, in order, and the rewards of them, NaN where missing."""
+
+    completions: list[list[Completion]]
+    reward_PM: np.ndarray
+    referee_PM: np.ndarray | None = None
+    """The rewards of a second reward model, made from other picks."""
+
+    def of(self, ids: set[str]) -> "Draws":
+        """The draws for some prompts only."""
+        kept = [group[0].prompt_id in ids for group in self.completions]
+        referee = None if self.referee_PM is None else self.referee_PM[kept]
+        return Draws(list(itertools.compress(self.completions, kept)), self.reward_PM[kept], referee)
+
+
+def evaluate(run: Run, recipe: Recipe) -> None:
+    """Sample first answers of both policies on held-out prompts, score and verify them; writes `evaluation.json`."""
+    answers, leaked = held_out_answers(run, recipe)
+    prompts = evaluation_prompts(run, recipe, answers)
+    if not prompts:
+        raise UserError("nothing to evaluate: no prompt was held out; raise prompts.heldout or give evaluate.gold")
+    drawn, everyday = _draws(run, recipe, prompts)
+    failed = Counter({f.prompt_id: f.reason for name in drawn for f in failures(run, name)}.values())
+    prompts, drawn = answered_by_all(prompts, drawn)
+    moved = movement(run, recipe, prompts, drawn["tuned"], everyday)
+    asked = (c for draws in drawn.values() for group in draws.completions for c in group)
+    right = verdicts(answers, asked, limits_of(recipe.score))
+    made = figures(recipe, right, prompts, on_one_scale(recipe, prompts, drawn), moved)
+    if not (made["quality"] or made["reward"]):
+        raise UserError("nothing to evaluate: no held-out prompt has a reward or a true answer; see *_scores.parquet")
+    each = {
+        name: told
+        for name, one in tasks.each(recipe).items()
+        if recipe.tasks and any(p.task == name for p in prompts)
+        for told in [figures(one, right, *_of_task(name, prompts, drawn, moved))]
+        if told["quality"] or told["reward"]
+    }
+    missing = missing_rewards(run, [f"{name}_scores" for name in drawn])
+    counts = {"leaked": leaked, "failed": failed, "missing": missing, "unverified": unverified(right, answers, drawn)}
+    write_json(run.details("evaluation"), made | {"tasks": each} | counts)
+
+
+def on_one_scale(recipe: Recipe, prompts: Sequence[Prompt], drawn: dict[str, Draws]) -> dict[str, Draws]:
+    """The draws with rewards that can be averaged over tasks: in standard deviations of the reference's, by task."""
+    if not tasks.differ(recipe):
+        return drawn
+    rewards = {name: draws.reward_PM for name, draws in drawn.items()}
+    scaled = tasks.standardised(rewards, [p.task for p in prompts], rewards["reference"])
+    return {name: dataclasses.replace(draws, reward_PM=scaled[name]) for name, draws in drawn.items()}
+
+
+def _of_task(
+    name: str, prompts: Sequence[Prompt], drawn: dict[str, Draws], moved: tuple[np.ndarray, np.ndarray]
+) -> tuple[list[Prompt], dict[str, Draws], tuple[np.ndarray, np.ndarray]]:
+    """What `figures` needs of one task."""
+    mine = np.array([p.task == name for p in prompts])
+    own = list(itertools.compress(prompts, mine))
+    ids = {p.id for p in own}
+    return own, {policy: draws.of(ids) for policy, draws in drawn.items()}, (moved[0][mine], moved[1])
+
+
+def _policies(run: Run, recipe: Recipe) -> Iterator[tuple[str, tuple[str, Sampling]]]:
+    """(name, (model, how it is sampled)), model by model: an engine may take minutes to start."""
+    sampling = dataclasses.replace(Sampling.of(recipe.sample, recipe.seed + 1), group_size=recipe.evaluate.samples)
+    greedy = dataclasses.replace(sampling, temperature=0.0, group_size=1)
+    tuned = str(run.policy)
+    yield "reference", (recipe.model, dataclasses.replace(sampling, group_size=recipe.sample.group_size))
+    yield "reference_greedy", (recipe.model, greedy)
+    yield "tuned", (tuned, sampling)
+    yield "tuned_greedy", (tuned, greedy)
+    if recipe.bake.control:
+        yield "control", (str(run.control), sampling)
+
+
+def answered_by_all(prompts: Sequence[Prompt], drawn: dict[str, Draws]) -> tuple[list[Prompt], dict[str, Draws]]:
+    """The prompts that every policy has a whole group for, and their draws: so that all comparisons stay paired.
+
+    Raises UserError when there is none.
+    """
+    ids = set.intersection(*({group[0].prompt_id for group in draws.completions} for draws in drawn.values()))
+    if not ids:
+        raise UserError(
+            "nothing to evaluate: no held-out prompt could be completed by every policy; see *_failed.parquet"
+        )
+    return [p for p in prompts if p.id in ids], {name: draws.of(ids) for name, draws in drawn.items()}
+
+
+def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:
+    """(true answers by prompt id, how many were left out because their prompt was trained on)."""
+    answers = {a.prompt_id: a for a in holdout.answers(recipe)}
+    if not answers:
+        return {}, 0
+    seen = {p.id for p in read_table(run.table("prompts"), Prompt) if p.split == "train"}
+    seen |= {prompt_id(pick.messages) for pick in known(run.whole(), recipe.reward)}
+    kept = {key: answer for key, answer in answers.items() if key not in seen}
+    return kept, len(answers) - len(kept)
+
+
+def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> list[Prompt]:
+    """Of each task the prompts with true answers, or, where it has none, those held out of the log."""
+    with_gold = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout", a.task) for a in answers.values()]
+    answered = {p.task for p in with_gold}
+    held_out = splits.evaluation(read_table(run.table("prompts"), Prompt), recipe)
+    return tasks.limited(with_gold + [p for p in held_out if p.task not in answered], recipe.evaluate.prompts)
+
+
+def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, Draws], Everyday]:
+    """What every policy answers, and what one scorer makes of it; and the reference's answers to unrelated prompts."""
+    policies, tables = dict(_policies(run, recipe)), dict[str, list[Completion]]()
+    for model, names in itertools.groupby(policies, lambda name: policies[name][0]):
+        engine = functools.cache(functools.partial(choose.engine, model, recipe))
+        for name in names:
+            tables[name] = complete_table(run, name, prompts, policies[name][1], engine)
+        if model == recipe.model:
+            everyday = unrelated(run, recipe, engine)
+        engine.cache_clear()
+        models.give_back_memory()  # for the next
+    peers = by_prompt(tables["reference"])
+    scorer = functools.cache(lambda: scorers.scorer(run, recipe, prompts, peers))
+
+    def rewards(name: str, by: str) -> np.ndarray:
+        scores = read_table(run.table(f"{name}_{by}"), Score)
+        return np.array([s.reward for s in scores], float).reshape(-1, policies[name][1].group_size)
+
+    scored = {f"{name}_scores": table for name, table in tables.items()}
+    if not scorers.one_by_one(recipe):  # which compare what they are given with the reference's answers
+        score_table(run, "reference_scores", prompts, scored.pop("reference_scores"), scorer)
+    score_tables(run, scored, prompts, scorer, together="answers_scores")
+    drawn = {name: Draws([*by_prompt(table).values()], rewards(name, "scores")) for name, table in tables.items()}
+    if run.referee.exists():
+        main = {f"{name}_referee": tables[name] for name in metrics.MAIN}
+        score_tables(run, main, prompts, lambda: reward_model.load(run.referee, recipe), together="answers_referee")
+        for name in metrics.MAIN:
+            drawn[name] = dataclasses.replace(drawn[name], referee_PM=rewards(name, "referee"))
+    return drawn, everyday
+
+
+def movement(
+    run: Run, recipe: Recipe, prompts: Sequence[Prompt], tuned: Draws, everyday: Everyday
+) -> tuple[np.ndarray, np.ndarray]:
+    """([P] nats per sequence from the reference, by two tuned completions each; [U] forgotten, nats per token).
+
+    What is forgotten is measured on prompts that have nothing to do with any task, answered by the reference.
+    """
+    policy, tokenizer = models.load_policy(str(run.policy), recipe)
+    reference, _ = models.load_policy(recipe.model, recipe)
+
+    def read(prompts: Sequence[Prompt], groups: Sequence[Sequence[Completion]]) -> list[packed_logps.Tree]:
+        return [
+            packed_logps.Tree(i, models.render(tokenizer, p.messages), [c.tokens for c in group if c.tokens])
+            for i, (p, group) in enumerate(zip(prompts, groups, strict=True))
+        ]
+
+    drawn = read(prompts, [group[:2] for group in tuned.completions])
+    kl_P = kl.sequence_kl(policy, reference, drawn, recipe.sample.temperature or 1.0)
+    return kl_P, kl.forgotten(policy, reference, read(everyday[0], [[c] for c in everyday[1]]))
+
+
+def unrelated(run: Run, recipe: Recipe, engine: Callable[[], Engine]) -> Everyday:
+    """Everyday prompts and the reference's answers, by its engine, to those that it could take."""
+    texts = UNRELATED.read_text(encoding="utf-8").splitlines()
+    turns = [[Message("user", text)] for text in texts]
+    prompts = [Prompt(prompt_id(m), m, f"{UNRELATED.name}:{i}", 1, "heldout") for i, m in enumerate(turns, 1)]
+    sampling = Sampling(group_size=1, max_tokens=UNRELATED_TOKENS, seed=recipe.seed)
+    rows = complete_table(run, "unrelated", prompts, sampling, engine)
+    answered = {c.prompt_id for c in rows}
+    return [p for p in prompts if p.id in answered], rows
+
+
+def figures(
+    recipe: Recipe,
+    right: Verdicts,
+    prompts: Sequence[Prompt],
+    drawn: dict[str, Draws],
+    moved: tuple[np.ndarray, np.ndarray],
+) -> dict:
+    """Everything the report and `summary.json` say about quality, reward, divergence and style."""
+    seed, (kl_P, forgotten_U) = recipe.seed, moved
+    with_gold = np.array([p.id in right for p in prompts])
+    raw = {name: draws.reward_PM for name, draws in drawn.items()}
+    rewards, rewarded = best_of_n.known_rewards(raw)
+    referee = {name: draws.referee_PM for name, draws in drawn.items() if draws.referee_PM is not None}
+    picker = scorers.words(recipe)
+    quality, reward, wins, outside = None, None, None, None
+    if with_gold.any():
+        correct = {name: _correct(right, draws)[with_gold] for name, draws in drawn.items()}
+        of_gold = {name: r[with_gold] for name, r in rewards.items()}
+        quality = {"metric": "correct", "picker": picker, "measure": "true answers"}
+        quality |= metrics.comparison(correct, of_gold, rewarded[with_gold], seed=seed)
+        raw = {name: r[with_gold] for name, r in raw.items()}
+        outside = _outside("true answers", correct, raw, kl_P[with_gold], seed=seed)
+    elif referee:
+        outside = _outside("referee", referee, raw, kl_P, seed=seed)
+    if rewarded.any():
+        known = {name: r[rewarded] for name, r in rewards.items()}
+        reward = {"metric": "reward", "picker": picker, "measure": picker}
+        reward |= metrics.comparison(known, known, seed=seed)
+        wins = {"judge": picker} | metrics.wins(known, kl_P[rewarded], seed=seed)
+    return {
+        "quality": quality,
+        "reward": reward,
+        "wins": {"scorer": wins, "outside": outside},
+        "kl": {
+            "tuned": statistics.bootstrap(kl_P, seed=seed).as_dict(),
+            "best_of_n": best_of_n.kl_bound(recipe.bake.n or recipe.sample.group_size),
+        },
+        "forgotten": statistics.bootstrap(forgotten_U, seed=seed).as_dict(),
+        **_style(drawn, seed=seed),
+    }
+
+
+def _outside(
+    judge: str, value: dict[str, np.ndarray], rewards: dict[str, np.ndarray], kl_P: np.ndarray, *, seed: int
+) -> dict:
+    """What a judge that took no part in the training says: wins, the first answer's gain, coverage, agreement."""
+    gain_P = value["tuned"].mean(1) - value["reference"].mean(1)
+    return {
+        "judge": judge,
+        **metrics.wins(value, kl_P, seed=seed),
+        "gain": statistics.bootstrap(gain_P, seed=seed).as_dict(),
+        "coverage": metrics.coverage(value, seed=seed),
+        "agreement": metrics.agreement(value, rewards, seed=seed),
+    }
+
+
+def _style(drawn: dict[str, Draws], *, seed: int) -> dict:
+    """`length`, `truncated` and `style` of both policies, from equally many first answers of each."""
+    size = min(len(drawn[name].completions[0]) for name in metrics.MAIN)
+    shown = {name: [group[:size] for group in drawn[name].completions] for name in ("reference", "tuned")}
+    style = {
+        name: metrics.style(
+            [[c.tokens for c in group] for group in groups], [[c.logp for c in group] for group in groups], seed=seed
+        )
+        for name, groups in shown.items()
+    }
+    return {
+        "length": {name: row.pop("length") for name, row in style.items()},
+        "truncated": {
+            name: float(np.mean([c.finish == "length" for group in drawn[name].completions for c in group]))
+            for name in shown
+        },
+        "style": style,
+    }
+
+
+def _correct(right: Verdicts, draws: Draws) -> np.ndarray:
+    """1 where a completion is right by its prompt's verifier, else 0; prompts without a true answer are 0."""
+    return np.array([[_right(right, c) for c in group] for group in draws.completions], float)
+
+
+def _right(right: Verdicts, completion: Completion) -> float:
+    verdict = right.get(completion.prompt_id, {}).get(completion.text)
+    return verdict.reward or 0.0 if verdict else 0.0
+
+
+def unverified(right: Verdicts, answers: dict[str, Answer], drawn: dict[str, Draws]) -> dict[str, int]:
+    """How many completions could not be verified, by the row of the true answer and the reason."""
+    found = Counter[str]()
+    for completion in (c for draws in drawn.values() for group in draws.completions for c in group):
+        verdict = right.get(completion.prompt_id, {}).get(completion.text)
+        if verdict and verdict.reward is None:
+            found[f"{answers[completion.prompt_id].source}: {verdict.reason}"] += 1
+    return found

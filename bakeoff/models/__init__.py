@@ -1,0 +1,1 @@
+"""Loading models, and reading a prompt packed with its completions."""

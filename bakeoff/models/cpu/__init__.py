@@ -1,0 +1,1 @@
+"""What makes models fast on a processor: attention, layers, kernels."""

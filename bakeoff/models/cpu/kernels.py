@@ -1,0 +1,208 @@
+"""Small loops of decoding and training in C, compiled on first use where there is a compiler; else torch does the same.
+
+Torch runs them as a dozen operations each, which wait for memory and for Python. Set `BAKEOFF_KERNELS=0` to do without.
+Where torch's own OpenMP library is found they use its threads, as many as torch does; else one.
+"""
+
+import ctypes
+import dataclasses
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bakeoff.models import load as models
+
+SOURCE = Path(__file__).with_name("kernels.c")
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-fPIC")
+WIDE = "-mprefer-vector-width=512"
+DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+_POINTER, _LONG = ctypes.c_void_p, ctypes.c_long
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether the kernels can take these tensors: on the CPU, float32 or bfloat16, and compiled."""
+    return all(t.device.type == "cpu" and t.dtype in DTYPES for t in tensors) and library() is not None
+
+
+@functools.cache
+def library() -> Any:
+    """The compiled kernels; None where they are switched off or no C compiler makes them."""
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if os.environ.get("BAKEOFF_KERNELS") == "0" or not compiler or platform.system() == "Windows":
+        return None
+    try:
+        return _declare(ctypes.CDLL(str(_compiled(compiler))))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _compiled(compiler: str) -> Path:
+    """The shared library for this source and this processor, from the cache folder or made now."""
+    threads = _openmp()
+    words = repr((compiler, *FLAGS, WIDE, *threads, torch.__version__, _processor()))
+    key = hashlib.sha256(SOURCE.read_bytes() + words.encode()).hexdigest()[:16]
+    made = models.cache_folder() / f"kernels-{key}.so"
+    if not made.exists():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=made.parent, prefix=".kernels.") as folder:
+            compile_ = [compiler, *FLAGS, *(["-fopenmp"] if threads else []), "-c", str(SOURCE), "-o", f"{folder}/k.o"]
+            if subprocess.run([*compile_, WIDE], capture_output=True, check=False).returncode:  # a flag of x86 alone
+                subprocess.run(compile_, capture_output=True, check=True)
+            # linked without -ffast-math: with it, loading would make the whole process flush denormal numbers to zero
+            link = [compiler, "-shared", f"{folder}/k.o", *threads, "-lm", "-o", f"{folder}/{made.name}"]
+            subprocess.run(link, capture_output=True, check=True)
+            Path(folder, made.name).replace(made)
+    return made
+
+
+def _openmp() -> list[str]:
+    """Torch's own OpenMP library: a second one would have threads of its own, which fight with torch's."""
+    package = Path(torch.__file__).parent
+    found = sorted(x for folder in (package / "lib", package.with_name("torch.libs")) for x in folder.glob("libgomp*"))
+    return [str(x) for x in found[:1]]
+
+
+def _processor() -> str:
+    """What the compiled code depends on: a cache folder may be shared by machines that differ."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
+    flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), platform.processor())
+    return f"{platform.system()} {platform.machine()} {flags}"
+
+
+def _declare(lib: Any) -> Any:
+    lib.spread.argtypes = [ctypes.c_int, _POINTER, ctypes.c_int, *[_POINTER] * 8]
+    lib.attend.argtypes = [ctypes.c_int, _POINTER, ctypes.c_int, ctypes.c_float, *[_POINTER] * 8]
+    lib.norm.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 3]
+    lib.norm_backward.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 5]
+    lib.gate.argtypes = [ctypes.c_int, _LONG, ctypes.c_int, *[_POINTER] * 3]
+    lib.gate_backward.argtypes = [ctypes.c_int, _LONG, ctypes.c_int, *[_POINTER] * 5]
+    lib.slopes.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 3]
+    lib.draw.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 4]
+    return lib
+
+
+@dataclasses.dataclass(slots=True)
+class Rows:
+    """Where the rows of one decoding step stand."""
+
+    length_R: Tensor
+    """Tokens each row already holds; the new one is written there."""
+    place_R: Tensor
+    """Each row's place among all slots' places: slot * `widest` + its place in the slot."""
+    widest: int
+    """Rows of the largest slot: N."""
+
+
+def spread(
+    joined_RW: Tensor, turns: tuple[Tensor, Tensor], grid: Tensor, own: tuple[Tensor, Tensor], rows: Rows
+) -> None:
+    """Give queries and keys their rotary positions (arXiv:2104.09864, equation 34), and put them where they belong.
+
+    Arguments:
+        joined_RW: queries, keys and values of each row side by side, W = (H + 2 K) D, contiguous.
+        turns: cosines and sines [R, D] of the rows' positions.
+        grid: receives the queries [P, K, N * G, D], contiguous.
+        own: receive the new keys and values [R or more, K, S, D], contiguous.
+    """
+    cosine, sine = (x.contiguous() for x in turns)
+    numbers = _sizes(rows, grid, own[0])
+    pointers = [x.data_ptr() for x in (joined_RW, cosine, sine, rows.length_R, rows.place_R, grid, *own)]
+    library().spread(torch.get_num_threads(), ctypes.addressof(numbers), DTYPES[grid.dtype], *pointers)
+
+
+def attend(grid: Tensor, own: tuple[Tensor, Tensor], shared: tuple[Tensor, Tensor], rows: Rows, scale: float) -> Tensor:
+    """Attention of each row's query to the row's own tokens, the new one among them, merged with what its prompt gave.
+
+    Arguments:
+        grid: queries [P, K, N * G, D], contiguous.
+        own: keys and values of the rows [R or more, K, S, D], contiguous.
+        shared: output [P, K, N * G, D] of attention to the prompts, and its log-sum-exp [P, K, N * G].
+
+    Returns:
+        The attention's output [1, R, H, D].
+    """
+    out, lse = shared
+    numbers = _sizes(rows, grid, own[0], *out.stride()[:3], *lse.stride())
+    heads = grid.shape[1] * grid.shape[2] // rows.widest
+    merged = torch.empty(1, len(rows.length_R), heads, grid.shape[3], dtype=grid.dtype)
+    pointers = [x.data_ptr() for x in (grid, *own, out, lse, rows.length_R, rows.place_R, merged)]
+    threads = torch.get_num_threads()
+    if library().attend(threads, ctypes.addressof(numbers), DTYPES[grid.dtype], scale, *pointers):
+        raise MemoryError("no memory for the attention's scores")
+    return merged
+
+
+def _sizes(rows: Rows, grid: Tensor, keys: Tensor, *strides: int) -> Any:
+    _, kv_heads, capacity, size = keys.shape
+    sizes = [len(rows.length_R), kv_heads, grid.shape[2] // rows.widest, size, capacity, rows.widest]
+    return (_LONG * 12)(*sizes, *strides)
+
+
+def norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """weight * x / sqrt(mean(x^2) + epsilon) over the last dimension (RMSNorm, arXiv:1910.07467, equation 4)."""
+    threads = torch.get_num_threads()
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    size = x.shape[-1]
+    pointers = [t.data_ptr() for t in (x, weight, out)]
+    library().norm(threads, x.numel() // size, size, DTYPES[x.dtype], epsilon, *pointers)
+    return out
+
+
+def norm_backward(x: Tensor, weight: Tensor, epsilon: float, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of `norm` for its input and its weight."""
+    threads, size = torch.get_num_threads(), x.shape[-1]
+    x, grad = x.contiguous(), grad.contiguous()
+    dx, dweight = torch.empty_like(x), torch.zeros(threads, size)
+    pointers = [t.data_ptr() for t in (x, weight, grad, dx, dweight)]
+    library().norm_backward(threads, x.numel() // size, size, DTYPES[x.dtype], epsilon, *pointers)
+    return dx, dweight.sum(0).to(weight.dtype)
+
+
+def gate(x: Tensor, other: Tensor) -> Tensor:
+    """silu(x) * other, of one shape."""
+    x, other = x.contiguous(), other.contiguous()
+    out = torch.empty_like(x)
+    pointers = [t.data_ptr() for t in (x, other, out)]
+    library().gate(torch.get_num_threads(), x.numel(), DTYPES[x.dtype], *pointers)
+    return out
+
+
+def gate_backward(x: Tensor, other: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of `gate` for both."""
+    x, other, grad = x.contiguous(), other.contiguous(), grad.contiguous()
+    found = torch.empty_like(x), torch.empty_like(x)
+    pointers = [t.data_ptr() for t in (x, other, grad, *found)]
+    library().gate_backward(torch.get_num_threads(), x.numel(), DTYPES[x.dtype], *pointers)
+    return found
+
+
+def slopes(logits_MV: Tensor, targets_M: Tensor, factor: float) -> Tensor:
+    """The log-probabilities [M] of tokens, float32, under softmax(factor * logits); the logits become their slopes."""
+    logps_M = torch.empty(len(logits_MV))
+    pointers = [t.data_ptr() for t in (logits_MV, targets_M, logps_M)]
+    if library().slopes(torch.get_num_threads(), *logits_MV.shape, DTYPES[logits_MV.dtype], factor, *pointers):
+        raise MemoryError("no memory for one row of probabilities")
+    return logps_M
+
+
+def draw(logits_RV: Tensor, uniform_R: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The first token [R] whose cumulative probability exceeds the uniform number (float64); its log-probability."""
+    threads = torch.get_num_threads()
+    logits_RV, uniform_R = logits_RV.contiguous(), uniform_R.contiguous()
+    rows, size = logits_RV.shape
+    tokens, logps = torch.empty(rows, dtype=torch.long), torch.empty(rows, dtype=torch.float64)
+    pointers = [t.data_ptr() for t in (logits_RV, uniform_R, tokens, logps)]
+    if library().draw(threads, rows, size, DTYPES[logits_RV.dtype], 1 / temperature, *pointers):
+        raise MemoryError("no memory for one row of probabilities")
+    return tokens, logps

@@ -1,0 +1,50 @@
+"""How far a policy has moved from its reference: exact divergences along completions, and what it has forgotten."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from bakeoff.models import packed_logps
+from bakeoff.progress import Progress
+
+KL_TOKENS = 2048
+"""Padded tokens per pass when the divergence of two policies is measured."""
+
+
+@torch.inference_mode()
+def sequence_kl(policy: Any, reference: Any, drawn: Sequence[packed_logps.Tree], temperature: float) -> np.ndarray:
+    """KL(policy || reference) of each tree's prompt in nats per sequence, from completions that the policy drew; [P].
+
+    At every token of a completion the exact divergence of the two next-token distributions, summed over the
+    completion (Amini, Vieira & Cotterell, arXiv:2504.10637): unbiased, and of less variance than the log-ratio.
+    `temperature` is that of the draws. The trees' keys are their places.
+    """
+    total_P = np.zeros(len(drawn))
+    batches = packed_logps.batches(drawn, KL_TOKENS)
+    with Progress("divergence", len(batches), unit="batches", leave=False) as bar:
+        for batch in batches:
+            packed = packed_logps.pack(batch, policy)
+            owner = [tree.key for _, tree, _, _ in packed.starts()]
+            sums = torch.zeros(len(owner))
+            both = (packed_logps.next_token_logps(model, packed, temperature) for model in (policy, reference))
+            for (logp, branch), (ref_logp, _) in zip(*both, strict=True):
+                sums.index_add_(0, branch.cpu(), (logp.exp() * (logp - ref_logp)).sum(-1).cpu())
+            np.add.at(total_P, owner, sums.numpy())
+            bar.update()
+    return total_P / np.array([max(1, len(t.branches)) for t in drawn])
+
+
+@torch.inference_mode()
+def forgotten(policy: Any, reference: Any, drawn: Sequence[packed_logps.Tree]) -> np.ndarray:
+    """By how many nats per token the policy finds the trees' branches less likely than the reference does; [P]."""
+    drop_P, tokens_P = np.zeros(len(drawn)), np.zeros(len(drawn))
+    for batch in packed_logps.batches(drawn, KL_TOKENS):
+        packed = packed_logps.pack(batch, policy)
+        owner = np.array([tree.key for _, tree, _, _ in packed.starts()])
+        logp, branch = packed_logps.token_logps(policy, packed)
+        ref_logp, _ = packed_logps.token_logps(reference, packed)
+        np.add.at(drop_P, owner[branch.cpu()], (ref_logp - logp).cpu().numpy())
+        np.add.at(tokens_P, owner[branch.cpu()], 1)
+    return drop_P / np.maximum(1, tokens_P)

@@ -1,0 +1,110 @@
+"""What trees are read for: log-probabilities and distributions of their branches' tokens, and rewards of branches.
+
+Each branch sees the prompt and itself, and its positions restart where the prompt ends, so every token gets the hidden
+state it would have in a row of its own. T tokens in the sequence, H hidden units, M gathered tokens.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bakeoff.models.cpu import kernels
+from bakeoff.models.packed_forward import hidden, logit_scale, logits, verify
+from bakeoff.models.packing import Packed, Tree, batches, pack
+
+__all__ = ["Packed", "Tree", "batches", "hidden", "logits", "pack", "verify"]
+
+TRAIN_TOKENS = 2048
+"""Tokens per forward and backward pass: more costs memory and is hardly faster on a CPU."""
+VOCABULARY_CHUNK = 128
+"""Tokens projected onto the vocabulary at once: bounds the memory of the logits."""
+
+
+def rewards(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
+    """The head's output at the last token of every branch, float32, in the order of `packed.starts()`."""
+    return model.score(last_states(model, packed, through_prompt=through_prompt)).squeeze(-1).float()
+
+
+def last_states(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
+    """The hidden states [M, H] at the last token of every branch, in the order of `packed.starts()`."""
+    places = [at + len(tree.branches[number]) - 1 for _, tree, number, at in packed.starts()]
+    return hidden(model, packed, through_prompt=through_prompt)[places]
+
+
+def branch_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
+    """For every token of every branch: (place of the token that predicts it, the token, number of its branch)."""
+    places, targets, branches = [], [], []
+    for count, (row, tree, number, at) in enumerate(packed.starts()):
+        branch = tree.branches[number]
+        places += [packed.before + row, *range(at, at + len(branch) - 1)]
+        targets += branch
+        branches += [count] * len(branch)
+    return tuple(torch.tensor(x, device=packed.ids_T.device) for x in (places, targets, branches))  # type: ignore
+
+
+def token_logps(
+    model: Any, packed: Packed, temperature: float = 1.0, *, through_prompt: bool = True
+) -> tuple[Tensor, Tensor]:
+    """(log-probability [M] of every branch token given what precedes it, number [M] of its branch), float32."""
+    places, targets, branches = branch_tokens(packed)
+    states_MH = hidden(model, packed, through_prompt=through_prompt)[places]
+    if states_MH.requires_grad and any(p.requires_grad for p in model.lm_head.parameters()):
+        return torch.cat([*_logps(model, states_MH, targets, temperature)]), branches
+    return _Logps.apply(states_MH, targets, model, temperature), branches
+
+
+def _logps(model: Any, states_MH: Tensor, targets_M: Tensor, temperature: float) -> Iterator[Tensor]:
+    """The log-probabilities of tokens given the states before them, in chunks."""
+    for states, target in zip(states_MH.split(VOCABULARY_CHUNK), targets_M.split(VOCABULARY_CHUNK), strict=True):
+        yield -F.cross_entropy(logits(model, states, temperature), target, reduction="none")
+
+
+class _Logps(torch.autograd.Function):
+    """Log-probabilities [M] whose slopes [M, H] are found together with them: the logits of a chunk are not kept."""
+
+    @staticmethod
+    def forward(ctx: Any, states_MH: Tensor, targets_M: Tensor, model: Any, temperature: float) -> Tensor:
+        sloped = _sloped_by_kernel if _plain_head(model) else _sloped
+        chunks = zip(states_MH.split(VOCABULARY_CHUNK), targets_M.split(VOCABULARY_CHUNK), strict=True)
+        with torch.set_grad_enabled(ctx.needs_input_grad[0]):
+            found = [sloped(model, *chunk, temperature) for chunk in chunks]
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(torch.cat([slope for _, slope in found]))
+        return torch.cat([logp for logp, _ in found])
+
+    @staticmethod
+    def backward(ctx: Any, grad_M: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        (slope_MH,) = ctx.saved_tensors
+        return (grad_M[:, None] * slope_MH).to(slope_MH.dtype), None, None, None
+
+
+def _sloped(model: Any, states: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """(log-probabilities, their slopes while gradients are enabled)."""
+    states = states.detach().requires_grad_(torch.is_grad_enabled())
+    (logp,) = _logps(model, states, target, temperature)
+    return logp.detach(), torch.autograd.grad(logp.sum(), states)[0] if torch.is_grad_enabled() else states
+
+
+def _sloped_by_kernel(model: Any, states: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    wanted = torch.is_grad_enabled()
+    with torch.no_grad():
+        logits_MV = model.lm_head(states)
+        logp = kernels.slopes(logits_MV, target, logit_scale(model) / temperature)
+        return logp, logits_MV @ model.lm_head.weight if wanted else states
+
+
+def _plain_head(model: Any) -> bool:
+    """Whether the logits are one product, scaled, that the kernels can take."""
+    capped = getattr(model.config.get_text_config(), "final_logit_softcapping", None) is not None
+    return type(model.lm_head) is nn.Linear and not capped and kernels.usable(model.lm_head.weight)
+
+
+def next_token_logps(model: Any, packed: Packed, temperature: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Chunks of (log-distribution over the vocabulary [m, V] before every branch token, number [m] of its branch)."""
+    places, _, branches = branch_tokens(packed)
+    states_MH = hidden(model, packed)[places]
+    for states, number in zip(states_MH.split(VOCABULARY_CHUNK), branches.split(VOCABULARY_CHUNK), strict=True):
+        yield logits(model, states, temperature).log_softmax(-1), number

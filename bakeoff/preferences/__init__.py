@@ -1,0 +1,1 @@
+"""What people prefer, to a reward model."""

@@ -1,0 +1,63 @@
+"""Which engine draws the completions: what `sample.engine` names."""
+
+import urllib.parse
+
+from bakeoff.errors import UserError
+from bakeoff.models import load as models
+from bakeoff.sampling.endpoint import EndpointEngine
+from bakeoff.sampling.engine import Engine
+from bakeoff.sampling.http_client import KEY
+from bakeoff.sampling.local import LocalEngine
+from bakeoff.settings import Recipe
+
+NAMED = "?model="
+"""Behind an endpoint's URL: under which name it serves the recipe's model, where that is no name of the recipe's."""
+
+
+def local(model: str, recipe: Recipe) -> Engine:
+    return LocalEngine(*models.load_policy(model, recipe))
+
+
+def endpoint(model: str, recipe: Recipe) -> Engine:
+    """The endpoint for the recipe's model, which it serves; every other model (a tuned one) is sampled in this process.
+
+    The two then differ by more than the training if the endpoint computes in another precision.
+    """
+    if model != recipe.model:
+        return local(model, recipe)
+    url, _, served = recipe.sample.engine.partition(NAMED)
+    return EndpointEngine(url, urllib.parse.unquote(served) or model, models.load_tokenizer(model))
+
+
+def vllm(model: str, recipe: Recipe) -> Engine:
+    from bakeoff.sampling.vllm import VllmEngine  # imported when used: it takes seconds
+
+    return VllmEngine(model, recipe)
+
+
+ENGINES = {"local": local, "vllm": vllm, "an endpoint's URL": endpoint}
+
+
+def engine(model: str, recipe: Recipe) -> Engine:
+    """The engine that `sample.engine` names, for `model`; made now, which may take a while."""
+    return ENGINES[kind(recipe.sample.engine)](model, recipe)
+
+
+def kind(setting: str) -> str:
+    """The name in `ENGINES` of a `sample.engine` setting; raises UserError when it is none."""
+    if setting.startswith(("http://", "https://")):
+        if not plain_url(setting.partition(NAMED)[0]):
+            raise UserError(f"sample.engine: expected a base URL such as http://host:8000/v1; a key belongs into {KEY}")
+        return "an endpoint's URL"
+    if setting not in ENGINES:
+        raise UserError(f"sample.engine: unknown engine {setting!r}; known: {', '.join(ENGINES)}")
+    return setting
+
+
+def plain_url(text: str) -> bool:
+    """Whether a URL has a host, and nothing that a key could hide in."""
+    try:
+        url = urllib.parse.urlsplit(text)
+        return bool(url.hostname) and not (url.username or url.query or url.fragment) and (url.port or 1) > 0
+    except ValueError:
+        return False

@@ -1,0 +1,181 @@
+"""Which scorer rewards the completions: what `score.scorer` names."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from bakeoff import sandbox, tasks
+from bakeoff.errors import UserError
+from bakeoff.records import Completion, Prompt
+from bakeoff.run import Run
+from bakeoff.sampling import choose as engines
+from bakeoff.sampling.http_client import KEY
+from bakeoff.sandbox import limits_of
+from bakeoff.scorer import TRAINED, Scorer, kind, names
+from bakeoff.scoring.blend import Blend
+from bakeoff.scoring.by_task import ByTask
+from bakeoff.scoring.majority import Majority, pattern
+from bakeoff.scoring.rubric import rubric
+from bakeoff.scoring.skip_incomplete import WholeOnly
+from bakeoff.scoring.user_function import FunctionScorer
+from bakeoff.scoring.verifiers import VERIFIERS
+from bakeoff.scoring.verifiers.answers import answers_of
+from bakeoff.settings import Recipe, Scoring
+
+Peers = Mapping[str, Sequence[Completion]]
+"""By prompt id, the completions that a scorer which compares compares with; empty where it is the group itself."""
+
+
+def _reward_model(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    from bakeoff.preferences import ensemble  # imported when used, for torch
+
+    return ensemble.load([Path(name)] if name else run.members(recipe.reward.members), recipe, peers)
+
+
+def _yes(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    from bakeoff.scoring import logit_judge  # imported when used, for torch
+
+    return logit_judge.load(recipe.score.judge_model or recipe.model, recipe, rubric(recipe.score.rubric))
+
+
+def _judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    from bakeoff.models import load as models
+    from bakeoff.sampling.endpoint import EndpointEngine
+    from bakeoff.sampling.local import LocalEngine
+    from bakeoff.scoring import judge
+
+    settings, question = recipe.score, rubric(recipe.score.rubric)
+    engine: EndpointEngine | judge.Counting
+    if settings.judge_url:
+        engine = EndpointEngine(settings.judge_url, settings.judge_model, judge.Unknown(), setting="score.judge_url")
+    else:
+        model, tokenizer = models.load_policy(settings.judge_model or recipe.model, recipe, to_train=False)
+        engine = judge.Counting(LocalEngine(model, tokenizer), tokenizer)
+    return judge.Judge(engine, question, tokens=settings.judge_tokens)
+
+
+def _verifier(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    return FunctionScorer.verifier(name, answers_of(recipe.score.answers), limits_of(recipe.score))
+
+
+def _function(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    file, _, function = name.rpartition(":")
+    return FunctionScorer(Path(file), function, answers_of(recipe.score.answers), limits_of(recipe.score))
+
+
+SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
+    TRAINED: _reward_model,
+    "majority": lambda name, run, recipe, peers: Majority(recipe.score.extract, peers),
+    "yes": _yes,
+    "judge": _judge,
+    "verifier": _verifier,
+    "FILE.py": _function,
+}
+"""Kind to what makes the scorer, from what stands behind the colon in its name."""
+MODELS = (TRAINED, "yes", "judge")
+"""The kinds that cost a model's time for each completion."""
+WORDS = {TRAINED: "reward model", "yes": "judging model", "FILE.py": "function"}
+"""How the report calls a scorer, where not by its kind."""
+
+
+def scorer(
+    run: Run, recipe: Recipe, prompts: Iterable[Prompt] = (), peers: Peers | None = None, *, to_bake: bool = False
+) -> Scorer:
+    """The scorer that the recipe names, a blend of several, or that of each prompt's task; made now, which may take a
+    while.
+
+    Where the rewards are only to be baked from, a model that rewards each completion by itself is not asked about
+    those that are no whole answers.
+    """
+    if not recipe.tasks:
+        return _alone(run, recipe, peers, to_bake=to_bake)
+    made: dict[str, Scorer] = {}
+    each = tasks.each(recipe)
+    alike = dict(zip(each, tasks.scorings(recipe), strict=True))
+    for name, one in each.items():
+        same = next((other for other in made if alike[other] == alike[name]), None)
+        made[name] = made[same] if same else _alone(run, one, peers, to_bake=to_bake)
+    return ByTask(made, prompts)
+
+
+def _alone(run: Run, recipe: Recipe, peers: Peers | None, *, to_bake: bool) -> Scorer:
+    kinds = [kind(name) for name in names(recipe.score)]
+    made = [SCORERS[which](rest, run, recipe, peers or {}) for which, rest in kinds]
+    if len(made) > 1:
+        return Blend(made, recipe.score.weights, peers)
+    compares = hasattr(made[0], "peers")
+    return WholeOnly(made[0], kinds[0][0]) if to_bake and kinds[0][0] in MODELS and not compares else made[0]
+
+
+def words(recipe: Recipe) -> str:
+    """The scorer as a sentence names it, after "the"."""
+    found = {_words(settings) for settings in tasks.scorings(recipe)}
+    return found.pop() if len(found) == 1 else "scorer of each task"
+
+
+def _words(settings: Scoring) -> str:
+    which = [kind(name)[0] for name in names(settings)]
+    if which == ["verifier"] and not settings.answers.endswith(".jsonl"):
+        return "check of form"  # with one text for all prompts, which is no true answer
+    return WORDS.get(which[0], which[0]) if len(which) == 1 else "blend"
+
+
+def trains(recipe: Recipe) -> bool:
+    """Whether a reward model must be trained on picks first."""
+    return any(TRAINED in names(settings) for settings in tasks.scorings(recipe))
+
+
+def one_by_one(recipe: Recipe) -> bool:
+    """Whether one model rewards each completion by itself, whatever others it is given with it."""
+    named = names(recipe.score)
+    return not recipe.tasks and len(named) == 1 and kind(named[0])[0] in MODELS and recipe.reward.members == 1
+
+
+def load_all(recipe: Recipe) -> None:
+    """Load, once, every model of this machine that rewards or starts to: what is wrong with one is told early."""
+    from bakeoff.models import chat
+    from bakeoff.models import load as models  # imported when used, for torch
+    from bakeoff.preferences import reward_model
+
+    if trains(recipe) and recipe.reward.base:
+        reward_model.fresh(recipe.reward.base, recipe)
+    elif trains(recipe):
+        models.check_base(recipe.model, models.load_config(recipe.model))
+        chat.check(models.load_tokenizer(recipe.model), answers=True)
+    for settings in tasks.scorings(recipe):
+        for which, rest in map(kind, names(settings)):
+            if which == TRAINED and rest:
+                reward_model.load(rest, recipe)
+            if which == "yes" or (which == "judge" and not settings.judge_url):
+                models.load_policy(settings.judge_model or recipe.model, recipe, to_train=False)
+
+
+def check(settings: Scoring) -> None:
+    """Raise UserError for what would go wrong only when the scorer is made."""
+    named = names(settings)
+    if not named:
+        raise UserError("score.scorer: the list names no scorer")
+    if settings.weights and (len(settings.weights) != len(named) or not all(settings.weights)):
+        raise UserError(f"score.weights: expected one weight, not 0, for each of {named}; found {settings.weights}")
+    pattern(settings.extract)
+    answers_of(settings.answers)
+    rubric(settings.rubric)
+    if settings.judge_url and not engines.plain_url(settings.judge_url):
+        raise UserError(f"score.judge_url: expected a base URL such as http://host:8000/v1; a key belongs into {KEY}")
+    for name in named:
+        _check_one(name, settings)
+
+
+def _check_one(name: str, settings: Scoring) -> None:
+    which, rest = kind(name)
+    if which == "judge" and rest:
+        raise UserError(f"score.scorer: {name!r}: judge:pairs was dropped; 'judge' rewards each completion by itself")
+    if which == "verifier" and rest not in VERIFIERS:
+        raise UserError(f"score.scorer: unknown verifier {rest!r}; known: {', '.join(VERIFIERS)}")
+    if which == "verifier" and not settings.answers:
+        raise UserError(f"score.scorer: {name} compares with answers; give their file as score.answers")
+    if which == TRAINED and rest:
+        from bakeoff.models import load as models  # imported when used, for torch
+
+        models.check_reward_model(rest)
+    if which == "FILE.py":
+        sandbox.check(rest)

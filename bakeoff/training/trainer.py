@@ -1,0 +1,94 @@
+"""Training a policy in place on its rewarded groups: steps that a caller logs, checks, saves and stops."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from bakeoff.models import packed_logps
+from bakeoff.models.optimizer import MasterAdamW, shuffled_batches
+from bakeoff.settings import Bake, Recipe
+from bakeoff.training.methods import METHODS, Group
+
+
+def size(recipe: Recipe) -> tuple[float, int]:
+    """(the N to move towards, the most completions of a group to train on)."""
+    return recipe.bake.n or recipe.sample.group_size, recipe.bake.completions
+
+
+class Training:
+    """A policy being trained in place on groups; each step is a batch of prompts. Dropout is off.
+
+    The gradient of a group is that of its method's loss; a batch's is their mean, by groups or by trained tokens.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        groups: Sequence[Group],
+        prompts: Sequence[list[int]],
+        recipe: Recipe,
+        *,
+        seed: int | None = None,
+    ):
+        self.model, self.groups = model, groups
+        self.settings: Bake = recipe.bake
+        self.method, (self.n, most) = METHODS[recipe.bake.method], size(recipe)
+        self.selected = [self.method.select(g, self.n, most) for g in groups]
+        self.trees = [
+            packed_logps.Tree(i, prompt, [g.tokens[j] for j in chosen])
+            for i, (prompt, g, chosen) in enumerate(zip(prompts, groups, self.selected, strict=True))
+        ]
+        self.batches = shuffled_batches(
+            self.trees,
+            self.settings.batch_size,
+            epochs=self.settings.epochs,
+            seed=recipe.seed if seed is None else seed,
+        )
+        self.temperature = (recipe.sample.temperature or 1.0) if self.method.reference else 1.0
+        self.optimizer = MasterAdamW(
+            model.parameters(), learning_rate=self.settings.learning_rate, steps=len(self.batches)
+        )
+        self.ref_logps = self._reference() if self.method.reference else {}
+
+    def steps(self) -> Iterator[dict[str, float]]:
+        """Take the steps that are left, yielding metrics after each."""
+        for batch in self.batches[self.optimizer.taken :]:
+            loss = self._accumulate(batch)
+            yield {"loss": loss, "grad_norm": self.optimizer.step(), "tokens": float(sum(map(len, batch)))}
+        self.optimizer.close()
+
+    def _accumulate(self, batch: Sequence[packed_logps.Tree]) -> float:
+        """Add the gradient of the batch's loss; returns that loss."""
+        tokens = sum(len(b) for t in batch for b in t.branches)
+        total, summed = tokens if self.method.per_token else len(batch), 0.0
+        for part in packed_logps.batches(
+            batch, max(packed_logps.TRAIN_TOKENS, *map(len, batch))
+        ):  # a group stays whole
+            logps = self._group_logps(part)
+            loss = torch.stack([self._loss(t.key, logp_S) for t, logp_S in zip(part, logps, strict=True)]).sum()
+            (loss / total).backward()
+            summed += float(loss.detach()) / total
+        return summed
+
+    def _loss(self, key: int, logp_S: Tensor) -> Tensor:
+        ref_logp_S = self.ref_logps.get(key, torch.zeros_like(logp_S))
+        return self.method.loss(logp_S, ref_logp_S, self.groups[key], self.selected[key], self.n)
+
+    def _group_logps(self, part: Sequence[packed_logps.Tree]) -> list[Tensor]:
+        """The log-probabilities of each tree's branches: [S] summed over their tokens, or [S, T] of the tokens."""
+        packed = packed_logps.pack(part, self.model)
+        logps, _ = packed_logps.token_logps(self.model, packed, self.temperature, through_prompt=False)
+        branches = iter(logps.split([len(b) for t in part for b in t.branches]))
+        padded = [pad_sequence([next(branches) for _ in t.branches], batch_first=True) for t in part]
+        return padded if self.method.by_token else [logp_ST.sum(-1) for logp_ST in padded]
+
+    @torch.no_grad()
+    def _reference(self) -> dict[int, Tensor]:
+        """The log-probabilities of all selected completions under the policy before its first step."""
+        found: dict[int, Tensor] = {}
+        for part in packed_logps.batches(self.trees, max(4 * packed_logps.TRAIN_TOKENS, *map(len, self.trees))):
+            found |= {t.key: logp_S for t, logp_S in zip(part, self._group_logps(part), strict=True)}
+        return found

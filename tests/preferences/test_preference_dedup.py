@@ -1,0 +1,34 @@
+import random
+
+from bakeoff.preferences.dedup import clusters
+from bakeoff.preferences.load import split
+from bakeoff.records import Message, Pick
+
+
+def texts(rng, count, length):
+    return [" ".join("".join(rng.choices("abcdefghik", k=5)) for _ in range(length)) for _ in range(count)]
+
+
+def test_a_slip_makes_no_other_text_and_another_word_in_few_does():
+    long = "how much revenue did the company report for the year that ended in december"
+    found = clusters([long, "what is rain", long.replace("company", "compony"), "what is rail", long + " 2021"])
+    assert found == [0, 1, 0, 3, 4]
+    assert clusters([f"{long} {year}" for year in range(1900, 2000)]) == [*range(100)]
+
+
+def test_near_copies_are_found_and_nothing_else():
+    rng = random.Random(0)
+    plain = texts(rng, 200, 30)
+    copies = [t.replace(" ", "  ", 1)[:-1] + "x" for t in plain]
+    assert clusters(plain + copies) == [*range(200), *range(200)]
+    assert clusters([]) == [] and clusters(["", "", "a"]) == [0, 0, 2]
+
+
+def test_no_near_copy_is_on_the_other_side_whatever_the_order():
+    rng = random.Random(1)
+    plain = texts(rng, 100, 20)
+    picks = [Pick([Message("user", t + end)], ["a", "b"], 0, t) for t in plain for end in ("", "?", " x", " xy")]
+    training, heldout = split(picks, 0.3)
+    assert not {p.source for p in training} & {p.source for p in heldout} and 15 < len(heldout) / 4 < 45
+    again = split(rng.sample(picks, len(picks)), 0.3)[1]
+    assert {p.messages[0].content for p in again} == {p.messages[0].content for p in heldout}
