@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from bakeoff.models import packed_logps
+from bakeoff.models.memory import pass_tokens
 from bakeoff.progress import Progress
 
 KL_TOKENS = 2048
@@ -22,7 +23,7 @@ def sequence_kl(policy: Any, reference: Any, drawn: Sequence[packed_logps.Tree],
     `temperature` is that of the draws. The trees' keys are their places.
     """
     total_P = np.zeros(len(drawn))
-    batches = packed_logps.batches(drawn, KL_TOKENS)
+    batches = packed_logps.batches(drawn, pass_tokens(policy, KL_TOKENS))
     with Progress("divergence", len(batches), unit="batches", leave=False) as bar:
         for batch in batches:
             packed = packed_logps.pack(batch, policy)
@@ -40,7 +41,7 @@ def sequence_kl(policy: Any, reference: Any, drawn: Sequence[packed_logps.Tree],
 def forgotten(policy: Any, reference: Any, drawn: Sequence[packed_logps.Tree]) -> np.ndarray:
     """By how many nats per token the policy finds the trees' branches less likely than the reference does; [P]."""
     drop_P, tokens_P = np.zeros(len(drawn)), np.zeros(len(drawn))
-    for batch in packed_logps.batches(drawn, KL_TOKENS):
+    for batch in packed_logps.batches(drawn, pass_tokens(policy, KL_TOKENS)):
         packed = packed_logps.pack(batch, policy)
         owner = np.array([tree.key for _, tree, _, _ in packed.starts()])
         logp, branch = packed_logps.token_logps(policy, packed)

@@ -48,10 +48,14 @@ class MasterAdamW:
         norm = nn.utils.clip_grad_norm_(self.masters, 1.0)
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
-        for parameter, master in zip(self.parameters, self.masters, strict=True):
-            parameter.copy_(master)
+        torch._foreach_copy_(list[Tensor](self.parameters), self.masters)
         self.taken += 1
         return float(norm)
+
+    def forget(self) -> None:
+        """Drop the gradients that have added up since the last step."""
+        for tensor in (*self.parameters, *self.masters):
+            tensor.grad = None
 
     def save(self, path: Path) -> None:
         """Write the masters, the optimizer's state and the place in the schedule, atomically."""

@@ -1,8 +1,6 @@
-"""A model's pass over packed trees, and the check that it is right: every model is compared with its plain rows once.
+"""A model's pass over packed groups, and the check that it is right: every model is compared with its plain rows once.
 
-Three ways: attention in blocks, the model's own attention under masks, and rows (the prompt again before every
-completion), which are slower and right for every causal model. T tokens in the sequence, H hidden units, M gathered
-tokens, V tokens in the vocabulary.
+T tokens in the sequence, H hidden units, M gathered tokens, V tokens in the vocabulary.
 """
 
 import contextlib
@@ -12,32 +10,26 @@ import random
 import re
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.checkpoint import checkpoint
-from transformers import DynamicCache
 
 from bakeoff.errors import UserError
-from bakeoff.models.cpu import attention, layers
-from bakeoff.models.cpu.attention import Block, Grid, Task
-from bakeoff.models.packing import STEP, Packed, Tree, pack
+from bakeoff.models import flash_attention, fused_layers, packed_ways
+from bakeoff.models.cpu import attention
+from bakeoff.models.packed_ways import Way
+from bakeoff.models.packing import Packed, Tree, pack
 
-Way = Callable[[Any, Packed, int], Tensor]
-
-ROW_TOKENS = 2048
-"""Padded tokens of rows read at once; in training, each lot is computed again on the way back."""
 WINDOW = 5
 """Sliding windows are this short while a model is checked, so that a few tokens go beyond them."""
-TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
-"""How far states may be from those of plain rows, as a share of their norm: in float32, and in half precision."""
+TOLERANCE, HALF_TOLERANCE, MOST_TOLERANCE = 1e-3, 0.05, 0.3
+"""How far outputs may be from those of plain rows, as a share of their norm: in float32, and in half precision."""
+ROUNDINGS = 3
+"""In half precision outputs may be off by so many times what another order of the same sums changes."""
 UNKNOWN_WINDOW = re.compile(r"window_(size|len)|^local_attention$")
 """What configs call windows that no mask here stands for: a short comparison would not reach beyond them."""
-ALL = "all"
-"""The kind of layer where a model has but one."""
 
 
 def hidden(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
@@ -50,8 +42,27 @@ def hidden(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor
     apart = packed.before if torch.is_grad_enabled() and not through_prompt else 0
     way, _ = _checked(model)
     if packed.longest > own_length(model.config.get_text_config()):
-        way = _in_single_rows
+        way = packed_ways.in_single_rows
     return way(model, packed, apart)
+
+
+@contextlib.contextmanager
+def installed(model: Any, *, recompute: bool = False) -> Iterator[None]:
+    """The model as its passes need it, forward and backward; `recompute` computes each layer again backwards."""
+    if not recomputable(model):
+        yield
+        return
+    with (
+        flash_attention.installed(model),
+        fused_layers.fast(model),
+        fused_layers.recomputed(model) if recompute else contextlib.nullcontext(),
+    ):
+        yield
+
+
+def recomputable(model: Any) -> bool:
+    """Whether layers may be computed again: not where a pass fills a cache, or changes the model itself."""
+    return _checked(model)[0] is packed_ways.in_rows_of_any_length
 
 
 def verify(model: Any) -> str | None:
@@ -88,15 +99,16 @@ def _warn(kind: str, differs: str | None) -> None:
 
 def _check(model: Any, differs: str | None) -> tuple[Way, str | None]:
     """(the fastest way whose states are those of plain rows, what differs in packed trees when that is rows)."""
-    packed, tolerance = _example(model), TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE
-    places_RL = torch.tensor(_paths(packed), device=model.device)  # of equal length: rows without padding
+    packed = _example(model)
+    places_RL = torch.tensor(packed_ways.paths(packed), device=model.device)  # of equal length: rows without padding
     predicts_RL, ids_RL = places_RL >= packed.before, packed.ids_T[places_RL]
     try:
-        plain_RLH = _plain(model, ids_RL)
+        plain_RLH = packed_ways.plain(model, ids_RL)
     except (AttributeError, TypeError) as error:
         raise UserError(f"{_named(model)}: is no causal language model as transformers has them ({error})") from None
+    tolerance = tolerated(model, lambda: packed_ways.plain(model, ids_RL)[predicts_RL])
     _check_head(model, ids_RL[:1], plain_RLH[0], tolerance)
-    for way in () if differs else (_in_blocks, _masked) if attention.possible(model) else (_masked,):
+    for way in () if differs else _ways(model):
         try:
             found = [way(model, packed, apart)[places_RL[predicts_RL]] for apart in (0, packed.before)]
         except Exception as error:  # whatever a model does with positions and masks that it does not expect
@@ -106,10 +118,16 @@ def _check(model: Any, differs: str | None) -> tuple[Way, str | None]:
         if all(distance < tolerance for distance in distances):
             return way, None
         differs = f"its states would be off by {max(distances):.1%}"
-    padded_RLH = _plain(model, torch.cat([ids_RL, ids_RL[:, :WINDOW]], 1))[:, : ids_RL.shape[1]]
+    padded_RLH = packed_ways.plain(model, torch.cat([ids_RL, ids_RL[:, :WINDOW]], 1))[:, : ids_RL.shape[1]]
     if not _distance(padded_RLH, plain_RLH) < tolerance:
         raise UserError(f"{_named(model)}: is not causal: what a token's state is depends on tokens behind it")
-    return _in_rows, differs
+    return packed_ways.in_rows, differs
+
+
+def _ways(model: Any) -> list[Way]:
+    """The ways to read packed groups that suit a model and its device, the fastest first."""
+    ways = ((packed_ways.in_blocks, attention.possible), (packed_ways.in_rows_of_any_length, flash_attention.possible))
+    return [*(way for way, possible in ways if possible(model)), packed_ways.masked]
 
 
 def _check_head(model: Any, ids_1L: Tensor, states_LH: Tensor, tolerance: float) -> None:
@@ -126,6 +144,25 @@ def _check_head(model: Any, ids_1L: Tensor, states_LH: Tensor, tolerance: float)
         expected = torch.cat([found[:-1], expected[None]])
     if found.shape != expected.shape or not _distance(found, expected) < tolerance:
         raise UserError(f"{_named(model)}: it changes what its head gives in a way not known here; give another model")
+
+
+def tolerated(model: Any, plain: Callable[[], Tensor], least: float = HALF_TOLERANCE) -> float:
+    """How far outputs may be from `plain()`, as a share of their norm: rounding alone, which grows with the depth.
+
+    In half precision it is told by the model's plain attention in two orders of its sums: fused, and step by step.
+    """
+    if model.dtype == torch.float32:
+        return TOLERANCE
+    before, found = model.config._attn_implementation, []
+    try:
+        for attention_ in ("sdpa", "eager"):
+            model.set_attn_implementation(attention_)
+            found.append(plain())
+    except Exception:  # of a model that has but one of them
+        return least
+    finally:
+        model.set_attn_implementation(before)
+    return min(MOST_TOLERANCE, max(least, ROUNDINGS * _distance(*found)))
 
 
 def _distance(found: Tensor, expected: Tensor) -> float:
@@ -172,137 +209,6 @@ def own_length(config: Any) -> float:
     return min(
         (r.get("original_max_position_embeddings") or config.max_position_embeddings for r in scaled), default=math.inf
     )
-
-
-def _in_blocks(model: Any, packed: Packed, apart: int) -> Tensor:
-    """The attention computed in blocks, with those places before `apart` first and without gradient."""
-    own = _own_blocks([places for row in packed.branches for places in row])
-    parts, past = [], None
-    first = _prompt_blocks([places[:-1] for places in packed.prompts]) if apart else _prompt_blocks(packed.prompts)
-    with attention.in_blocks(model), layers.fast(model):
-        if apart:
-            with torch.no_grad():
-                task = Task(first, keep={})
-                parts.append(torch.zeros_like(_trunk(model, packed, 0, apart, tree_task=task)))
-            first, past = [], task.keep
-        lasts = [places[-1:] for places in packed.prompts] if apart else [[]] * len(packed.prompts)
-        looking = [
-            [*last, *(p for places in row for p in places)] for last, row in zip(lasts, packed.branches, strict=True)
-        ]
-        to_prompt = Block(Grid(looking), Grid(packed.prompts), causal=False)
-        task = Task([*first, to_prompt, *own], first=apart, past=past)
-        parts.append(_trunk(model, packed, apart, len(packed.ids_T), tree_task=task))
-    return torch.cat(parts)
-
-
-def _prompt_blocks(places: Sequence[Sequence[int]]) -> list[Block]:
-    grid = Grid(places)
-    return [Block(grid, grid, causal=True)]
-
-
-def _own_blocks(branches: Sequence[range]) -> list[Block]:
-    """Branches of about a length in one block; their places follow each other in the order of their lengths."""
-    blocks: list[Block] = []
-    rows = sorted(branches, key=lambda places: (len(places), places.start))
-    while rows:
-        longest = max(2 * STEP, 2 * len(rows[0]))
-        some = [places for places in rows if len(places) <= longest]
-        rows = rows[len(some) :]
-        grid = Grid([*some, *[[]] * (-len(some) % 8)])
-        blocks.append(Block(grid, grid, causal=True))
-    return blocks
-
-
-def _masked(model: Any, packed: Packed, apart: int) -> Tensor:
-    """The model's own attention under masks over the whole sequence, for models and devices without blocks."""
-    masks, cache, parts, size = _masks(model, packed), DynamicCache() if apart else None, [], len(packed.ids_T)
-    for start, end in [(0, apart), (apart, size)] if apart else [(0, size)]:
-        part = {kind: mask_TT[None, None, start:end, :end] for kind, mask_TT in masks.items()}
-        settings = {"past_key_values": cache, "use_cache": cache is not None}
-        with torch.set_grad_enabled(torch.is_grad_enabled() and end == size):
-            parts.append(_trunk(model, packed, start, end, attention_mask=part.get(ALL, part), **settings))
-    return torch.cat([*(torch.zeros_like(part) for part in parts[:-1]), parts[-1]])
-
-
-def _masks(model: Any, packed: Packed) -> dict[str, Tensor]:
-    """What is added to the scores in each kind of layer, as `transformers` names them; `ALL` where all are alike."""
-    size, config = len(packed.ids_T), model.config.get_text_config()
-    tree, branch = torch.full((size,), -1), torch.zeros(size, dtype=torch.long)  # branch 0 is the prompt
-    for row, (prompt, places) in enumerate(zip(packed.prompts, packed.branches, strict=True)):
-        tree[prompt] = row
-        for number, some in enumerate(places):
-            tree[some.start : some.stop], branch[some.start : some.stop] = row, number + 1
-    sees = (tree[:, None] == tree) & ((branch[:, None] == branch) | (branch == 0)) & (tree >= 0)
-    sees = sees.tril() | torch.eye(size, dtype=torch.bool)
-    at = packed.positions_T.to("cpu", torch.int32)
-
-    def added(kind: str) -> Tensor:
-        seen = sees
-        if kind == "sliding_attention":
-            seen = sees & (at[:, None] - at < config.sliding_window)
-        elif kind == "chunked_attention":
-            seen = sees & (at[:, None] // config.attention_chunk_size == at // config.attention_chunk_size)
-        elif kind != "full_attention":
-            raise ValueError(f"it has layers of the kind {kind!r}")
-        mask_TT = torch.zeros(seen.shape, dtype=model.dtype)
-        return mask_TT.masked_fill_(~seen, torch.finfo(model.dtype).min).to(model.device)
-
-    kinds = set(getattr(config, "layer_types", None) or ())
-    if not kinds - {"full_attention"}:
-        slides = getattr(config, "sliding_window", None) and not hasattr(config, "layer_types")
-        return {ALL: added("sliding_attention" if slides else "full_attention")}
-    return {kind: added(kind) for kind in kinds}
-
-
-def _in_rows(model: Any, packed: Packed, apart: int, *, alone: bool = False) -> Tensor:
-    """Every branch behind its prompt in a row of its own, the model's forward pass as it is; `apart` saves nothing.
-
-    Rows are padded on the right, where no causal model looks. So that the memory of training is that of so many
-    tokens, each lot of rows is computed again on the way back.
-    """
-    lots: list[list[list[int]]] = []
-    for path in sorted(_paths(packed), key=len):
-        if lots and not alone and (len(lots[-1]) + 1) * len(path) <= ROW_TOKENS:
-            lots[-1].append(path)
-        else:
-            lots.append([path])
-    again, parts, count = torch.is_grad_enabled() and len(lots) > 1, [], 0
-    source_T = torch.zeros(len(packed.ids_T), dtype=torch.long)
-    for lot in lots:
-        places_RL = pad_sequence([torch.tensor(path) for path in lot], batch_first=True)
-        ids_RL = packed.ids_T[places_RL.to(packed.ids_T.device)]
-        states_RLH = checkpoint(_plain, model, ids_RL, use_reentrant=False) if again else _plain(model, ids_RL)
-        for row, path in enumerate(lot):
-            start = count + row * places_RL.shape[1]
-            source_T[path] = torch.arange(start, start + len(path))
-        parts.append(states_RLH.flatten(0, 1))
-        count += len(parts[-1])
-    return torch.cat(parts)[source_T.to(packed.ids_T.device)]
-
-
-_in_single_rows = functools.partial(_in_rows, alone=True)
-
-
-def _paths(packed: Packed) -> list[list[int]]:
-    """The places of every branch's tokens behind those of its prompt; a prompt without branches is one alone."""
-    rows = zip(packed.prompts, packed.branches, strict=True)
-    return [[*prompt, *places] for prompt, branches in rows for places in branches or [range(0)]]
-
-
-def _plain(model: Any, ids_RL: Tensor) -> Tensor:
-    return _body(model)(input_ids=ids_RL, use_cache=False).last_hidden_state
-
-
-def _body(model: Any) -> Any:
-    """The model without its head; some do not say where it is."""
-    return model.base_model if model.base_model is not model else model.model
-
-
-def _trunk(model: Any, packed: Packed, start: int, end: int, **settings: Any) -> Tensor:
-    """Hidden states of the places from `start` to `end`."""
-    ids, positions = packed.ids_T[None, start:end], packed.positions_T[None, start:end]
-    settings = {"use_cache": False} | settings
-    return _body(model)(input_ids=ids, position_ids=positions, **settings).last_hidden_state[0]
 
 
 def logits(model: Any, states_MH: Tensor, temperature: float = 1.0) -> Tensor:

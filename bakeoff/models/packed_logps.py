@@ -7,11 +7,13 @@ state it would have in a row of its own. T tokens in the sequence, H hidden unit
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bakeoff.models.cpu import kernels
+from bakeoff.models.memory import vocabulary_chunk
 from bakeoff.models.packed_forward import hidden, logit_scale, logits, verify
 from bakeoff.models.packing import Packed, Tree, batches, pack
 
@@ -19,8 +21,6 @@ __all__ = ["Packed", "Tree", "batches", "hidden", "logits", "pack", "verify"]
 
 TRAIN_TOKENS = 2048
 """Tokens per forward and backward pass: more costs memory and is hardly faster on a CPU."""
-VOCABULARY_CHUNK = 128
-"""Tokens projected onto the vocabulary at once: bounds the memory of the logits."""
 
 
 def rewards(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
@@ -36,13 +36,15 @@ def last_states(model: Any, packed: Packed, *, through_prompt: bool = True) -> T
 
 def branch_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
     """For every token of every branch: (place of the token that predicts it, the token, number of its branch)."""
-    places, targets, branches = [], [], []
+    places, targets, branches = [], list[int](), []
     for count, (row, tree, number, at) in enumerate(packed.starts()):
-        branch = tree.branches[number]
-        places += [packed.before + row, *range(at, at + len(branch) - 1)]
-        targets += branch
-        branches += [count] * len(branch)
-    return tuple(torch.tensor(x, device=packed.ids_T.device) for x in (places, targets, branches))  # type: ignore
+        size = len(tree.branches[number])
+        places += [[packed.before + row], np.arange(at, at + size - 1)] if size else []
+        targets += tree.branches[number]
+        branches.append(np.full(size, count))
+    joined = (np.concatenate([*x, np.zeros(0)]).astype(int) for x in (places, branches))
+    found = [torch.from_numpy(x).to(packed.ids_T.device) for x in joined]
+    return found[0], torch.tensor(targets, dtype=torch.long, device=packed.ids_T.device), found[1]
 
 
 def token_logps(
@@ -58,7 +60,8 @@ def token_logps(
 
 def _logps(model: Any, states_MH: Tensor, targets_M: Tensor, temperature: float) -> Iterator[Tensor]:
     """The log-probabilities of tokens given the states before them, in chunks."""
-    for states, target in zip(states_MH.split(VOCABULARY_CHUNK), targets_M.split(VOCABULARY_CHUNK), strict=True):
+    size = vocabulary_chunk(model)
+    for states, target in zip(states_MH.split(size), targets_M.split(size), strict=True):
         yield -F.cross_entropy(logits(model, states, temperature), target, reduction="none")
 
 
@@ -68,7 +71,8 @@ class _Logps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states_MH: Tensor, targets_M: Tensor, model: Any, temperature: float) -> Tensor:
         sloped = _sloped_by_kernel if _plain_head(model) else _sloped
-        chunks = zip(states_MH.split(VOCABULARY_CHUNK), targets_M.split(VOCABULARY_CHUNK), strict=True)
+        size = vocabulary_chunk(model)
+        chunks = zip(states_MH.split(size), targets_M.split(size), strict=True)
         with torch.set_grad_enabled(ctx.needs_input_grad[0]):
             found = [sloped(model, *chunk, temperature) for chunk in chunks]
         if ctx.needs_input_grad[0]:
@@ -106,5 +110,6 @@ def next_token_logps(model: Any, packed: Packed, temperature: float = 1.0) -> It
     """Chunks of (log-distribution over the vocabulary [m, V] before every branch token, number [m] of its branch)."""
     places, _, branches = branch_tokens(packed)
     states_MH = hidden(model, packed)[places]
-    for states, number in zip(states_MH.split(VOCABULARY_CHUNK), branches.split(VOCABULARY_CHUNK), strict=True):
+    size = vocabulary_chunk(model)
+    for states, number in zip(states_MH.split(size), branches.split(size), strict=True):
         yield logits(model, states, temperature).log_softmax(-1), number

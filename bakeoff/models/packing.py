@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,21 +78,24 @@ def _split(tree: Tree, budget: int) -> list[Tree]:
 
 def pack(trees: Sequence[Tree], model: Any) -> Packed:
     """The trees in one sequence; branches stand in the order of their lengths."""
-    before, count = sum(len(t.prompt) - 1 for t in trees), len(trees)
-    size = sum(map(len, trees))
-    ids, positions = torch.zeros(2, -(-size // STEP) * STEP, dtype=torch.long)
+    before = sum(len(t.prompt) - 1 for t in trees)
     prompts, branches, at = [], [[range(0)] * len(t.branches) for t in trees], 0
     for row, tree in enumerate(trees):
         prompts.append([*range(at, at + len(tree.prompt) - 1), before + row])
         at += len(tree.prompt) - 1
-        ids[prompts[-1]], positions[prompts[-1]] = torch.tensor(tree.prompt), torch.arange(len(tree.prompt))
+    ids = [token for tree in trees for token in tree.prompt[:-1]] + [tree.prompt[-1] for tree in trees]
+    positions = [np.arange(len(tree.prompt) - 1) for tree in trees] + [
+        np.array([len(t.prompt) - 1 for t in trees], int)
+    ]
     every = [
         (row, number, tree.branches[number]) for row, tree in enumerate(trees) for number in range(len(tree.branches))
     ]
-    at = before + count
     for row, number, branch in sorted(every, key=lambda item: len(item[2])):
-        places = branches[row][number] = range(at, at + len(branch))
-        start, at = len(trees[row].prompt), places.stop
-        ids[places.start : at] = torch.tensor(branch)
-        positions[places.start : at] = torch.arange(start, start + len(branch))
-    return Packed(ids.to(model.device), positions.to(model.device), list(trees), prompts, branches, before)
+        branches[row][number] = range(len(ids), len(ids) + len(branch))
+        start = len(trees[row].prompt)
+        positions.append(np.arange(start, start + len(branch)))
+        ids += branch
+    padding = -len(ids) % STEP
+    ids_T = torch.tensor(ids + [0] * padding)
+    positions_T = torch.from_numpy(np.concatenate([*positions, np.zeros(padding, int)]))
+    return Packed(ids_T.to(model.device), positions_T.to(model.device), list(trees), prompts, branches, before)

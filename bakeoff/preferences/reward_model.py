@@ -14,6 +14,7 @@ from bakeoff.math import losses
 from bakeoff.models import chat, packed_logps
 from bakeoff.models import load as models
 from bakeoff.models.load import window
+from bakeoff.models.memory import Budget, pass_tokens
 from bakeoff.models.optimizer import MasterAdamW, shuffled_batches
 from bakeoff.records import Completion, Message, Pick, Score, prompt_id
 from bakeoff.settings import Recipe, Reward
@@ -75,7 +76,7 @@ class RewardModel:
                 texts[:] = [text for text in texts if not self.unread(messages, text)]
                 packed += [self.tree(i, messages, texts)] if texts else []
         found: dict[tuple[int, str], float] = {}
-        for batch in packed_logps.batches(packed, SCORE_TOKENS):
+        for batch in packed_logps.batches(packed, pass_tokens(self.model, SCORE_TOKENS)):
             values = packed_logps.rewards(self.model, tree_pack := packed_logps.pack(batch, self.model)).tolist()
             for value, (_, tree, number, _) in zip(values, tree_pack.starts(), strict=True):
                 found[tree.key, groups[tree.key][1][tree.first + number]] = value
@@ -180,6 +181,7 @@ class Training:
         if settings.lora:
             torch.manual_seed(seed)  # a training that begins again after a kill has the same adapters
             models.add_lora(scorer.model, settings.lora)
+        self.memory = Budget(scorer.model, packed_logps.TRAIN_TOKENS)
         self.batches = shuffled_batches(by_prompt(picks), PICKS_PER_STEP, epochs=settings.epochs, seed=seed)
         self.optimizer = MasterAdamW(
             scorer.model.parameters(), learning_rate=settings.learning_rate, steps=len(self.batches)
@@ -195,11 +197,14 @@ class Training:
     def _accumulate(self, items: Sequence[Sequence[Pick]]) -> dict[str, float]:
         """Add the gradient of the mean loss over the picks of some items."""
         packed = [self.scorer.tree(i, item[0].messages, texts(item)) for i, item in enumerate(items)]
+        return self.memory.run(lambda tokens: self._pass(items, packed, tokens), self.optimizer.forget)
+
+    def _pass(
+        self, items: Sequence[Sequence[Pick]], packed: Sequence[packed_logps.Tree], tokens: int
+    ) -> dict[str, float]:
         count, loss_sum, right = sum(map(len, items)), 0.0, 0
         decided = sum(pick.decided for item in items for pick in item)
-        for batch in packed_logps.batches(
-            packed, max(packed_logps.TRAIN_TOKENS, *map(len, packed))
-        ):  # a group stays whole
+        for batch in packed_logps.batches(packed, max(tokens, *map(len, packed))):  # a group stays whole
             packed_trees = packed_logps.pack(batch, self.scorer.model)
             rewards = packed_logps.rewards(self.scorer.model, packed_trees, through_prompt=False)
             loss = torch.zeros((), device=rewards.device)

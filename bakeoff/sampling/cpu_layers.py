@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bakeoff.models import load as models
 from bakeoff.models.cpu import kernels
-from bakeoff.models.cpu.layers import is_norm
+from bakeoff.models.fused_layers import is_norm
 from bakeoff.sampling.kv_cache import Heads
 
 ROWS = 256
@@ -83,22 +83,24 @@ class FastNorm(nn.Module):
 
 def pack(model: nn.Module) -> None:
     """Replace what is slow as it is on the CPU, where there is what it takes; else change nothing."""
-    _replace(model, is_norm, FastNorm)
+    replace(model, is_norm, FastNorm)
     if not _possible(model):
         return
-    _replace(model, _is_attention, FastAttention)
-    _replace(model, lambda child: type(child) is nn.Linear, PackedLinear)
-    _replace(model, _is_gate, PackedGate)
+    if kernels.library() is not None:
+        replace(model, is_attention, FastAttention)
+    replace(model, lambda child: type(child) is nn.Linear, PackedLinear)
+    replace(model, _is_gate, PackedGate)
 
 
 def unjoin(model: nn.Module) -> bool:
     """Put a model's own attention back, whose positions may be of another kind; False when it is there already."""
     joined = any(isinstance(m, FastAttention) for m in model.modules())
-    _replace(model, lambda child: isinstance(child, FastAttention), lambda child: child.plain)
+    replace(model, lambda child: isinstance(child, FastAttention), lambda child: child.plain)
     return joined
 
 
-def _replace(model: nn.Module, wanted: Callable[[nn.Module], bool], packed: Callable[[Any], nn.Module]) -> None:
+def replace(model: nn.Module, wanted: Callable[[nn.Module], bool], packed: Callable[[Any], nn.Module]) -> None:
+    """Put another module in the place of each that is wanted."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if wanted(child) and not isinstance(module, nn.ModuleDict):  # there adapters are, whose weights are read
@@ -112,12 +114,12 @@ def _is_gate(block: nn.Module) -> bool:
     return packed and len(parts) == 4 and activation in ("SiLU", "SiLUActivation")
 
 
-def _is_attention(module: Any) -> bool:
+def is_attention(module: Any) -> bool:
     """Whether a module looks like what `FastAttention` computes; the engine compares the outputs before it is used."""
     parts = dict(module.named_children())
     named = type(module).__name__.endswith("Attention") and set(parts) == {"q_proj", "k_proj", "v_proj", "o_proj"}
     known = all(hasattr(module, name) for name in ("head_dim", "scaling", "layer_idx"))
-    return named and known and all(type(x) is nn.Linear for x in parts.values()) and kernels.library() is not None
+    return named and known and all(type(x) is nn.Linear for x in parts.values())
 
 
 def _possible(model: Any) -> bool:

@@ -1,13 +1,14 @@
 """The slower path for models that cannot share a prompt: `generate`, one prompt at a time, its rows side by side."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
 
+from bakeoff.models import packed_forward
 from bakeoff.records import Completion, Prompt
 from bakeoff.sampling.engine import Sampling
 from bakeoff.sampling.sampler import draw, uniforms
@@ -23,6 +24,24 @@ def plain_attention(model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+LOGIT_TOLERANCE = 0.1
+
+
+def compare(model: Any, found: Tensor, plain: Callable[[], Tensor]) -> None:
+    """Raise ValueError where logits [M, V] differ from those of the model's plain attention by more than rounding."""
+
+    def centred() -> Tensor:
+        logits = plain().float()
+        return logits - logits.mean(-1, keepdim=True)
+
+    with plain_attention(model):
+        expected = centred()
+        most = packed_forward.tolerated(model, centred, LOGIT_TOLERANCE)
+    difference = (found.float() - found.float().mean(-1, keepdim=True) - expected).norm() / expected.norm()
+    if not difference <= most:
+        raise ValueError(f"its outputs would differ by {difference:.1%}")
 
 
 class _Force(transformers.LogitsProcessor):

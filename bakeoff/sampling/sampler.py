@@ -15,8 +15,8 @@ from bakeoff.sampling.engine import Sampling
 
 BLOCK = 128
 """Tokens whose probabilities are summed first; the inverse is looked up among block sums, then inside one block."""
-ROWS = 16
-"""Rows worked on at once, so that their float32 probabilities stay in the processor's cache."""
+ROWS, GPU_ROWS = 16, 256
+"""Rows worked on at once, so that their float32 probabilities stay in the processor's cache; and on a GPU."""
 
 
 def uniforms(seed: int, prompt_id: str, index: int, count: int) -> np.ndarray:
@@ -27,20 +27,33 @@ def uniforms(seed: int, prompt_id: str, index: int, count: int) -> np.ndarray:
 
 
 def draw(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """`draw_here` with uniform numbers and results on the CPU, whatever device the logits are on."""
+    if sampling.temperature and _all_kept(sampling) and kernels.usable(logits_RV):
+        return kernels.draw(logits_RV, uniform_R, sampling.temperature)
+    if logits_RV.device.type not in ("cpu", "cuda"):  # it may have no float64
+        logits_RV = logits_RV.cpu()
+    tokens, logps = draw_here(logits_RV, uniform_R.to(logits_RV.device), sampling)
+    return tokens.cpu(), logps.cpu()
+
+
+def draw_here(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """(tokens [R], their log-probabilities [R], float64) under the distribution `sampling` makes of the logits.
 
     Greedy (temperature 0) puts all mass on the most likely token, the first among equals: its log-probability is 0.
-    The uniform numbers and what is returned are on the CPU: there are devices without float64.
+    Nothing waits for the device: a CUDA graph can hold it.
     """
     if sampling.temperature == 0:
-        return logits_RV.argmax(-1).cpu(), torch.zeros(len(logits_RV), dtype=torch.float64)
-    if sampling.top_k <= 0 and sampling.top_p >= 1 and sampling.min_p <= 0 and kernels.usable(logits_RV):
-        return kernels.draw(logits_RV, uniform_R, sampling.temperature)
+        return logits_RV.argmax(-1), torch.zeros(len(logits_RV), dtype=torch.float64, device=logits_RV.device)
+    rows = ROWS if logits_RV.device.type == "cpu" else GPU_ROWS
     parts = [
         _inverse(kept(logits, sampling), uniform)
-        for logits, uniform in zip(logits_RV.split(ROWS), uniform_R.split(ROWS), strict=True)
+        for logits, uniform in zip(logits_RV.split(rows), uniform_R.split(rows), strict=True)
     ]
     return torch.cat([tokens for tokens, _ in parts]), torch.cat([logps for _, logps in parts])
+
+
+def _all_kept(sampling: Sampling) -> bool:
+    return sampling.top_k <= 0 and sampling.top_p >= 1 and sampling.min_p <= 0
 
 
 def kept(logits_RV: Tensor, sampling: Sampling) -> Tensor:
@@ -74,12 +87,12 @@ def _inverse(x_RV: Tensor, uniform_R: Tensor) -> tuple[Tensor, Tensor]:
     rows, vocabulary = x_RV.shape
     weight = (x_RV - x_RV.amax(-1, keepdim=True)).exp_()
     weight = torch.nn.functional.pad(weight, (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
-    below = weight.sum(-1).cpu().double().cumsum(-1)
+    below = weight.sum(-1).double().cumsum(-1)
     total = below[:, -1]
     goal = (uniform_R * total)[:, None]
     block = torch.searchsorted(below, goal, right=True).clamp(max=below.shape[-1] - 1)
     start = torch.where(block > 0, below.gather(-1, (block - 1).clamp(min=0)), 0.0)
-    inside = weight[torch.arange(rows, device=x_RV.device), block[:, 0].to(x_RV.device)].cpu().double()
+    inside = weight.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0].double()
     within = inside.cumsum(-1)
     place = torch.searchsorted(within, goal - start, right=True)
     last = BLOCK - 1 - (inside > 0).flip(-1).byte().argmax(-1, keepdim=True)

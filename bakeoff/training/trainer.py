@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bakeoff.models import packed_logps
+from bakeoff.models.memory import Budget, pass_tokens
 from bakeoff.models.optimizer import MasterAdamW, shuffled_batches
 from bakeoff.settings import Bake, Recipe
 from bakeoff.training.methods import METHODS, Group
@@ -47,6 +48,7 @@ class Training:
             epochs=self.settings.epochs,
             seed=recipe.seed if seed is None else seed,
         )
+        self.memory = Budget(model, packed_logps.TRAIN_TOKENS)
         self.temperature = (recipe.sample.temperature or 1.0) if self.method.reference else 1.0
         self.optimizer = MasterAdamW(
             model.parameters(), learning_rate=self.settings.learning_rate, steps=len(self.batches)
@@ -62,11 +64,12 @@ class Training:
 
     def _accumulate(self, batch: Sequence[packed_logps.Tree]) -> float:
         """Add the gradient of the batch's loss; returns that loss."""
-        tokens = sum(len(b) for t in batch for b in t.branches)
-        total, summed = tokens if self.method.per_token else len(batch), 0.0
-        for part in packed_logps.batches(
-            batch, max(packed_logps.TRAIN_TOKENS, *map(len, batch))
-        ):  # a group stays whole
+        return self.memory.run(lambda tokens: self._pass(batch, tokens), self.optimizer.forget)
+
+    def _pass(self, batch: Sequence[packed_logps.Tree], tokens: int) -> float:
+        trained = sum(len(b) for t in batch for b in t.branches)
+        total, summed = trained if self.method.per_token else len(batch), 0.0
+        for part in packed_logps.batches(batch, max(tokens, *map(len, batch))):  # a group stays whole
             logps = self._group_logps(part)
             loss = torch.stack([self._loss(t.key, logp_S) for t, logp_S in zip(part, logps, strict=True)]).sum()
             (loss / total).backward()
@@ -89,6 +92,7 @@ class Training:
     def _reference(self) -> dict[int, Tensor]:
         """The log-probabilities of all selected completions under the policy before its first step."""
         found: dict[int, Tensor] = {}
-        for part in packed_logps.batches(self.trees, max(4 * packed_logps.TRAIN_TOKENS, *map(len, self.trees))):
+        tokens = pass_tokens(self.model, 4 * packed_logps.TRAIN_TOKENS)
+        for part in packed_logps.batches(self.trees, max(tokens, *map(len, self.trees))):
             found |= {t.key: logp_S for t, logp_S in zip(part, self._group_logps(part), strict=True)}
         return found

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from bakeoff.errors import UserError
 from bakeoff.models import load as models
-from bakeoff.models import packed_forward, packed_logps
+from bakeoff.models import packed_forward, packed_logps, packed_ways
 from bakeoff.models.packed_logps import Tree
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
@@ -145,7 +145,7 @@ def test_rewards_are_those_of_plain_rows(kind):
 @pytest.mark.filterwarnings("ignore:.*packing is off")
 @pytest.mark.parametrize("kind", ROWS)
 def test_a_step_without_packing_is_that_of_the_plain_loss(kind, monkeypatch):
-    monkeypatch.setattr(packed_forward, "ROW_TOKENS", 64)
+    monkeypatch.setattr(packed_ways, "ROW_TOKENS", 64)
     model, whole = made(kind), np.array([True, True])
     groups = [Group(str(i), t.branches[:2], np.array([0.0, 1.0]), np.array([2, 1]), whole) for i, t in enumerate(TREES)]
     recipe = Recipe(bake=Bake(frozen=0.0, method="qrpo", batch_size=2), sample=Sample(group_size=3))

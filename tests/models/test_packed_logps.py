@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
 
+from bakeoff.models import fused_layers, packed_logps
 from bakeoff.models import load as models
-from bakeoff.models import packed_logps
-from bakeoff.models.cpu import attention, kernels, layers
+from bakeoff.models.cpu import attention, kernels
 from bakeoff.models.packed_logps import Tree
 
 TREES = [
@@ -86,11 +86,11 @@ def test_a_frozen_head_changes_no_other_gradient(model, monkeypatch, compiled):
 def test_the_fast_ways_are_taken_where_they_are_right(model):
     llamas = model.config.model_type in ("llama", "qwen2")
     assert attention.possible(model) == llamas
-    fast = [m for m in model.modules() if layers.is_norm(m) or layers.is_gated(m)]
+    fast = [m for m in model.modules() if fused_layers.is_norm(m) or fused_layers.is_gated(m)]
     assert len(fast) == (7 if llamas and kernels.library() else 2 if llamas else 0)
     before, ids = model.config._attn_implementation, torch.arange(12)[None]
     plain = model(ids).logits
-    with layers.fast(model):
+    with fused_layers.fast(model):
         assert all("forward" in vars(m) for m in fast)
         torch.testing.assert_close(model(ids).logits, plain, atol=1e-5, rtol=1e-5)
     packed_logps.hidden(model, packed_logps.pack(TREES, model))

@@ -89,13 +89,18 @@ def in_blocks(model: Any) -> Iterator[None]:
 
 def possible(model: Any) -> bool:
     """Whether a model's attention can be computed so: on the CPU, every token looks at all before it, nothing added."""
+    return model.device.type == "cpu" and looks_at_all(model)
+
+
+def looks_at_all(model: Any) -> bool:
+    """Whether every token looks at all before it, without windows or caps, and the attention can be replaced."""
     config = model.config.get_text_config()
     windows = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
     full = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
     plain = (
         full and (not windows or hasattr(config, "layer_types")) and not getattr(config, "attn_logit_softcapping", 0)
     )
-    return model.device.type == "cpu" and plain and getattr(model, "_supports_attention_backend", False)
+    return plain and getattr(model, "_supports_attention_backend", False)
 
 
 def _attend(  # the arguments that transformers passes by position and by name
