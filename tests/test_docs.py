@@ -1,6 +1,6 @@
 """Numbers in the documents come from docs/results; commands, recipes, rows and code in them work; links lead on."""
 
-import importlib.util
+import importlib
 import json
 import math
 import platform
@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from bakeoff import cli, config
 from bakeoff.preferences.load import passed_over, read_picks
 from bakeoff.scoring.verifiers.answers import read_answers
+from benchmarks import results
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -28,10 +29,8 @@ BLOCKS = [
     for kind, body in re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 ]
 
-SCRIPT = ROOT / "benchmarks" / "results.py"
-spec = importlib.util.spec_from_file_location("results", SCRIPT)
-results = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(results)
+SCRIPT = Path(results.__file__)
+COMMANDS = {p.stem for p in SCRIPT.parent.glob("*.py") if "def main(" in p.read_text("utf-8")}
 
 ROW = {"name": "demo.gain", "value": 0.36149, "low": 0.301, "high": 0.42, "n": 300}
 
@@ -39,7 +38,7 @@ ROW = {"name": "demo.gain", "value": 0.36149, "low": 0.301, "high": 0.42, "n": 3
 @pytest.mark.parametrize("path", results.documents(), ids=lambda path: path.name)
 def test_the_tables_of_a_document_are_those_of_its_results(path):
     text = path.read_text(encoding="utf-8")
-    assert results.render(text) == text, f"{path.name} differs from docs/results; run: python benchmarks/results.py"
+    assert results.render(text) == text, f"{path.name} differs from docs/results; run: python -m benchmarks.results"
     assert len(re.findall("<!-- (?:results|value):", text)) == len(re.findall("<!-- end -->", text))
 
 
@@ -58,7 +57,7 @@ def test_a_result_is_recorded_once_with_its_origin(tmp_path, monkeypatch):
     results.record("demo", [ROW | {"value": 0.5, "command": "make demo"}], tmp_path)
     gain, minutes = results.read("demo", tmp_path)
     assert (gain["value"], gain["command"]) == (0.5, "make demo")
-    assert minutes["command"] == "python benchmarks/demo.py --seeds '0 1'"
+    assert minutes["command"] == "python -m benchmarks.demo --seeds '0 1'"
     assert minutes["low"] is None and minutes["n"] is None
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", gain["date"])
     assert gain["machine"].endswith("cores") and platform.node() not in gain["machine"]
@@ -69,7 +68,7 @@ def test_a_result_is_recorded_once_with_its_origin(tmp_path, monkeypatch):
 
 def test_no_path_of_the_machine_is_told():
     assert results.command(["/home/ann/bin/bakeoff", "run", "/data/secret/log.jsonl"]) == "bakeoff run log.jsonl"
-    assert results.command([str(SCRIPT), "x/y"]) == "python benchmarks/results.py x/y"
+    assert results.command([str(SCRIPT), "x/y"]) == "python -m benchmarks.results x/y"
 
 
 def test_a_row_that_is_no_result_is_refused(tmp_path):
@@ -130,6 +129,25 @@ def test_wilson_at_the_edges_is_not_certain():
     assert math.isnan(empty.value) and (empty.low, empty.high, empty.n) == (0, 1, 0)
     with pytest.raises(ValueError, match="11 out of 10"):
         results.proportion(11, 10)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_of_the_benchmarks_helps(name, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"benchmarks.{name}").main()
+    assert not ended.value.code and "usage:" in capsys.readouterr().out
+
+
+def test_the_documents_name_commands_that_there_are():
+    named = {
+        name for path in results.documents() for name in re.findall(r"-m benchmarks\.(\w+)", path.read_text("utf-8"))
+    }
+    assert named - {"NAME"} <= COMMANDS
+    studies = {
+        s for p in results.documents() for s in re.findall(r"-m benchmarks\.study ([a-z]+)", p.read_text("utf-8"))
+    }
+    assert studies <= {path.stem for path in SCRIPT.parent.glob("studies/*.toml")}
 
 
 def blocks(*kinds):
