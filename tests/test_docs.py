@@ -187,7 +187,7 @@ def parse(words):
     """What the command line makes of the words; settings must be those of a recipe."""
     if words == ["--help"]:
         return
-    if words[:2] in cli.NESTED:
+    if words[:2] in (["reward", "train"], ["reward", "eval"]):
         words = [" ".join(words[:2]), *words[2:]]
     _, rest = cli._parser().parse_known_args(words)
     assert all("=" in word and not word.startswith("-") for word in rest), rest
