@@ -7,6 +7,7 @@ import ast
 import importlib
 import re
 import sys
+import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,8 +19,9 @@ RECORDS = "bakeoff.records"
 SECTIONS = {
     "Recipe": "",
     "Prompts": "prompts",
+    "Fields": "prompts.fields",
     "Sample": "sample",
-    "Strategy": "[sample.strategies]",
+    "Variant": "[sample.variants]",
     "Reward": "reward",
     "Scoring": "score",
     "Bake": "bake",
@@ -37,6 +39,7 @@ TABLES = {
     "Score": "scores.parquet",
 }
 """The records that lie in a run folder, with their files."""
+SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 HEAD = "<!-- Made by `python docs/reference.py`; edit the docstrings instead. -->\n"
 SETTINGS_HEAD = """
 # Settings
@@ -49,6 +52,8 @@ bakeoff run recipe.toml sample.group_size=8 bake.rounds=2
 ```
 
 Relative paths are looked up from the recipe's folder. An unknown name is an error that suggests the nearest known one.
+An editor that knows JSON schemas completes and checks a recipe whose first line is `#:schema recipe.schema.json`; the
+file is [here](recipe.schema.json).
 """
 RECORDS_HEAD = """
 # Records
@@ -86,18 +91,20 @@ def main(arguments: Sequence[str]) -> int:
 def settings() -> str:
     """The page of all settings."""
     lines = [HEAD, SETTINGS_HEAD.strip("\n"), ""]
-    module = importlib.import_module(SETTINGS)
-    for node in _classes(SETTINGS, SECTIONS):
-        section, defaults = SECTIONS[node.name], getattr(module, node.name)()
-        rows = [row for row in _fields(node) if row[2]]
+    module, classes = importlib.import_module(SETTINGS), _classes(SETTINGS)
+    for name, section in SECTIONS.items():
+        node, defaults = classes[name], getattr(module, name)()
         lines += [
             f"## `[{section}]`" if section else "## At the top of a recipe",
             "",
             ast.get_docstring(node) or "",
             "",
         ]
-        lines += ["| setting | default | meaning |", "|---|---|---|"]
-        lines += [f"| `{name}` | {_default(getattr(defaults, name))} | {text} |" for name, _, text in rows]
+        lines += ["| setting | default | allowed | meaning |", "|---|---|---|---|"]
+        for field in [f for of in [*map(ast.unparse, node.bases), name] for f in _fields(classes[of]) if f.text]:
+            lines.append(
+                f"| `{field.name}` | {_default(getattr(defaults, field.name))} | {field.bounds} | {field.text} |"
+            )
         lines.append("")
     return _linked("\n".join(lines))
 
@@ -105,33 +112,39 @@ def settings() -> str:
 def records() -> str:
     """The page of the tables in a run folder."""
     lines = [HEAD, RECORDS_HEAD.strip("\n"), ""]
-    for node in _classes(RECORDS, TABLES):
-        file = TABLES[node.name]
-        lines += [
-            f"## `{file}`" if file else f"## {node.name}",
-            "",
-            ast.get_docstring(node) or "A turn.",
-            "",
-        ]
+    classes = _classes(RECORDS)
+    for name, file in TABLES.items():
+        said = ast.get_docstring(classes[name]) or "One turn of a conversation."
+        lines += [f"## `{file}`" if file else f"## {name}", "", said, ""]
         lines += ["| column | type | meaning |", "|---|---|---|"]
-        lines += [f"| `{name}` | `{kind}` | {text} |" for name, kind, text in _fields(node)]
+        lines += [f"| `{field.name}` | `{field.kind}` | {field.text} |" for field in _fields(classes[name])]
         lines.append("")
     return _linked("\n".join(lines))
 
 
-def _classes(module: str, names: Sequence[str] | dict[str, str]) -> Iterator[ast.ClassDef]:
+def _classes(module: str) -> dict[str, ast.ClassDef]:
     path = DOCS.parent / f"{module.replace('.', '/')}.py"
-    found = {n.name: n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.ClassDef)}
-    return (found[name] for name in names)
+    return {n.name: n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.ClassDef)}
 
 
-def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str, str]]:
-    """Name, type and docstring (in one line) of each attribute."""
+class Field(typing.NamedTuple):
+    """An attribute of a class: its name, its type, the numbers that it may be, and its docstring in one line."""
+
+    name: str
+    kind: str
+    bounds: str
+    text: str
+
+
+def _fields(node: ast.ClassDef) -> Iterator[Field]:
     for field, after in zip(node.body, [*node.body[1:], None], strict=True):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            text = str(after.value.value) if documented else ""
-            yield field.target.id, ast.unparse(field.annotation).replace("|", "or"), _cell(text)
+            given = [word for word in ast.walk(field) if isinstance(word, ast.keyword) and word.arg in SIGNS]
+            bounds = [f"{SIGNS[str(word.arg)]} {ast.unparse(word.value)}" for word in given]
+            kind = ast.unparse(field.annotation).replace("|", "or")
+            text = _cell(str(after.value.value)) if documented else ""
+            yield Field(field.target.id, kind, ", ".join(bounds), text)
 
 
 def _cell(text: str) -> str:
