@@ -487,10 +487,8 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
         for t, one in zip(trees_, ones, strict=True)
     ]
     METHODS["grpo"] = dataclasses.replace(METHODS["grpo"], most=16)
-    recipe = Recipe(
-        sample=Sample(group_size=16),
-        bake=Bake(method="grpo", batch_size=4, epochs=6, learning_rate=1e-6),
-    )
+    recipe = Recipe(sample=Sample(group_size=16), bake=Bake(method="grpo", batch_size=4, epochs=6, learning_rate=1e-6))
+    METHODS["grpo"] = dataclasses.replace(METHODS["grpo"], most=16)  # every completion of the group
     training = Training(model, groups, [t.prompt for t in trees_], recipe)
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
