@@ -114,7 +114,7 @@ class Reward(Training):
     """The reward model, trained on what people prefer."""
 
     picks: list[str] = field(default_factory=list)
-    """JSONL, CSV or Parquet files of picks, pairs, ratings, rankings or votes, as docs/reward_model.md shows. What
+    """JSONL, CSV or Parquet files of picks, pairs, ratings, rankings or votes, as docs/picks.md shows. What
     users said of old answers in the logs is learnt from too, unless `prompts.skip` names `feedback`."""
     base: str = ""
     """Model the reward model starts from; empty: the policy's own weights."""
