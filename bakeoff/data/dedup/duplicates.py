@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from rapidfuzz.distance import OSA
 
 Ints = npt.NDArray[np.int64]
 Words32 = npt.NDArray[np.uint32]
@@ -109,13 +110,19 @@ def _aligned(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _real_word_slip(a: str, b: str) -> bool:
     """Whether a slip may have made one word of another that is in use, too."""
     opposite = _OPPOSITES.match(a) and _OPPOSITES.match(b)
-    return min(len(a), len(b)) >= 3 and a.isalpha() and b.isalpha() and not opposite and distance(a, b) == 1
+    return (
+        min(len(a), len(b)) >= 3
+        and a.isalpha()
+        and b.isalpha()
+        and not opposite
+        and OSA.distance(a, b, score_cutoff=2) == 1
+    )
 
 
 def _typo(a: str, b: str, counts: WordCounts, long: bool) -> bool:  # noqa: FBT001
     """Whether one of two words is the other with a slip: no digits, few letters apart, and not both in use."""
     size = min(len(a), len(b))
-    if size < 3 or not (a.isalpha() and b.isalpha()) or distance(a, b) > (1 if size < 7 else 2):
+    if size < 3 or not (a.isalpha() and b.isalpha()) or OSA.distance(a, b, score_cutoff=2) > (1 if size < 7 else 2):
         return False
     if _OPPOSITES.match(a) and _OPPOSITES.match(b):
         return False
@@ -123,20 +130,3 @@ def _typo(a: str, b: str, counts: WordCounts, long: bool) -> bool:  # noqa: FBT0
     if rare >= REAL and rare * TIMES > common:
         return False
     return rare < common if long and a[0] != b[0] else long or rare < common
-
-
-def distance(a: str, b: str) -> int:
-    """Edits between two words, a swap of neighbours being one (optimal string alignment); 3 stands for more than 2."""
-    if abs(len(a) - len(b)) > 2:
-        return 3
-    before: list[int] = []
-    last = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        row = [i]
-        for j, y in enumerate(b, 1):
-            cost = min(last[j] + 1, row[-1] + 1, last[j - 1] + (x != y))
-            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
-                cost = min(cost, before[j - 2] + 1)
-            row.append(cost)
-        before, last = last, row
-    return min(last[-1], 3)
