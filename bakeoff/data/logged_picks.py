@@ -12,13 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bakeoff.data.dedup import Bools, Ints
 from bakeoff.data.dedup.merge import Fate
 from bakeoff.data.parts import Part
 from bakeoff.records import LoggedPick, Message, atomic, content_id, schema
 
-Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 MOST = 8
 """Rated answers of one pick, at most: from the worst to the best, evenly."""

@@ -14,11 +14,11 @@ from bakeoff import sandbox
 from bakeoff.data.clean import decontaminate
 from bakeoff.data.clean.language import LANGUAGES
 from bakeoff.data.clean.steps import SKIPPABLE, CountTokens
-from bakeoff.data.dedup import clusters, limit, merge
+from bakeoff.data.dedup import diversity, merge
 from bakeoff.data.logged_picks import write_picks
 from bakeoff.data.parts import Part, Work, batches, processes
 from bakeoff.data.read import sources
-from bakeoff.data.read.encodings import UNKNOWN
+from bakeoff.data.read.lines import UNKNOWN
 from bakeoff.data.schema import conversations
 from bakeoff.errors import UserError, hint
 from bakeoff.records import Message, SetAside, atomic, content_id, read_table
@@ -113,7 +113,7 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
         if read == reasons.total():
             raise UserError(_nothing(found, parts, reasons))
         fate = merge.fates(parts, folder, near="near_duplicates" not in settings.skip, starmap=starmap)
-    fate = limit.limited(parts, fate, settings, seed)
+    fate = diversity.limited(parts, fate, settings, seed)
     held = _heldout(parts, fate, settings.heldout, seed)
     said, picks = write_picks(out / "picks.parquet", parts, fate, held)
     merge.write_aside(out / "set_aside.parquet", parts, fate)
@@ -121,7 +121,7 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     kept, heldout = int((fate.count > 0).sum()), int(held.sum())
     reasons.update(merged(fate))
     dropped, placeholders, kinds = (dict((+c).most_common()) for c in (reasons, redacted, said))
-    strata = dict(Counter(itertools.compress(limit.strata(parts, settings), fate.count > 0)).most_common(STRATA))
+    strata = dict(Counter(itertools.compress(diversity.strata(parts, settings), fate.count > 0)).most_common(STRATA))
     counts = Counts(read, kept, kept - heldout, heldout, dropped, placeholders, kinds, picks, strata)
     with atomic(out / "prompts.json") as beside:
         beside.write_text(json.dumps(dataclasses.asdict(counts), indent=1) + "\n")
@@ -166,7 +166,7 @@ def _heldout(parts: Sequence[Part], fate: merge.Fate, share: float, seed: int) -
     heads = np.flatnonzero(fate.count)
     names = merge.ids(parts)
     held = np.zeros(len(fate.count), bool)
-    held[heads] = clusters.heldout([names[i] for i in heads], fate.together[heads], share, seed)
+    held[heads] = merge.heldout([names[i] for i in heads], fate.together[heads], share, seed)
     return held
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bakeoff.data.prepare import clean_into
 from bakeoff.data.schema import conversations, feedback
-from bakeoff.data.schema.answers import ANSWER_KEYS, ONE
+from bakeoff.data.schema.feedback import ANSWER_KEYS, ONE
 from bakeoff.preferences.load import read_logged, read_picks
 from bakeoff.settings import Fields, Prompts
 

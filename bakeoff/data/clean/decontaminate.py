@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from bakeoff.data.clean import repair, steps
 from bakeoff.data.clean.redact import redact
+from bakeoff.data.dedup import U64, Ints
 from bakeoff.data.dedup.duplicates import tokens
 from bakeoff.data.dedup.minhash import arrays, hashed, runs
 from bakeoff.data.read import readers, sources
@@ -17,9 +17,6 @@ from bakeoff.data.schema import threads
 from bakeoff.errors import UserError
 from bakeoff.records import Message, content_id
 from bakeoff.settings import Prompts
-
-Ints = npt.NDArray[np.int64]
-U64 = npt.NDArray[np.uint64]
 
 RUN, SHARE = 5, 0.8
 """A prompt carries a question when it has at least this share of the question's runs of so many words."""

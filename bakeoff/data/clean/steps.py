@@ -11,8 +11,7 @@ from bakeoff.data.clean.language import language
 from bakeoff.data.clean.redact import redact
 from bakeoff.data.clean.user_step import own
 from bakeoff.data.read import containers
-from bakeoff.data.read.encodings import decode
-from bakeoff.data.read.lines import Row
+from bakeoff.data.read.lines import Row, decode
 from bakeoff.data.schema import conversations, threads, traces
 from bakeoff.data.schema.feedback import feedback, standing
 from bakeoff.data.schema.nested import parse

@@ -12,11 +12,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from rapidfuzz.distance import OSA
 
-Ints = npt.NDArray[np.int64]
-Words32 = npt.NDArray[np.uint32]
+from bakeoff.data.dedup import U32
 
 SLIPS = 0.24
 """Two texts with more than this share of differing words are two texts, whatever the words are."""
@@ -58,9 +56,9 @@ def word_hash(word: str) -> int:
 class WordCounts:
     """In how many prompts each word occurs."""
 
-    hashes: Words32
+    hashes: U32
     """Of the words, in order."""
-    counts: Words32
+    counts: U32
 
     def of(self, word: str) -> int:
         place = int(np.searchsorted(self.hashes, np.uint32(word_hash(word))))

@@ -8,13 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bakeoff.data.dedup import U32, U64, Bools, Ints
 from bakeoff.data.dedup.duplicates import word_hash
-
-Ints = npt.NDArray[np.int64]
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
 
 BANDS, ROWS = 32, 3
 """Pairs with a share s of their one- and two-word shingles in common meet with probability 1 - (1 - s^3)^32,
@@ -105,7 +101,7 @@ def _least(words: U32, pairs: U32, multiply: np.uint32, add: np.uint32, starts: 
     return np.minimum(one, np.minimum.reduceat(pairs * multiply + add, starts))
 
 
-def shingles(words: U32, owner: U32) -> tuple[U64, npt.NDArray[np.bool_]]:
+def shingles(words: U32, owner: U32) -> tuple[U64, Bools]:
     """A hash of the PASSAGE words from each word on, and whether they are all of one prompt."""
     mixed = runs(words, PASSAGE)
     return mixed, owner[: len(mixed)] == owner[len(owner) - len(mixed) :]

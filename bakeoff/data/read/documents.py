@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from bakeoff.data.read import containers
-from bakeoff.data.read.encodings import BYTEWISE, UNKNOWN, WESTERN, encoding, foreign, legacy
-from bakeoff.data.read.lines import ROW_BYTES, Item
+from bakeoff.data.read.lines import BYTEWISE, ROW_BYTES, UNKNOWN, WESTERN, Item, encoding, foreign, legacy
 from bakeoff.data.schema.nested import DECODER, following, parse
 
 PRINTED_LINES = 20_000

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bakeoff.data.read import databases, documents
-from bakeoff.data.read.encodings import decode
-from bakeoff.data.read.lines import ROW_BYTES, Item, Row, lines
+from bakeoff.data.read.lines import ROW_BYTES, Item, Row, decode, lines
 from bakeoff.data.read.sources import format_of, open_bytes
 from bakeoff.records import rows_of
 

@@ -178,7 +178,9 @@ def listed(value: Any, key: str) -> Turns | str | None:
     if not chat:
         return parts(value)
     told = any(isinstance(item, dict) and set(WORDS) & item.keys() for item in value)
-    return rounds(value) or (NO_ROLE if told and not any(isinstance(item, dict) and "messages" in item for item in value) else None)
+    return rounds(value) or (
+        NO_ROLE if told and not any(isinstance(item, dict) and "messages" in item for item in value) else None
+    )
 
 
 def _bare(keys: dict[str, Any]) -> Turns | str | None:
