@@ -24,7 +24,7 @@ from bakeoff.errors import UserError, hint
 from bakeoff.records import Message, SetAside, atomic, content_id, read_table
 from bakeoff.settings import PERSONAL, Prompts
 
-__all__ = ["Counts", "check", "clean_into"]
+__all__ = ["Counts", "check_prompts", "clean_into"]
 
 STRATA = 50
 """Strata that are counted."""
@@ -62,7 +62,7 @@ class Counts:
     """Prompts by the value of `prompts.fields.stratify`, the commonest."""
 
 
-def check(settings: Prompts) -> None:
+def check_prompts(settings: Prompts) -> None:
     """Raise UserError for a setting that names something unknown, with the nearest known name, or no file."""
     sources.files(map(Path, settings.sources))
     sources.files(map(Path, settings.decontaminate))
@@ -94,16 +94,16 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     clusters are held out. `progress` is told the rows of each batch that is done. A run that was stopped goes on where
     it was. Raises UserError when a source is missing, a setting unknown or no prompt left.
     """
-    check(settings)
+    check_prompts(settings)
     found = sources.files(paths)
-    unwanted = decontaminate.questions(settings, gold)
+    unwanted = decontaminate.unwanted_questions(settings, gold)
     stamps = list(map(sources.stamp, found))
     folder = _parts_folder(
         out, [stamps, dataclasses.asdict(settings), decontaminate.digest(unwanted), _function(settings)]
     )
     work = Work(folder, settings, count_tokens)
     if len(unwanted):
-        decontaminate.save(work.questions, unwanted)
+        decontaminate.save_questions(work.questions, unwanted)
     with processes(workers) as starmap:
         parts = []
         for number, rows in enumerate(starmap(work.make, enumerate(batches(found, settings)))):

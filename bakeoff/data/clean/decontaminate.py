@@ -48,7 +48,7 @@ class Questions:
         return len(self.needed) + len(self.whole)
 
 
-def questions(settings: Prompts, also: Iterable[Sequence[Message]] = ()) -> Questions:
+def unwanted_questions(settings: Prompts, also: Iterable[Sequence[Message]] = ()) -> Questions:
     """The questions of `prompts.decontaminate` and of `also`, cleaned like the prompts that they are sought in.
 
     Raises UserError for a file that holds none.
@@ -110,11 +110,11 @@ def digest(found: Questions) -> str:
     return content_id(*(array.tolist() for array in arrays(found).values()))
 
 
-def save(path: Path, found: Questions) -> None:
+def save_questions(path: Path, found: Questions) -> None:
     np.savez(path, **arrays(found))
 
 
 @functools.lru_cache(2)
-def load(path: Path) -> Questions:
+def load_questions(path: Path) -> Questions:
     with np.load(path) as saved:
         return Questions(**saved)

@@ -64,7 +64,7 @@ def _signs(words: U32) -> npt.NDArray[np.int32]:
     return bits.astype(np.int32) * 2 - 1
 
 
-def spread(found: Vectors, room: int, *, strata: Sequence[str], ids: Sequence[str], seed: int) -> Bools:
+def most_diverse(found: Vectors, room: int, *, strata: Sequence[str], ids: Sequence[str], seed: int) -> Bools:
     """Which `room` prompts to keep: as many of each stratum as can be, and as unlike each other as can be."""
     order = np.array(sorted(range(len(ids)), key=lambda i: hashlib.sha256(f"{seed} {ids[i]}".encode()).digest()), int)
     names, index = np.unique(np.array(strata)[order], return_inverse=True)
@@ -123,12 +123,12 @@ def limited(parts: Sequence[Part], fate: merge.Fate, settings: Prompts, seed: in
     heads = np.flatnonzero(fate.count)
     if not settings.limit or len(heads) <= settings.limit:
         return fate
-    words, counts = merge.word_counts([np.load(part.marks) for part in parts])
+    words, counts = merge.word_counts([np.load(part.fingerprints) for part in parts])
     documents = itertools.compress(_documents(parts), fate.count > 0)
     found = vectors(documents, words, counts, total=len(fate.count))
     names = merge.ids(parts)
     values = strata(parts, settings)
-    kept = spread(
+    kept = most_diverse(
         found,
         settings.limit,
         strata=[values[i] for i in heads] if values else [""] * len(heads),
@@ -142,7 +142,9 @@ def limited(parts: Sequence[Part], fate: merge.Fate, settings: Prompts, seed: in
 
 def strata(parts: Sequence[Part], settings: Prompts) -> list[str]:
     """The value of `prompts.fields.stratify` of every kept row; nothing where it is not set."""
-    return [v for part in parts for v in np.load(part.marks)["strata"].tolist()] if settings.fields.stratify else []
+    return (
+        [v for part in parts for v in np.load(part.fingerprints)["strata"].tolist()] if settings.fields.stratify else []
+    )
 
 
 def _documents(parts: Sequence[Part]) -> Iterator[list[str]]:

@@ -1,6 +1,6 @@
 """The part of the work that looks at all prompts at once: duplicates, the split, and the final tables.
 
-In memory are a prompt's marks (some 300 bytes), never its text.
+In memory are a prompt's fingerprints (some 300 bytes), never its text.
 """
 
 import dataclasses
@@ -30,28 +30,28 @@ SHARDS = 16
 """Fingerprints are sorted in so many goes, which bounds memory."""
 
 
-def shared_passages(marks: U64, owners: U32, rows: Ints, n: int) -> Ints:
+def shared_passages(fingerprints: U64, owners: U32, rows: Ints, n: int) -> Ints:
     """Pairs of prompts that share a passage which is no boilerplate: each with the next that has it.
 
-    `marks[i]` is of row `owners[i]` among n; `rows` are those that count, and pairs are places in `rows`.
+    `fingerprints[i]` is of row `owners[i]` among n; `rows` are those that count, and pairs are places in `rows`.
     """
     place = np.full(n, -1, np.int32)
     place[rows] = np.arange(len(rows), dtype=np.int32)
     limit = max(50, BOILERPLATE * len(rows))
-    shard = (marks >> np.uint64(60)).astype(np.uint8)
+    shard = (fingerprints >> np.uint64(60)).astype(np.uint8)
     return np.concatenate(
-        [_joined(marks[here], place[owners[here]], limit) for s in range(SHARDS) for here in [shard == s]]
+        [_joined(fingerprints[here], place[owners[here]], limit) for s in range(SHARDS) for here in [shard == s]]
     )
 
 
-def _joined(marks: U64, owners: npt.NDArray[np.int32], limit: float) -> Ints:
-    order = np.lexsort((owners, marks))
+def _joined(fingerprints: U64, owners: npt.NDArray[np.int32], limit: float) -> Ints:
+    order = np.lexsort((owners, fingerprints))
     order = order[owners[order] >= 0]
-    marks, owners = marks[order], owners[order]
-    once = np.r_[True, (marks[1:] != marks[:-1]) | (owners[1:] != owners[:-1])][: len(marks)]
-    marks, owners = marks[once], owners[once]
-    _, index, counts = np.unique(marks, return_inverse=True, return_counts=True)
-    together = (marks[1:] == marks[:-1]) & (counts[index] <= limit)[1:]
+    fingerprints, owners = fingerprints[order], owners[order]
+    once = np.r_[True, (fingerprints[1:] != fingerprints[:-1]) | (owners[1:] != owners[:-1])][: len(fingerprints)]
+    fingerprints, owners = fingerprints[once], owners[once]
+    _, index, counts = np.unique(fingerprints, return_inverse=True, return_counts=True)
+    together = (fingerprints[1:] == fingerprints[:-1]) & (counts[index] <= limit)[1:]
     return np.stack([owners[:-1][together], owners[1:][together]], 1).astype(np.int64)
 
 
@@ -109,7 +109,7 @@ class Fate:
 
 def fates(parts: Sequence[Part], folder: Path, *, near: bool, starmap: Starmap) -> Fate:
     """Find exact and near duplicates, and the clusters for the split; `folder` is for temporary files."""
-    loaded = [np.load(p.marks) for p in parts]
+    loaded = [np.load(p.fingerprints) for p in parts]
     sizes = [len(m["exact"]) for m in loaded]
     _, first, inverse = np.unique(np.concatenate([m["exact"] for m in loaded]), return_index=True, return_inverse=True)
     equal = first[inverse]
@@ -145,7 +145,7 @@ def candidates(keys: U32) -> tuple[Ints, Ints]:
 
 
 def word_counts(loaded: Sequence[Any]) -> tuple[U32, U32]:
-    """The hashes of the words of all parts' marks, in order, and in how many rows each occurs."""
+    """The hashes of the words of all parts' fingerprints, in order, and in how many rows each occurs."""
     hashes, counts = (np.concatenate([part[name] for part in loaded]) for name in ("words", "counts"))
     return summed(hashes, counts)
 
@@ -159,7 +159,7 @@ def _passages(loaded: Sequence[Any], sizes: Sequence[int]) -> tuple[U64, U32]:
 def _same(parts: Sequence[Part], sizes: Sequence[int], pairs: Ints, folder: Path, starmap: Starmap) -> Bools:
     """Which pairs of rows differ in slips only."""
     ends = np.cumsum(sizes)
-    np.save(folder / "offsets.npy", np.concatenate([np.load(p.marks)["offsets"] for p in parts]))
+    np.save(folder / "offsets.npy", np.concatenate([np.load(p.fingerprints)["offsets"] for p in parts]))
     chunks = ((folder, [p.words for p in parts], ends, pairs[i : i + CHUNK]) for i in range(0, len(pairs), CHUNK))
     return np.concatenate([np.zeros(0, bool), *starmap(same_chunk, chunks)])
 

@@ -12,13 +12,12 @@ from bakeoff.data.schema.turns import (
     NO_USER,
     WORDS,
     Turns,
-    asked,
-    messages,
     name_of,
     parts,
     role_of,
     rounds,
     text_of,
+    turns_of,
 )
 from bakeoff.records import Message
 
@@ -65,13 +64,7 @@ DEPTH = 12
 """How deep a request may be nested: services wrap it in a few envelopes, each perhaps a JSON string."""
 
 
-def conversation(value: Any, prompt_field: str = "") -> Turns | str:
-    """The turns of a record up to its last user turn, or the reason why there are none."""
-    turns = dialogue(value, prompt_field)
-    return turns if isinstance(turns, str) else asked(turns) or NO_USER
-
-
-def dialogue(value: Any, prompt_field: str = "") -> Turns | str:
+def all_turns(value: Any, prompt_field: str = "") -> Turns | str:
     """All turns of a record, the answers that it holds among its turns included, or the reason why there are none."""
     message = lone(value)
     if prompt_field:
@@ -94,7 +87,7 @@ def name(value: Any) -> str:
         inner = parsed(value)
         return "plain text" if inner is None else name(inner)
     if isinstance(value, list):
-        return "list of messages" if messages(value) else "list"
+        return "list of messages" if turns_of(value) else "list"
     keys = {str(k).lower() for k in value} if isinstance(value, dict) else set()
     known = next((known for known, wanted in NAMES if wanted <= keys), "")
     return known or "request within " + ", ".join(sorted(keys)[:4])
@@ -123,7 +116,7 @@ def _search(value: Any, depth: int) -> Turns | str | None:
         inner = parsed(value)
         return unreadable(value) or None if inner is None else _search(inner, depth - 1)
     if isinstance(value, list):
-        found = messages(value)
+        found = turns_of(value)
         return _only([_search(v, depth - 1) for v in value]) if found is None else found
     if not isinstance(value, dict):
         return None
@@ -132,7 +125,7 @@ def _search(value: Any, depth: int) -> Turns | str | None:
     if (found := _record(value)) is not None:
         return found
     if message := lone(value):
-        return messages([message])
+        return turns_of([message])
     return _first((_search(v, depth - 1) for k, v in value.items() if str(k).lower() not in ANSWER_KEYS))
 
 
@@ -171,15 +164,15 @@ def listed(value: Any, key: str) -> Turns | str | None:
             return unreadable(text, known=chat and key != "conversation") or None
     if not isinstance(value, list) or not value:
         return None
-    if (found := messages(value)) is not None:
+    if (found := turns_of(value)) is not None:
         return found
     if len(value) == 1 and isinstance(value[0], list):
         return listed(value[0], key) or rounds(value)
     if not chat:
         return parts(value)
-    told = any(isinstance(item, dict) and set(WORDS) & item.keys() for item in value)
+    worded = any(isinstance(item, dict) and set(WORDS) & item.keys() for item in value)
     return rounds(value) or (
-        NO_ROLE if told and not any(isinstance(item, dict) and "messages" in item for item in value) else None
+        NO_ROLE if worded and not any(isinstance(item, dict) and "messages" in item for item in value) else None
     )
 
 
@@ -222,7 +215,7 @@ def _history(keys: Mapping[str, Any], prompt: str) -> Turns | str:
         value = parsed(value) if isinstance(value, str) else value
         if not isinstance(value, list) or not value:
             continue
-        turns = messages(value)
+        turns = turns_of(value)
         turns = rounds(value) if turns is None else turns
         if isinstance(turns, list) and turns[-1].role == "user" and turns[-1].content == prompt:
             return turns[:-1]

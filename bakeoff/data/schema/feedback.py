@@ -9,7 +9,7 @@ from bakeoff.data.schema import traces
 from bakeoff.data.schema.conversations import field
 from bakeoff.data.schema.nested import parsed
 from bakeoff.data.schema.scores import FLAGS, NAMED, RATINGS, better, given, graded, judgements, worth
-from bakeoff.data.schema.turns import Said, asked, messages, text_of
+from bakeoff.data.schema.turns import Said, asked, text_of, turns_of
 from bakeoff.models import thoughts
 from bakeoff.records import Message
 from bakeoff.settings import Fields
@@ -53,7 +53,7 @@ def alternatives(value: Any, depth: int = DEPTH) -> Found:
             return [(value, {})] if value.strip() else []
         return alternatives(inner, depth - 1) if depth else []
     if isinstance(value, list):
-        turns = messages(value)
+        turns = turns_of(value)
         if isinstance(turns, list):
             return [(turns[-1].content, {})] if turns[-1].role == "assistant" else []
         return [(text, _item(v)) for v in value if (text := _first(v, depth))]

@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+from bakeoff.data.schema.turns import Turns
 from bakeoff.errors import UserError
 from bakeoff.records import Message
 
@@ -19,7 +20,6 @@ ROLES |= {"model": "assistant", "chatbot": "assistant", "developer": "system"}
 TOOLS = ("tool", "function", "observation", "function_call", "tool_call")
 """Turns that nobody said are left out, as they are of the logs."""
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
-Turns = list[Message]
 
 
 def asked_in(row: dict) -> dict:
@@ -54,9 +54,9 @@ def messages(row: dict, source: str) -> Turns:
     return [Message(m.role, mended(m.content)) for m in turns]
 
 
-def mended(told: str) -> str:
-    """A text without halves of a character, which no tokenizer reads."""
-    return told.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def mended(content: str) -> str:
+    """Halves of surrogate pairs joined; a half alone, which no file can hold and no tokenizer reads, becomes U+FFFD."""
+    return content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def listed(value: Any, source: str) -> Turns:
@@ -101,9 +101,9 @@ def _asked_and_answered(pair: Any, source: str) -> Turns:
     return [Message("user", pair[0]), Message("assistant", pair[1])]
 
 
-def dialogue(told: str) -> Turns:
+def dialogue(content: str) -> Turns:
     """A text with "Human:" and "Assistant:", as HH keeps them; what comes before is the system's."""
-    before, *parts = _TURN.split(told)
+    before, *parts = _TURN.split(content)
     found = [Message(ROLES.get(r.lower(), "assistant"), t) for r, t in zip(parts[::2], parts[1::2], strict=True)]
     return [Message("system", before.strip()), *found] if before.strip() and found else found
 
