@@ -27,7 +27,7 @@ CENTRES = 128
 """Centres picked in one go."""
 LENGTH = 100
 """Of a vector; its entries are rounded to whole numbers."""
-PAIRS = 100_000
+_PAIRS = 100_000
 """Words of prompts summed up in one go, which bounds memory."""
 
 
@@ -37,7 +37,7 @@ def vectors(documents: Iterable[Sequence[str]], words: U32, counts: U32, total: 
     for document in documents:
         waiting.append(np.unique(hashed(document)))
         size += len(waiting[-1])
-        if size >= PAIRS:
+        if size >= _PAIRS:
             made.append(_summed(waiting, words, counts, total))
             waiting, size = [], 0
     return np.concatenate([*made, _summed(waiting, words, counts, total)] if waiting else made)

@@ -89,7 +89,7 @@ Starmap = Callable[[Callable[..., Any], Any], Iterator[Any]]
 
 NEIGHBOURS = 3
 """How many earlier prompts of a crowded bucket each one is compared with: work stays linear."""
-CHUNK = 20_000
+_CHUNK = 20_000
 """Pairs compared in one go."""
 
 
@@ -160,7 +160,7 @@ def _same(parts: Sequence[Part], sizes: Sequence[int], pairs: Ints, folder: Path
     """Which pairs of rows differ in slips only."""
     ends = np.cumsum(sizes)
     np.save(folder / "offsets.npy", np.concatenate([np.load(p.fingerprints)["offsets"] for p in parts]))
-    chunks = ((folder, [p.words for p in parts], ends, pairs[i : i + CHUNK]) for i in range(0, len(pairs), CHUNK))
+    chunks = ((folder, [p.words for p in parts], ends, pairs[i : i + _CHUNK]) for i in range(0, len(pairs), _CHUNK))
     return np.concatenate([np.zeros(0, bool), *starmap(same_chunk, chunks)])
 
 

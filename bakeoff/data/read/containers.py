@@ -14,11 +14,11 @@ KEYS = (
 """What the list of records is called in an object that holds nothing else but remarks on it."""
 _LINKS = re.compile("conversation|session|thread|parent|chat")
 """What a message names when it stands in a table beside messages of other conversations."""
-DEPTH = 5
+_DEPTH = 5
 """How deep containers are looked for in each other."""
 
 
-def nested_records(value: Any, prompt_field: str = "", depth: int = DEPTH) -> list[Any]:
+def nested_records(value: Any, prompt_field: str = "", depth: int = _DEPTH) -> list[Any]:
     """The records of a container, or the branches of a tree of messages; none for a record.
 
     What holds the prompt field is a record.
@@ -38,7 +38,7 @@ def nested_records(value: Any, prompt_field: str = "", depth: int = DEPTH) -> li
     named = {
         k: found
         for k, v in value.items()
-        if ((key := str(k).lower()) in KEYS or (key == "conversations" and conversations.listed(v, key) is None))
+        if ((key := str(k).lower()) in KEYS or (key == "conversations" and conversations.turns_in(v, key) is None))
         and (found := nested_records(v, prompt_field, depth - 1))
     }
     if not named or not are_remarks({k: v for k, v in value.items() if k not in named}):

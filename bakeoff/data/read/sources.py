@@ -16,21 +16,10 @@ from bakeoff.errors import UserError
 from bakeoff.records import as_text
 
 FORMATS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".log": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".txt": "text",
-    ".db": "sqlite",
-    ".sqlite": "sqlite",
-    ".sqlite3": "sqlite",
-}
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".log": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
+    ".tab": "tsv", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".txt": "text", ".db": "sqlite",
+    ".sqlite": "sqlite", ".sqlite3": "sqlite",
+}  # fmt: skip
 _SAVED = {"dataset_dict.json", "dataset_info.json", "state.json"}
 """What the library datasets writes beside the Arrow files of a data set."""
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
@@ -134,7 +123,7 @@ class _Unpacked(io.RawIOBase):
 
 SCHEMES = {"duckdb:": "duckdb", "hf:": "hub"}
 """How such a source begins, and the format that is read."""
-MEMORY = "512MB"
+_MEMORY = "512MB"
 """What DuckDB may hold; it spills to disk past that."""
 
 
@@ -171,7 +160,7 @@ def duckdb_rows(source: Path) -> Iterator[Item]:
     name, rest = parts_of(source)
     try:
         with contextlib.closing(duckdb.connect(name or ":memory:", read_only=bool(name))) as connection:
-            connection.execute(f"SET threads = 1; SET memory_limit = '{MEMORY}'")
+            connection.execute(f"SET threads = 1; SET memory_limit = '{_MEMORY}'")
             names = [rest] if rest else [name for (name,) in connection.execute("SHOW TABLES").fetchall()]
             yield from query_rows(connection, [rest] if " " in rest else map(select_all, names))
     except duckdb.Error as error:

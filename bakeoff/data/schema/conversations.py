@@ -33,7 +33,7 @@ ANSWER_KEYS = {
     "response", "response_body", "output", "outputs", "completion", "completions", "choices", "answer", "usage",
     "metadata", "chosen", "rejected", "scores", "assessments",
 }  # fmt: skip
-NAMES = (
+_NAMES = (
     ("OpenTelemetry span", {"attributes", "name"}),
     ("MLflow trace", {"info", "data"}),
     ("Databricks inference table", {"databricks_request_id", "request"}),
@@ -60,7 +60,7 @@ ONE_MESSAGE = "one message of a conversation"
 """Why a row is set aside that does not say to which conversation it belongs."""
 NO_PROMPT, SEVERAL = "no prompt found", "several prompts in one record"
 _NOTHING = re.compile(r"\s*(?:<?\s*no[ _-]?input\s*>?|<?(?:nan|none|null|undefined)>?|n/?a)?\s*", re.I)
-DEPTH = 12
+_DEPTH = 12
 """How deep a request may be nested: services wrap it in a few envelopes, each perhaps a JSON string."""
 
 
@@ -77,7 +77,7 @@ def all_turns(value: Any, prompt_field: str = "") -> Turns | str:
             return [Message("user", value)]
     elif message:
         return ONE_MESSAGE
-    turns = _turns(value) if isinstance(value, str) else _search(value, DEPTH)
+    turns = _turns(value) if isinstance(value, str) else _search(value, _DEPTH)
     return NO_PROMPT if turns is None else turns
 
 
@@ -89,7 +89,7 @@ def name(value: Any) -> str:
     if isinstance(value, list):
         return "list of messages" if turns_of(value) else "list"
     keys = {str(k).lower() for k in value} if isinstance(value, dict) else set()
-    known = next((known for known, wanted in NAMES if wanted <= keys), "")
+    known = next((known for known, wanted in _NAMES if wanted <= keys), "")
     return known or "request within " + ", ".join(sorted(keys)[:4])
 
 
@@ -101,7 +101,7 @@ def nothing(text: str) -> bool:
 def _turns(text: str) -> Turns | str | None:
     """A text that is a whole JSON record is searched; any other text is the prompt."""
     inner = parsed(text)
-    found = _search(inner, DEPTH) if inner is not None else unreadable(text)
+    found = _search(inner, _DEPTH) if inner is not None else unreadable(text)
     return found or [Message("user", "" if nothing(text) else text)]
 
 
@@ -148,14 +148,14 @@ def _first(found: Iterable[Turns | str | None]) -> Turns | str | None:
 def _record(record: dict[str, Any]) -> Turns | str | None:
     """The conversation that a record's own keys hold, its system prompt first."""
     keys = {str(k).lower(): v for k, v in record.items()}
-    turns = _first(listed(keys[k], k) for k in CONVERSATION_KEYS if keys.get(k)) or _bare(keys)
+    turns = _first(turns_in(keys[k], k) for k in CONVERSATION_KEYS if keys.get(k)) or _bare(keys)
     system = text_of(next((keys[k] for k in SYSTEM_KEYS if keys.get(k)), None))
     if turns and system and not nothing(system) and not isinstance(turns, str) and turns[0].role != "system":
         return [Message("system", system), *turns]
     return turns
 
 
-def listed(value: Any, key: str) -> Turns | str | None:
+def turns_in(value: Any, key: str) -> Turns | str | None:
     """The conversation in a list that stands under `key`; None for a list of something else."""
     chat = key in CHAT_KEYS
     if isinstance(value, str) and value:
@@ -167,7 +167,7 @@ def listed(value: Any, key: str) -> Turns | str | None:
     if (found := turns_of(value)) is not None:
         return found
     if len(value) == 1 and isinstance(value[0], list):
-        return listed(value[0], key) or rounds(value)
+        return turns_in(value[0], key) or rounds(value)
     if not chat:
         return parts(value)
     worded = any(isinstance(item, dict) and set(WORDS) & item.keys() for item in value)

@@ -9,26 +9,15 @@ from typing import Any
 from bakeoff.data.schema.nested import parsed, unreadable
 
 INPUTS = (
-    "gen_ai.input.messages",
-    "gen_ai.prompt",
-    "mlflow.spanInputs",
-    "langfuse.observation.input",
-    "langfuse.trace.input",
-    "traceloop.entity.input",
-    "input.value",
-)
+    "gen_ai.input.messages", "gen_ai.prompt", "mlflow.spanInputs", "langfuse.observation.input", "langfuse.trace.input",
+    "traceloop.entity.input", "input.value",
+)  # fmt: skip
 """Attributes of a span that hold the whole request, as JSON or as text."""
 OUTPUTS = (
-    "gen_ai.output.messages",
-    "gen_ai.completion",
-    "gen_ai.completion.0.content",
-    "llm.output_messages.0.message.content",
-    "mlflow.spanOutputs",
-    "langfuse.observation.output",
-    "langfuse.trace.output",
-    "traceloop.entity.output",
-    "output.value",
-)
+    "gen_ai.output.messages", "gen_ai.completion", "gen_ai.completion.0.content",
+    "llm.output_messages.0.message.content", "mlflow.spanOutputs", "langfuse.observation.output",
+    "langfuse.trace.output", "traceloop.entity.output", "output.value",
+)  # fmt: skip
 """Attributes of a span that hold the answer."""
 _NUMBERED = re.compile(r"(?:gen_ai\.prompt|llm\.input_messages)\.(\d+)\.(?:message\.)?(role|content)")
 _EVENT = re.compile(r"gen_ai\.(system|user|assistant)\.message")
