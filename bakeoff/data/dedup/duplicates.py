@@ -10,6 +10,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from os.path import commonprefix
 
 import numpy as np
 from rapidfuzz.distance import OSA
@@ -65,12 +66,12 @@ class WordCounts:
         return int(self.counts[place]) if place < len(self.hashes) and self.hashes[place] == word_hash(word) else 0
 
 
-def same(a: Sequence[str], b: Sequence[str], counts: WordCounts) -> bool:
+def same(a: list[str], b: list[str], counts: WordCounts) -> bool:
     """Whether two prompts, as tokens, differ in slips only; `counts` says in how many prompts a word occurs."""
     long, room = min(len(a), len(b)) >= LONG, max(2, SLIPS * min(len(a), len(b)))
-    start = _alike(a, b)
+    start = len(commonprefix([a, b]))
     a, b = a[start:], b[start:]
-    end = _alike(a[::-1], b[::-1])
+    end = len(commonprefix([a[::-1], b[::-1]]))
     a, b = a[: len(a) - end], b[: len(b) - end]
     bags = Counter(a), Counter(b)
     if max((bags[0] - bags[1]).total(), (bags[1] - bags[0]).total()) > room:
@@ -91,11 +92,6 @@ def _differences(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[list[str]
     for tag, i, j, k, m in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         if tag != "equal":
             yield [w for w in a[i:j] if w not in _FILLER], [w for w in b[k:m] if w not in _FILLER]
-
-
-def _alike(a: Sequence[str], b: Sequence[str]) -> int:
-    """How many first words two lists share."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _aligned(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[str, str]]:
