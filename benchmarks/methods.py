@@ -29,6 +29,7 @@ from bakeoff.run import Run, read_json, write_json
 from bakeoff.settings import Recipe
 from bakeoff.training import rounds
 from bakeoff.training import stage as bake
+from bakeoff.training.methods import METHODS
 
 TABLES = ("prompts", "completions", "scores")
 
@@ -56,14 +57,14 @@ def main() -> None:
 def trial(source: Path, out: Path, setting: str) -> tuple[Run, Recipe]:
     """One pass by one setting over a run's completions and rewards, with the seconds it took."""
     method, rate, completions, prompts, *batch = setting.split(":")
+    METHODS[method] = dataclasses.replace(METHODS[method], most=int(completions))
     base = config.load(source / "config.toml")
     settings = dataclasses.replace(
         base.bake,
         method=method,
         learning_rate=float(rate),
-        completions=int(completions),
         batch_size=int(*batch) or base.bake.batch_size,
-        surest=1.0,
+        agreement_quantile=1.0,
         epochs=1,
         control=False,
     )

@@ -109,7 +109,8 @@ def write_pairs(groups: Sequence[Group], path: Path) -> Path:
 
 
 def trained(args: argparse.Namespace, rows: Path, seed: int) -> reward_model.RewardModel:
-    settings = [f"reward.{s}" for s in ("heldout=0.0", "error_rate=0.0", *args.settings)]
+    settings = [f"reward.{s}" for s in ("heldout=0.0", *args.settings)]
+    reward_model.ERROR_RATE = 0.0  # votes are shares already
     values = {"model": args.model, "seed": seed, "reward": {"picks": [str(rows)]}}
     out = args.out / f"seed{seed}"
     try:

@@ -77,7 +77,7 @@ def fresh_picks(out: Path, model: str) -> list[Pick]:
 
 def gold_groups(run: Run, recipe: Recipe) -> tuple[Groups, np.ndarray]:
     """16 answers of the demo's model to each prompt with a true answer, and whether each is right [P, 16]."""
-    answers = read_gold(Path(recipe.evaluate.gold))
+    answers = read_gold(Path(recipe.evaluate.holdout))
     prompts = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout") for a in answers]
     sampling = Sampling.of(recipe.sample, recipe.seed + 1)
     drawn = complete_table(run, "gold", prompts, sampling, lambda: LocalEngine(*models.load_policy(recipe.model)))

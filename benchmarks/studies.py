@@ -48,7 +48,7 @@ ANSWERS = 4
 """First answers to each prompt with a true answer."""
 CHOICES = ("BAKEOFF_SIZES", "BAKEOFF_PEERS")
 """Environment variables that choose among the arms of a study."""
-FROM_ALL = ["bake.surest=1.0", "bake.epochs=1"]
+FROM_ALL = ["bake.agreement_quantile=1.0", "bake.epochs=1"]
 """What the studies vary is baked from all groups, in one pass; only where they say so as the demo's recipe says."""
 
 

@@ -20,9 +20,8 @@ from bakeoff.run import write_text
 DIRTY, LINES = 0.3, 480
 UNCLEANED = [
     "prompts.redact=[]",
-    "prompts.min_words=0",
     "prompts.languages=[]",
-    'prompts.skip=["template_tokens", "noise", "health_checks", "near_duplicates"]',
+    'prompts.skip=["template_tokens", "short", "noise", "health_checks", "near_duplicates"]',
 ]
 ARMS = {"clean": ("clean", []), "cleaned": ("dirty", []), "uncleaned": ("dirty", UNCLEANED)}
 

@@ -27,7 +27,7 @@ def ways(of: studies.Base) -> dict[str, list[str]]:
     """The settings of the other ways to spend the tries: two rounds of half the prompts draw as many as one round."""
     return {
         "two_rounds": ["bake.rounds=2", f"sample.prompts={of.recipe.sample.prompts // 2}"],
-        "strategies": [f"sample.strategies={STRATEGIES}", f"reward.picks={json.dumps(of.recipe.reward.picks)}"],
+        "strategies": [f"sample.variants={STRATEGIES}", f"reward.picks={json.dumps(of.recipe.reward.picks)}"],
     }
 
 

@@ -54,7 +54,9 @@ def baked(of: studies.Base, name: str) -> Run:
 def in_as_many_steps(of: studies.Base, name: str) -> studies.Base:
     """The same tables, to be baked from this share of the groups in as many steps as all."""
     part = SHARES[name]
-    return of.baking(dataclasses.replace(of.recipe.bake, surest=1 / part, epochs=part * of.recipe.bake.epochs))
+    return of.baking(
+        dataclasses.replace(of.recipe.bake, agreement_quantile=1 / part, epochs=part * of.recipe.bake.epochs)
+    )
 
 
 def taught(of: studies.Base) -> tuple[np.ndarray, list[str]]:

@@ -116,7 +116,7 @@ def measured(
     write(files["log"], [{"prompt": row["prompt"]} for row in parts[1]])
     write(files["gold"], parts[2])
     named = [f'prompts.sources=["{files["log"].resolve()}"]', f'reward.picks=["{files["picks"].resolve()}"]']
-    named.append(f'evaluate.gold="{files["gold"].resolve()}"')
+    named.append(f'evaluate.holdout="{files["gold"].resolve()}"')
     recipe = config.load(studies.RECIPE, [f"seed={seed}", *OWN, *overrides, *named])
     if not files["picks"].exists():
         write(files["picks"], picks(Run(folder), recipe, parts[0]))
@@ -124,7 +124,7 @@ def measured(
     answers = {studies.words(row["prompt"]): row["answer"] for row in parts[1]}
     asked = {p.id: studies.words(p.messages[-1].content) for p in studies.tables(of.run)[0]}
     truth = {key: answers[text] for key, text in asked.items() if text in answers}
-    every = of.baking(dataclasses.replace(recipe.bake, surest=1.0, epochs=1))
+    every = of.baking(dataclasses.replace(recipe.bake, agreement_quantile=1.0, epochs=1))
     longer = every.baking(dataclasses.replace(every.recipe.bake, epochs=PASSES))
     labels = functools.cache(lambda: studies.labelled(of, truth))
     arms = {

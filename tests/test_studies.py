@@ -88,7 +88,7 @@ def of(tmp_path, roomy_llama):
         'score.scorer="majority"',
         "reward.picks=[]",
     ]
-    return studies.base(tmp_path / "out", 0, [*settings, f'evaluate.gold="{gold}"'])
+    return studies.base(tmp_path / "out", 0, [*settings, f'evaluate.holdout="{gold}"'])
 
 
 def test_every_arm_is_baked_and_measured_once(of, capsys):
@@ -286,13 +286,13 @@ def test_the_surest_groups_are_a_part_of_all(of, monkeypatch):
 def test_the_quarter_is_what_the_recipe_of_the_demo_bakes(of):
     settings = study_surest.in_as_many_steps(of, "quarter").recipe.bake
     recipe = config.load(studies.RECIPE).bake
-    assert (settings.surest, settings.epochs) == (recipe.surest, recipe.epochs)
+    assert (settings.agreement_quantile, settings.epochs) == (recipe.agreement_quantile, recipe.epochs)
 
 
 def test_tries_in_two_rounds_or_shared_by_strategies(of, monkeypatch):
     plain = '[{name="plain"}, {name="steps", instruction="Think."}]'
     rounds = ["bake.rounds=2", "sample.prompts=3"]
-    ways = {"two_rounds": rounds, "steps": [f"sample.strategies={plain}"]}
+    ways = {"two_rounds": rounds, "steps": [f"sample.variants={plain}"]}
     monkeypatch.setattr(study_rounds, "ways", lambda of: ways)
     found = study_rounds.arms(of)
     assert list(found) == ["reference", "one_round", *ways] and all(v.shape == (3,) for v in found.values())
@@ -394,7 +394,7 @@ def test_a_model_of_the_ladder_learns_its_cases_and_goes_on_after_a_kill(of, tmp
         list(study_sizes.sizes(tmp_path, 0, "demo"))
 
     monkeypatch.setattr(study_sizes, "PICKS", 12)
-    changed = {"sample": {"max_tokens": 24}, "prompts": {"min_words": 3}}
+    changed = {"sample": {"max_tokens": 24}, "prompts": {"skip": []}}
     parts = {name: dataclasses.replace(getattr(of.recipe, name), **change) for name, change in changed.items()}
     base = studies.Base(of.run, dataclasses.replace(of.recipe, **parts))
     found = {row["name"]: row for row in study_sizes.measured(base, "tiny", str(whole))}

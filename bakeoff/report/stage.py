@@ -10,7 +10,6 @@ from bakeoff.records import Completion, Score, read_table
 from bakeoff.report.data import Data, describe, render_data
 from bakeoff.report.page import Curve, Example, Shown, render
 from bakeoff.run import Run, read_json, write_text
-from bakeoff.sandbox import limits_of
 from bakeoff.scorer import by_prompt
 from bakeoff.scoring.verifiers.answers import Verdicts, verdicts
 from bakeoff.settings import Recipe
@@ -52,7 +51,7 @@ def examples(run: Run, recipe: Recipe) -> list[Example]:
     groups = {name: {key: drawn[name][key] for key in shown} for name in drawn}
     answers = {key: answers[key] for key in shown}
     asked = (c for of in groups.values() for group in of.values() for c in group)
-    right = verdicts(answers, asked, limits_of(recipe.score))
+    right = verdicts(answers, asked)
     reference, tuned = (_shown(run, name, groups[name], right) for name in ("reference", "tuned"))
     return [
         Example(

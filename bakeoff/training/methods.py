@@ -53,10 +53,12 @@ class Method:
     there the completions were drawn, and there the policy is to draw best-of-N."""
     per_token: bool = False
     """Whether the losses of a batch are divided by its tokens, instead of by its groups."""
-    least: int = 1
-    """Of a group at least so many completions are wanted, for there to be something to compare."""
+    most: int = 8
+    """Of a group at most so many completions are trained on, which bounds the time of a step."""
     own: bool = False
     """Whether it is meant for the policy's own completions: its rounds are one training, whose optimizer goes on."""
+    patience: int = 1
+    """Rounds end after so many that did not raise the reward on held-out prompts; small ones need more of it."""
     by_token: bool = False
     """Whether `loss` is given log-probabilities of tokens, [S, T] padded with zeros, instead of their sums."""
 
@@ -74,8 +76,9 @@ def best_weights(group: Group, n: float) -> np.ndarray:
 
 
 def _weighty(group: Group, n: float, most: int) -> list[int]:
+    """The heaviest completions; more than `most` for an N below the draws, over which the weight then spreads."""
     weights = best_weights(group, n)
-    order = [int(i) for i in np.argsort(-weights, kind="stable")[:most]]
+    order = [int(i) for i in np.argsort(-weights, kind="stable")[: max(most, round(3 * group.count_M.sum() / n))]]
     return [i for i in order if weights[i] >= min(LEAST_WEIGHT, weights[order[0]])]
 
 
@@ -147,8 +150,8 @@ def _like(values: np.ndarray, tensor: Tensor) -> Tensor:
 
 METHODS: dict[str, Method] = {
     "best_of_n_sft": Method(_weighty, _best_of_n_sft, reference=False, per_token=True),
-    "qrpo": Method(_spread, _qrpo, least=2),
-    "grpo": Method(_spread, _grpo, least=2, own=True, by_token=True, per_token=True),
+    "qrpo": Method(_spread, _qrpo),
+    "grpo": Method(_spread, _grpo, own=True, patience=5, by_token=True, per_token=True),
     "dpo": Method(_pair, _dpo),
 }
 FORMER = {

@@ -110,8 +110,8 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
         model, tokenizer = models.load_policy(lesson.start, recipe)
         messages = {p.id: p.messages for p in lesson.prompts}
         rendered = [models.render(tokenizer, messages[g.prompt_id]) for g in groups]
-        models.freeze(model, recipe.bake.frozen)
-        rank = models.lora_rank(model, recipe.bake.lora)
+        models.freeze(model)
+        rank = models.lora_rank(model, recipe.lora)
         if rank:
             torch.manual_seed(lesson.seed)  # a training that begins again after a kill has the same adapters
             models.add_lora(model, rank)
@@ -235,19 +235,21 @@ def no_lesson(drawn: Sequence[Completion], group: Group) -> str:
 
 
 def surest(groups: Sequence[Group], lesson: Lesson, recipe: Recipe) -> list[Group]:
-    """The groups that `bake.surest` keeps, in their order; at least one of each task.
+    """The groups that `bake.agreement_quantile` keeps, in their order; at least one of each task.
 
     Where many draws give the answer of the best one it is right more often (self-consistency, arXiv:2203.11171), so
     that what is learnt has fewer mistakes in it.
     """
-    if recipe.bake.surest >= 1:
+    if recipe.bake.agreement_quantile >= 1:
         return list(groups)
     task, drawn = {p.id: p.task for p in lesson.prompts}, by_prompt(lesson.completions)
     kept: set[str] = set()
     for name, alone in tasks.each(recipe).items():
         mine = [g for g in groups if task[g.prompt_id] == name]
         sure = {g.prompt_id: agreement(g, drawn[g.prompt_id], alone.score.extract) for g in mine}
-        kept.update(sorted(sure, key=lambda key: -sure[key])[: max(1, round(recipe.bake.surest * len(mine)))])
+        kept.update(
+            sorted(sure, key=lambda key: -sure[key])[: max(1, round(recipe.bake.agreement_quantile * len(mine)))]
+        )
     return [g for g in groups if g.prompt_id in kept]
 
 
