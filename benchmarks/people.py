@@ -30,8 +30,8 @@ from bakeoff.errors import UserError
 from bakeoff.math import statistics
 from bakeoff.models import load as models
 from bakeoff.models import packed_logps
-from bakeoff.preferences import load as people
-from bakeoff.preferences import reward_model
+from bakeoff.preferences import reward_model, reward_training
+from bakeoff.preferences.split import split
 from bakeoff.preferences.stage import train_alone
 from bakeoff.records import Message, Pick, atomic, prompt_id
 
@@ -78,7 +78,7 @@ def read(folder: Path) -> tuple[list[Group], list[Group], list[Group]]:
     pairs = [p | {"worth": [p["pick"] == 0, p["pick"] == 1]} for p in pairs if p["pick"] is not None]
     asked = {p["prompt"].casefold().strip() for p in pairs}
     groups = [shorter(g) for g in groups if g["prompt"].casefold().strip() not in asked]
-    sides = people.split([Pick(_turn(g), g["responses"], i, "") for i, g in enumerate(groups)], HELDOUT)
+    sides = split([Pick(_turn(g), g["responses"], i, "") for i, g in enumerate(groups)], HELDOUT)
     return [groups[p.pick] for p in sides[0]], [groups[p.pick] for p in sides[1]], pairs
 
 
@@ -110,14 +110,14 @@ def write_pairs(groups: Sequence[Group], path: Path) -> Path:
 
 def trained(args: argparse.Namespace, rows: Path, seed: int) -> reward_model.RewardModel:
     settings = [f"reward.{s}" for s in ("heldout=0.0", *args.settings)]
-    reward_model.ERROR_RATE = 0.0  # votes are shares already
+    reward_training.ERROR_RATE = 0.0  # votes are shares already
     values = {"model": args.model, "seed": seed, "reward": {"picks": [str(rows)]}}
     out = args.out / f"seed{seed}"
     try:
         train_alone(config.overridden(values, settings, "people.py"), out)
     except UserError as error:
         raise SystemExit(str(error)) from None
-    return reward_model.load(out)
+    return reward_model.RewardModel.load(out)
 
 
 def features(scorers: Sequence[reward_model.RewardModel], model: str, groups: Sequence[Group]) -> list[np.ndarray]:

@@ -25,7 +25,8 @@ from bakeoff.models import load as models
 from bakeoff.models.optimizer import follow
 from bakeoff.preferences import gate, reward_model
 from bakeoff.preferences import load as people
-from bakeoff.preferences.evaluation import rewards
+from bakeoff.preferences.evaluation import table_rewards
+from bakeoff.preferences.reward_training import RewardTraining
 from bakeoff.records import Answer, Pick, Prompt
 from bakeoff.run import Run
 from bakeoff.sampling import Sampling
@@ -96,8 +97,8 @@ def trained(folder: Path, recipe: Recipe, picks: list[Pick], seed: int) -> Run:
     run = Run(folder)
     folder.mkdir(exist_ok=True)
     if not run.reward_model.exists():
-        scorer = reward_model.fresh(recipe.model, recipe)
-        training = reward_model.Training(scorer, picks, recipe.reward, seed=seed)
+        scorer = reward_model.RewardModel.fresh(recipe.model, recipe)
+        training = RewardTraining(scorer, picks, recipe.reward, seed=seed)
         follow(run, "reward", training.optimizer, training.steps())
         models.save(scorer.model, scorer.tokenizer, run.reward_model)
     return run
@@ -106,11 +107,11 @@ def trained(folder: Path, recipe: Recipe, picks: list[Pick], seed: int) -> Run:
 def columns(run: Run, fresh: Sequence[Pick], groups: Groups, right_PM: np.ndarray) -> dict[str, np.ndarray]:
     """One number per group: agreement with the fresh picks; right among 16 where there is a right one."""
     model = str(run.reward_model)
-    judged = gate.judged(fresh, rewards(run, model, [(p.messages, p.completions) for p in fresh]))
-    best = np.array(rewards(run, model, groups)).argmax(1)
+    judged = gate.judged(fresh, table_rewards(run, model, [(p.messages, p.completions) for p in fresh]))
+    best = np.array(table_rewards(run, model, groups)).argmax(1)
     right_P = right_PM[np.arange(len(best)), best]
     return {
-        "pick_accuracy": gate.column(gate.telling(judged), lambda g: float(g.chosen @ g.best)),
+        "pick_accuracy": gate.column(gate.informative(judged), lambda g: g.right),
         "right_of_16": right_P[right_PM.any(1)],
     }
 

@@ -24,7 +24,7 @@ from scoring import sampled
 
 from bakeoff.models import load as models
 from bakeoff.models import packed_logps
-from bakeoff.preferences import reward_model
+from bakeoff.preferences import reward_model, reward_training
 from bakeoff.records import Message, Pick
 from bakeoff.settings import Reward
 
@@ -75,7 +75,7 @@ def _pair(row: dict, number: int) -> Pick:
 
 
 def seconds(picks: Sequence[Pick], *, through_prompt: bool = False) -> float:
-    training = reward_model.Training(reward_model.fresh(work.MODEL), picks, Reward(), seed=0)
+    training = reward_training.RewardTraining(reward_model.RewardModel.fresh(work.MODEL), picks, Reward(), seed=0)
     if through_prompt:
         plain = packed_logps.rewards
         packed_logps.rewards = lambda model, packed, **_: plain(model, packed)
@@ -90,7 +90,7 @@ def seconds(picks: Sequence[Pick], *, through_prompt: bool = False) -> float:
 
 def trl(python: Path, picks: Sequence[Pick], micro_batch: int) -> float:
     """Seconds of TRL's steps of one pass over the pairs."""
-    training = reward_model.Training(reward_model.fresh(work.MODEL), picks, Reward(), seed=0)
+    training = reward_training.RewardTraining(reward_model.RewardModel.fresh(work.MODEL), picks, Reward(), seed=0)
     turns = [[{"role": m.role, "content": m.content} for m in p.messages] for p in picks]
     job = {
         "model": str(models.folder(work.MODEL)),

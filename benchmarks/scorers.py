@@ -57,7 +57,7 @@ def main() -> None:
 def rewarded(run: Run, recipe: Recipe, name: str, table: tuple[Sequence[Prompt], Sequence[Completion]]) -> np.ndarray:
     """The rewards by one scorer; what is missing is never picked."""
     given = config.load(RECIPE, [f"seed={SEED}", f"score.scorer={name}"])
-    scores = score_table(run, f"gold_{name.partition(':')[0]}", *table, lambda: scorers.scorer(run, given))
+    scores = score_table(run, f"gold_{name.partition(':')[0]}", *table, lambda: scorers.make_scorer(run, given))
     return np.array([-np.inf if s.reward is None else s.reward for s in scores])
 
 

@@ -42,7 +42,7 @@ def main() -> None:
     prompts = work.filings_prompts(PROMPTS)
     count = PROMPTS * SAMPLING.group_size
     with tempfile.TemporaryDirectory() as folder:
-        scorer = reward_model.fresh(work.MODEL)
+        scorer = reward_model.RewardModel.fresh(work.MODEL)
         models.save(scorer.model, scorer.tokenizer, Path(folder) / "reward_model")
         theirs = trl(args.trl, prompts, Path(folder) / "reward_model")
         whole, frozen = Step(scorer, frozen=0.0, through_prompt=True), Step(scorer, frozen=0.5, through_prompt=False)

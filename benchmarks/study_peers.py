@@ -170,7 +170,7 @@ def best_of_n(of: studies.Base) -> np.ndarray:
     """[P]: whether the reference's best try of 16 by the reward model is right, for each prompt with a true answer."""
     run, prompts = of.arm("peers-reference"), studies.gold_prompts(of.recipe)
     tries = studies.drawn(run, "reference", of.recipe, of.recipe.model, TRIES)
-    scores = score_table(run, "reference_scores", prompts, tries, lambda: scorers.scorer(of.run, of.recipe))
+    scores = score_table(run, "reference_scores", prompts, tries, lambda: scorers.make_scorer(of.run, of.recipe))
     reward = {s.completion_id: -np.inf if s.reward is None else s.reward for s in scores}
     best = (max(group, key=lambda c: reward[c.id]) for group in by_prompt(tries).values())
     return studies.verified(of.recipe, best)

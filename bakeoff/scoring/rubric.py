@@ -8,9 +8,11 @@ from bakeoff.records import Message
 
 RUBRIC = "Is the answer correct, complete and to the point?"
 """What is asked without `score.rubric`."""
+YES_OR_NO = "Reply with yes or no only."
+ONE_TO_TEN = "Reply with a whole number from 1 (not at all) to 10 (entirely) only."
 
 
-def rubric(setting: str) -> str:
+def read_rubric(setting: str) -> str:
     """The question of the file `score.rubric`, or the general one; raises UserError when it cannot be read."""
     if not setting:
         return RUBRIC
@@ -23,21 +25,8 @@ def rubric(setting: str) -> str:
     return text
 
 
-def conversation(messages: Sequence[Message]) -> str:
-    """The turns as one text; the roles are named where there are several."""
-    if len(messages) == 1:
-        return messages[0].content
-    return "\n\n".join(f"{m.role.capitalize()}: {m.content}" for m in messages)
-
-
-def yes_or_no(messages: Sequence[Message], answer: str, question: str) -> str:
-    return f"{_shown(messages, answer)}{question} Reply with yes or no only."
-
-
-def one_to_ten(messages: Sequence[Message], answer: str, question: str) -> str:
-    scale = "Reply with a whole number from 1 (not at all) to 10 (entirely) only."
-    return f"{_shown(messages, answer)}{question} {scale}"
-
-
-def _shown(messages: Sequence[Message], answer: str) -> str:
-    return f"Question:\n{conversation(messages)}\n\nAnswer:\n{answer}\n\n"
+def judge_prompt(messages: Sequence[Message], answer: str, question: str, reply: str) -> str:
+    """The conversation (roles are named where there are several turns), the answer, the question, how to reply."""
+    turns = [m.content if len(messages) == 1 else f"{m.role.capitalize()}: {m.content}" for m in messages]
+    shown = "\n\n".join(turns)
+    return f"Question:\n{shown}\n\nAnswer:\n{answer}\n\n{question} {reply}"

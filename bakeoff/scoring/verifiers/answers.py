@@ -10,7 +10,7 @@ from bakeoff.errors import UserError
 from bakeoff.preferences.evaluation import Graded
 from bakeoff.records import Answer, Completion, Message, Score, prompt_id
 from bakeoff.scoring.user_function import FunctionScorer
-from bakeoff.scoring.verifiers.by_name import VERIFIERS
+from bakeoff.scoring.verifiers import VERIFIERS
 from bakeoff.scoring.verifiers.sql import DATABASE
 
 
