@@ -16,7 +16,7 @@ from bakeoff.records import Completion, Message, Prompt, Score, read_table, writ
 from bakeoff.run import Run, table_in_parts
 from bakeoff.settings import Scoring
 
-T = TypeVar("T")
+S = TypeVar("S")
 GROUPS_AT_ONCE = 32
 """Groups among which a model makes batches of like length, and after which progress shows."""
 NOT_WHOLE = "no whole answer"
@@ -39,14 +39,10 @@ class Scorer(Protocol):
         ...
 
 
-ScoreMethod = Callable[[T, Sequence[Group]], Iterable[list[Score]]]
-
-
-def in_batches(score: ScoreMethod[T]) -> ScoreMethod[T]:
+def in_batches(score: Callable[[S, Sequence[Group]], Iterable[list[Score]]]) -> Callable[..., Iterator[list[Score]]]:
     """A method `score` that sees at most `GROUPS_AT_ONCE` groups at once."""
 
-    @functools.wraps(score)
-    def batched(self: T, groups: Sequence[Group]) -> Iterator[list[Score]]:
+    def batched(self: S, groups: Sequence[Group]) -> Iterator[list[Score]]:
         for start in range(0, len(groups), GROUPS_AT_ONCE):
             yield from score(self, groups[start : start + GROUPS_AT_ONCE])
 
@@ -175,11 +171,7 @@ def scorer_kind(name: str) -> tuple[str, str]:
 
 def scorer_kinds(settings: Scoring) -> list[tuple[str, str]]:
     """The kind of each scorer that `score.scorer` names."""
-    return [scorer_kind(name) for name in scorer_names(settings)]
-
-
-def scorer_names(settings: Scoring) -> list[str]:
-    return [settings.scorer] if isinstance(settings.scorer, str) else list(settings.scorer)
+    return [scorer_kind(name) for name in ([settings.scorer] if isinstance(settings.scorer, str) else settings.scorer)]
 
 
 def finished_reward_model(settings: Scoring) -> str:

@@ -1,6 +1,5 @@
 """A reward model and what people judged in, the figures of how far it can be trusted out: `bakeoff reward eval`."""
 
-import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from bakeoff.preferences import gate, metrics
 from bakeoff.preferences.reward_model import RewardModel, Texts
 from bakeoff.preferences.reward_training import PICKS_PER_STEP, RewardTraining
 from bakeoff.preferences.split import trained_on
-from bakeoff.records import Completion, Message, Pick, Prompt, content_id, prompt_id
+from bakeoff.records import Completion, Pick, Prompt, content_id, prompt_id
 from bakeoff.run import Run, write_json
 from bakeoff.scorer import score_table
 from bakeoff.settings import Recipe
@@ -25,17 +24,8 @@ FRACTIONS = (8, 4, 2, 1)
 """The learning curve: an eighth of the picks, a quarter, half, all."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Graded:
-    """Completions of a prompt with their true worth, higher is better."""
-
-    messages: list[Message]
-    completions: list[str]
-    worth: list[float]
-
-
 def evaluate_reward(
-    run: Run, name: str, picks: Sequence[Pick], gold: Sequence[Graded] = (), learn: Sequence[Pick] = (), *, base: str
+    run: Run, name: str, picks: Sequence[Pick], gold: Sequence[Pick] = (), learn: Sequence[Pick] = (), *, base: str
 ) -> dict[str, Any]:
     """Every figure of the reward model `name` on picks, and `reward_eval.json` in the folder.
 
@@ -98,12 +88,8 @@ def table_rewards(run: Run, name: str, groups: Sequence[Texts]) -> list[list[flo
     return found
 
 
-def _gold(run: Run, name: str, gold: Sequence[Graded], *, seed: int) -> dict[str, Any]:
-    scored = table_rewards(run, name, [(g.messages, g.completions) for g in gold])
-    groups = [
-        gate.Judged(prompt_id(g.messages), np.array(g.worth), np.array(r), np.array([len(c) for c in g.completions]))
-        for g, r in zip(gold, scored, strict=True)
-    ]
+def _gold(run: Run, name: str, gold: Sequence[Pick], *, seed: int) -> dict[str, Any]:
+    groups = gate.judged(gold, table_rewards(run, name, [(g.messages, g.completions) for g in gold]))
     agreement = _as_json(gate.pick_agreement(groups, seed=seed))
     return metrics.best_of_k(groups, seed=seed) | {"agreement": agreement}
 

@@ -24,42 +24,7 @@ NOT_FINITE = "not finite: the model's output is no number"
 Texts = tuple[Sequence[Message], Sequence[str]]
 
 
-class Rewarder:
-    """What a reward model and an ensemble of them have in common as scorers."""
-
-    def each(self, groups: Sequence[Texts]) -> list[np.ndarray]:
-        """For each group [N]: the rewards of its texts; NaN for a text that the model cannot read."""
-        raise NotImplementedError
-
-    def unread(self, messages: Sequence[Message], text: str) -> str:
-        """Why a text has no reward; empty where the model can read it."""
-        raise NotImplementedError
-
-    def rewards(self, groups: Sequence[Texts]) -> list[list[float]]:
-        """One reward per text of each (messages, texts) group; raises UserError where a text has none."""
-        found = self.each(groups)
-        for (messages, texts), reward_N in zip(groups, found, strict=True):
-            for text, reward in zip(texts, reward_N, strict=True):
-                if not math.isfinite(reward):
-                    raise UserError(f"no reward for {text[:40]!r}: {self.unread(messages, text) or NOT_FINITE}")
-        return [reward_N.tolist() for reward_N in found]
-
-    @in_batches
-    def score(self, groups: Sequence[Group]) -> Iterator[list[Score]]:
-        """See `bakeoff.scorer.Scorer`."""
-        for group, reward_N in zip(groups, self.each([texts_of(group) for group in groups]), strict=True):
-            yield self._scores(group, reward_N)
-
-    def _scores(self, group: Group, reward_N: np.ndarray) -> list[Score]:
-        return [
-            Score(c.id, c.prompt_id, "reward_model", float(reward))
-            if math.isfinite(reward)
-            else Score(c.id, c.prompt_id, "reward_model", None, self.unread(group[0], c.text) or NOT_FINITE)
-            for c, reward in zip(group[1], reward_N, strict=True)
-        ]
-
-
-class RewardModel(Rewarder):
+class RewardModel:
     """A sequence classifier with one output; the completions of a prompt are read as one tree, equal ones once."""
 
     def __init__(self, model: Any, tokenizer: Any):
@@ -86,6 +51,7 @@ class RewardModel(Rewarder):
         return answer_tree(self.tokenizer, key, messages, texts, self.window)
 
     def unread(self, messages: Sequence[Message], text: str) -> str:
+        """Why a text has no reward; empty where the model can read it."""
         try:
             self.tree(0, messages, [text])
         except chat.Refused as error:
@@ -94,7 +60,31 @@ class RewardModel(Rewarder):
             return str(error)
         return ""
 
+    def rewards(self, groups: Sequence[Texts]) -> list[list[float]]:
+        """One reward per text of each (messages, texts) group; raises UserError where a text has none."""
+        found = self.each(groups)
+        for (messages, texts), reward_N in zip(groups, found, strict=True):
+            for text, reward in zip(texts, reward_N, strict=True):
+                if not math.isfinite(reward):
+                    raise UserError(f"no reward for {text[:40]!r}: {self.unread(messages, text) or NOT_FINITE}")
+        return [reward_N.tolist() for reward_N in found]
+
+    @in_batches
+    def score(self, groups: Sequence[Group]) -> Iterator[list[Score]]:
+        """See `bakeoff.scorer.Scorer`."""
+        for group, reward_N in zip(groups, self.each([*map(texts_of, groups)]), strict=True):
+            yield self._scores(group, reward_N)
+
+    def _scores(self, group: Group, reward_N: np.ndarray) -> list[Score]:
+        return [
+            Score(c.id, c.prompt_id, "reward_model", float(reward))
+            if math.isfinite(reward)
+            else Score(c.id, c.prompt_id, "reward_model", None, self.unread(group[0], c.text) or NOT_FINITE)
+            for c, reward in zip(group[1], reward_N, strict=True)
+        ]
+
     def each(self, groups: Sequence[Texts]) -> list[np.ndarray]:
+        """For each group [N]: the rewards of its texts; NaN for a text that the model cannot read."""
         read = self._in_trees if reads_left_to_right(self.model) else self._in_rows
         found = read([(messages, list(dict.fromkeys(texts))) for messages, texts in groups])
         return [np.array([found.get((i, text), math.nan) for text in texts]) for i, (_, texts) in enumerate(groups)]
@@ -148,7 +138,7 @@ def texts_of(group: Group) -> Texts:
     return group[0], [c.text for c in group[1]]
 
 
-class Ensemble(Rewarder):
+class Ensemble(RewardModel):
     """Several reward models as one, against over-optimisation: what they differ on is not believed.
 
     The mean less a multiple of the variance over members (uncertainty-weighted optimisation, arXiv:2310.02743). Picks
@@ -197,7 +187,7 @@ def combined(r_KN: np.ndarray, centre_K: np.ndarray) -> np.ndarray:
 
 def load_scorer(
     folders: Sequence[Path], recipe: Recipe, peers: Mapping[str, Sequence[Completion]] | None = None
-) -> RewardModel | Ensemble:
+) -> RewardModel:
     """The scorer in one folder, or the ensemble of those in several."""
     members = [RewardModel.load(folder, recipe) for folder in folders]
     return members[0] if len(members) == 1 else Ensemble(members, peers)

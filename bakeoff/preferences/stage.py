@@ -14,7 +14,7 @@ from bakeoff.models.load import save as save_model
 from bakeoff.models.optimizer import follow
 from bakeoff.preferences.gate import judged, pick_agreement
 from bakeoff.preferences.load import known_picks, passed_over, read_picks
-from bakeoff.preferences.reward_model import Ensemble, RewardModel, answer_tree, load_scorer
+from bakeoff.preferences.reward_model import RewardModel, answer_tree, load_scorer
 from bakeoff.preferences.reward_training import RewardTraining
 from bakeoff.preferences.split import remember, split, trained_on
 from bakeoff.records import Pick, prompt_id
@@ -92,7 +92,7 @@ def bootstrap_prompts(picks: Sequence[Pick], *, seed: int, number: int) -> list[
     return [pick for group in drawn for pick in group]
 
 
-def measured(scorer: RewardModel | Ensemble, heldout: Sequence[Pick], *, seed: int) -> dict[str, Any]:
+def measured(scorer: RewardModel, heldout: Sequence[Pick], *, seed: int) -> dict[str, Any]:
     """The figures of `pick_agreement` as JSON; null where nothing is held out."""
     groups = judged(heldout, scorer.rewards([(pick.messages, pick.completions) for pick in heldout]))
     return {name: value.as_dict() for name, value in pick_agreement(groups, seed=seed).items()}

@@ -15,12 +15,11 @@ from bakeoff.sampling.endpoint import EndpointEngine
 from bakeoff.sampling.http_client import KEY
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.sandbox import OF_USERS, check_function
-from bakeoff.scorer import TRAINED, Scorer, scorer_kinds, scorer_names
+from bakeoff.scorer import TRAINED, Scorer, scorer_kinds
 from bakeoff.scoring.composite import Blend, ByTask, CompleteOnly
-from bakeoff.scoring.judge import Judge, NoTokenizer
+from bakeoff.scoring.judge import Judge, NoTokenizer, read_rubric
 from bakeoff.scoring.logit_judge import LogitJudge
 from bakeoff.scoring.majority import Majority, extract_pattern
-from bakeoff.scoring.rubric import read_rubric
 from bakeoff.scoring.user_function import FunctionScorer
 from bakeoff.scoring.verifiers import VERIFIERS
 from bakeoff.scoring.verifiers.answers import answers_of
@@ -120,7 +119,7 @@ def _noun(settings: Scoring) -> str:
 
 def trains_reward_model(recipe: Recipe) -> bool:
     """Whether a reward model must be trained on picks first."""
-    return any(TRAINED in scorer_names(settings) for settings in tasks.scorings(recipe))
+    return any((TRAINED, "") in scorer_kinds(settings) for settings in tasks.scorings(recipe))
 
 
 def load_scorers(recipe: Recipe) -> None:

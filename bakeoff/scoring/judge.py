@@ -3,16 +3,21 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from bakeoff.errors import UserError
 from bakeoff.models import thoughts
 from bakeoff.models.chat import render
 from bakeoff.records import Failure, Message, Prompt, Score, content_id
 from bakeoff.sampling import Engine, Sampling
 from bakeoff.scorer import Group, in_batches
-from bakeoff.scoring.rubric import ONE_TO_TEN, RUBRIC, judge_prompt
 
+RUBRIC = "Is the answer correct, complete and to the point?"
+"""What is asked without `score.rubric`."""
+YES_OR_NO = "Reply with yes or no only."
+ONE_TO_TEN = "Reply with a whole number from 1 (not at all) to 10 (entirely) only."
 TRIES = 3
 """Times a question is asked whose reply cannot be read; from the second on at a temperature."""
 AGAIN_TEMPERATURE = 0.7
@@ -85,3 +90,23 @@ class NoTokenizer:
 
     def __call__(self, text: str, **_: object) -> SimpleNamespace:
         return SimpleNamespace(input_ids=[])
+
+
+def read_rubric(setting: str) -> str:
+    """The question of the file `score.rubric`, or the general one; raises UserError when it cannot be read."""
+    if not setting:
+        return RUBRIC
+    try:
+        text = Path(setting).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"score.rubric: {setting}: cannot be read ({error}); correct the setting") from None
+    if not text:
+        raise UserError(f"score.rubric: {setting}: is empty; write the question that a good answer answers with yes")
+    return text
+
+
+def judge_prompt(messages: Sequence[Message], answer: str, question: str, reply: str) -> str:
+    """The conversation (roles are named where there are several turns), the answer, the question, how to reply."""
+    turns = [m.content if len(messages) == 1 else f"{m.role.capitalize()}: {m.content}" for m in messages]
+    shown = "\n\n".join(turns)
+    return f"Question:\n{shown}\n\nAnswer:\n{answer}\n\n{question} {reply}"

@@ -15,7 +15,7 @@ from bakeoff.errors import UserError
 from bakeoff.models import chat, packed_logps
 from bakeoff.records import Message, Score
 from bakeoff.scorer import Group, in_batches
-from bakeoff.scoring.rubric import RUBRIC, YES_OR_NO, judge_prompt
+from bakeoff.scoring.judge import RUBRIC, YES_OR_NO, judge_prompt
 
 PASS_TOKENS = 4096
 """Padded tokens of one pass."""

@@ -6,8 +6,8 @@ from conftest import save_tiny
 
 from bakeoff.models.load import load_policy
 from bakeoff.records import Completion, Message
+from bakeoff.scoring.judge import RUBRIC, YES_OR_NO, judge_prompt
 from bakeoff.scoring.logit_judge import LogitJudge
-from bakeoff.scoring.rubric import RUBRIC, YES_OR_NO, judge_prompt
 from bakeoff.settings import Recipe
 
 RECIPE = Recipe(dtype="float32")
