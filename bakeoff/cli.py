@@ -173,7 +173,7 @@ def reward_eval(parsed: argparse.Namespace) -> None:
     from bakeoff.preferences.evaluation import evaluate_reward
     from bakeoff.report.reward import render, text
     from bakeoff.run import Run, write_text
-    from bakeoff.scoring.verifiers.answers import read_graded
+    from bakeoff.scoring import read_graded
 
     picks = read_picks(parsed.data)
     if parsed.heldout:

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("what", choices=["picks", "scorers"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="picks: other picks in another order of each")
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200, 400], help="picks: how many")
-    parser.add_argument("--scorers", nargs="+", default=["majority", "yes"], help="as score.scorer names them")
+    parser.add_argument("--scorers", nargs="+", default=["majority", "logit_judge"], help="as score.scorer names them")
     parser.add_argument("--settings", nargs="*", default=[], help="changes to the demo's recipe: section.key=value")
     parser.add_argument("--out", type=Path, default=results.ROOT / "runs" / "people", help="folder to work in")
     parser.add_argument("--record", action="store_true", help="write the numbers to docs/results")

@@ -22,8 +22,8 @@ from bakeoff.run import Run, write_json
 from bakeoff.sampling import Engine, Sampling, choose
 from bakeoff.sampling.resume import complete_table, failures
 from bakeoff.scorer import by_prompt, missing_rewards, score_table, score_tables
+from bakeoff.scoring import Verdicts, verdicts
 from bakeoff.scoring import choose as scorers
-from bakeoff.scoring.verifiers.answers import Verdicts, verdicts
 from bakeoff.settings import Recipe
 
 UNRELATED = Path(__file__).with_name("unrelated.txt")

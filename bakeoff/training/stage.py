@@ -23,7 +23,7 @@ from bakeoff.run import Run, write_json
 from bakeoff.sampling import Sampling, seed_of
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.scorer import by_prompt, missing
-from bakeoff.scoring.majority import Majority
+from bakeoff.scoring import Majority
 from bakeoff.settings import Bake, Recipe
 from bakeoff.training.groups import earned, idle
 from bakeoff.training.methods import METHODS, Group
