@@ -7,10 +7,10 @@ from typing import Any
 from bakeoff.data.schema.prompt_columns import PROMPT, Turns, asked_in, dialogue, listed, messages
 from bakeoff.errors import UserError
 from bakeoff.preferences import labelling_tools
-from bakeoff.preferences.native_format import Row, is_missing, numbers
+from bakeoff.preferences.native_format import OwnRow, is_missing, numbers
 from bakeoff.records import Message
 
-Reader = Callable[[Row, str], list[Row]]
+Reader = Callable[[OwnRow, str], list[OwnRow]]
 """From a row and its source to own rows, none where it says nothing. One with `rated` is a single completion."""
 _ARENA = {"model_a": 0, "model_b": 1}
 BETTER: dict[tuple[str, str, str], dict[Any, int]] = {
@@ -22,7 +22,7 @@ BETTER: dict[tuple[str, str, str], dict[Any, int]] = {
 """Columns of two answers and of the better one, with the values of that: the place of the better one."""
 
 
-def own_rows(row: Any, source: str) -> list[Row]:
+def own_rows(row: Any, source: str) -> list[OwnRow]:
     """A row of any format as the project's own; UserError names the source and the columns."""
     full = {k for k, v in row.items() if v is not None} if isinstance(row, dict) else set()
     if any(str(k).endswith(labelling_tools.FLAT) for k in (row if full else ())):
@@ -38,7 +38,7 @@ def own_rows(row: Any, source: str) -> list[Row]:
     )
 
 
-def _read(columns: tuple[str, ...], row: Row, source: str) -> list[Row]:
+def _read(columns: tuple[str, ...], row: OwnRow, source: str) -> list[OwnRow]:
     name, read = COLUMNS[columns]
     try:
         return read(row, source)
@@ -49,7 +49,7 @@ def _read(columns: tuple[str, ...], row: Row, source: str) -> list[Row]:
         ) from None
 
 
-def _pair(row: Row, source: str, names: tuple[str, str] = ("chosen", "rejected")) -> list[Row]:
+def _pair(row: OwnRow, source: str, names: tuple[str, str] = ("chosen", "rejected")) -> list[OwnRow]:
     """Two texts, messages, or whole dialogues, of which the first is the better."""
     if any(is_missing(row[name]) for name in names):
         return []
@@ -67,7 +67,7 @@ def _pair(row: Row, source: str, names: tuple[str, str] = ("chosen", "rejected")
     return [asked | ({"ratings": scores} if scored else {"pick": 0})]
 
 
-def _asked_before(before: Turns, row: Row, source: str) -> Row:
+def _asked_before(before: Turns, row: OwnRow, source: str) -> OwnRow:
     """What was asked: the turns before both answers count, where a prompt beside them does not say more."""
     beside = asked_in(row)
     if not before:
@@ -84,7 +84,7 @@ def _records(turns: Iterable[Message]) -> list[dict]:
     return [{"role": m.role, "content": m.content} for m in turns]
 
 
-def _side(side: Any, row: Row, source: str) -> tuple[Turns, str]:
+def _side(side: Any, row: OwnRow, source: str) -> tuple[Turns, str]:
     """(the turns before, the text) of one side of a pair."""
     if isinstance(side, str):
         if asked_in(row):
@@ -100,7 +100,7 @@ def _side(side: Any, row: Row, source: str) -> tuple[Turns, str]:
     return turns[:-1], turns[-1].content
 
 
-def _either(row: Row, source: str, names: tuple[str, str, str]) -> list[Row]:
+def _either(row: OwnRow, source: str, names: tuple[str, str, str]) -> list[OwnRow]:
     said = row[names[2]]
     if is_missing(said) or str(said).startswith(("tie", "both", "neither")):
         return []
@@ -111,13 +111,13 @@ def _either(row: Row, source: str, names: tuple[str, str, str]) -> list[Row]:
     return _pair(asked_in(row) | {"chosen": row[names[first]], "rejected": row[names[1 - first]]}, source)
 
 
-def _summaries(row: Row, source: str) -> list[Row]:
+def _summaries(row: OwnRow, source: str) -> list[OwnRow]:
     info = row["info"] if isinstance(row["info"], dict) else {}
     texts = [s.get("text") if isinstance(s, dict) else s for s in row["summaries"]]
     return [{"prompt": info.get("post") or info.get("article"), "completions": texts, "pick": row["choice"]}]
 
 
-def _ranked_answers(row: Row, source: str) -> list[Row]:
+def _ranked_answers(row: OwnRow, source: str) -> list[OwnRow]:
     answers = row["answers"]
     if not isinstance(answers, list) or not all(isinstance(a, dict) for a in answers):
         raise UserError(f"{source}: answers must be a list of records with answer and rank; found {answers!r:.80}")
@@ -125,7 +125,7 @@ def _ranked_answers(row: Row, source: str) -> list[Row]:
     return [asked_in(row) | columns]
 
 
-def _unpaired(row: Row, source: str, *, text: str, label: str) -> list[Row]:
+def _unpaired(row: OwnRow, source: str, *, text: str, label: str) -> list[OwnRow]:
     """A completion and whether it is good; where there is no `text`, the messages end with it."""
     said, asked = row[label], asked_in(row)
     if is_missing(said):

@@ -7,7 +7,7 @@ from typing import Any
 
 from bakeoff.data.schema.prompt_columns import PROMPT, SYSTEM, asked_in
 from bakeoff.errors import UserError
-from bakeoff.preferences.native_format import NO_CHOICE, NONE_GOOD, Row
+from bakeoff.preferences.native_format import NO_CHOICE, NONE_GOOD, OwnRow
 
 FLAT = ".responses"
 """How the columns of a flattened Argilla record end that hold what people answered."""
@@ -18,7 +18,7 @@ _END = re.compile(r"[-_ ]?\d+$|[-_ ][A-Za-z]$")
 _GOOD = re.compile(r"best|chosen|prefer|good|relevant|positive|top", re.IGNORECASE)
 
 
-def argilla(row: Row, source: str) -> list[Row]:
+def argilla(row: OwnRow, source: str) -> list[OwnRow]:
     """What is submitted; a record that is pending holds drafts, where its responses do not say so themselves."""
     flat = [k.removesuffix(FLAT) for k in row if str(k).endswith(FLAT)]
     row = _unflattened(row, flat) if flat else row
@@ -28,7 +28,7 @@ def argilla(row: Row, source: str) -> list[Row]:
     return _labelled(row["fields"], said, source, others=not flat)
 
 
-def _unflattened(row: Row, questions: Sequence[str]) -> Row:
+def _unflattened(row: OwnRow, questions: Sequence[str]) -> OwnRow:
     """A record written with `flatten=True`, as one that is not."""
     responses = {}
     for name in questions:
@@ -39,7 +39,7 @@ def _unflattened(row: Row, questions: Sequence[str]) -> Row:
     return {"fields": fields, "responses": responses, "status": row.get("status")}
 
 
-def _labelled(fields: Row, said: Sequence[Any], source: str, *, others: bool) -> list[Row]:
+def _labelled(fields: OwnRow, said: Sequence[Any], source: str, *, others: bool) -> list[OwnRow]:
     """What people answered who were shown the texts in `fields`: the name of one, a list of names, a rating.
 
     Those named alike are compared ("response1", "response2"); where there are none and `others`, all but the prompt.
@@ -59,14 +59,14 @@ def _labelled(fields: Row, said: Sequence[Any], source: str, *, others: bool) ->
     return [shown | one for one in (*found, *(_ordered(order, names) for order in orders))]
 
 
-def _ordered(order: Sequence[str], names: Sequence[str]) -> Row:
+def _ordered(order: Sequence[str], names: Sequence[str]) -> OwnRow:
     """A ranking names all; who names some says that these are good."""
     if len(order) == len(names):
         return {"ranking": [names.index(n) for n in order]}
     return {"ranks": [1 if n in order else 2 for n in names]}
 
 
-def _rated(fields: Row, texts: dict[str, str], said: Sequence[Any], source: str) -> list[Row]:
+def _rated(fields: OwnRow, texts: dict[str, str], said: Sequence[Any], source: str) -> list[OwnRow]:
     """The ratings of the one answer that is shown."""
     said = [s for s in said if s not in NO_CHOICE and s != []]
     answers = [k for k in ANSWER if k in texts] or list(texts)
@@ -76,7 +76,7 @@ def _rated(fields: Row, texts: dict[str, str], said: Sequence[Any], source: str)
     return [asked_in(fields) | {"completions": [texts[answers[0]]], "rated": r} for r in ratings]
 
 
-def label_studio(row: Row, source: str) -> list[Row]:
+def label_studio(row: OwnRow, source: str) -> list[OwnRow]:
     """The annotations of a task of its full JSON that were not cancelled: Pairwise, Choices, Ranker."""
     data = row["data"]
     done = [a for a in row["annotations"] or [] if not a.get("was_cancelled")]
@@ -87,7 +87,7 @@ def label_studio(row: Row, source: str) -> list[Row]:
     return [asked_in(data) | one for one in found] or _labelled(data, chosen, source, others=True)
 
 
-def _compared(result: Row, data: Row, source: str) -> Row:
+def _compared(result: OwnRow, data: OwnRow, source: str) -> OwnRow:
     names = str(result.get("to_name")).split(",")
     if not all(isinstance(data.get(n), str) for n in names):
         names = [k for k, v in data.items() if isinstance(v, str) and k not in NO_ANSWER]
@@ -96,7 +96,7 @@ def _compared(result: Row, data: Row, source: str) -> Row:
     return {"completions": [data[n] for n in names], "pick": ("left", "right").index(result["value"]["selected"])}
 
 
-def _ranked(result: Row, data: Row, source: str) -> Row:
+def _ranked(result: OwnRow, data: OwnRow, source: str) -> OwnRow:
     """A list of Label Studio's items in order, or in buckets: those in a good one before all others."""
     items = next((v for v in data.values() if isinstance(v, list) and all("id" in i for i in v)), [])
     keys = [str(item["id"]) for item in items]
@@ -114,7 +114,7 @@ def _ranked(result: Row, data: Row, source: str) -> Row:
     return {"completions": texts, "ranks": [1 if k in best else 2 for k in keys]}
 
 
-def open_webui(row: Row, source: str) -> list[Row]:
+def open_webui(row: OwnRow, source: str) -> list[OwnRow]:
     """A thumb on an answer, which is better (or worse) than its siblings; rated where it has none."""
     chat = (row["snapshot"] or {}).get("chat") or {}
     turns = ((chat.get("chat") or chat).get("history") or {}).get("messages") or {}
@@ -123,7 +123,7 @@ def open_webui(row: Row, source: str) -> list[Row]:
         return []
     if key not in turns:
         raise UserError(f"{source}: the snapshot of the chat has no message {key!r}; export the feedback again")
-    before: list[Row] = []
+    before: list[OwnRow] = []
     parent = turns[key].get("parentId")
     while parent in turns:
         before.insert(0, turns[parent])

@@ -15,7 +15,7 @@ from bakeoff.data.schema.prompt_columns import PROMPT, mended, messages
 from bakeoff.errors import UserError
 from bakeoff.records import Pick
 
-Row = dict[str, Any]
+OwnRow = dict[str, Any]
 NO_CHOICE, NONE_GOOD = (None, -1, "", "cannot tell", "tie"), ("none", "none is good")
 """A `pick` that says nothing, and is passed over; one that says that all are too bad."""
 LARGEST_RATING = 1e30
@@ -23,7 +23,7 @@ LARGEST_RATING = 1e30
 _TEXT, _SCORE = ("text", "content", "response"), ("score", "rating", "overall_score")
 
 
-def pick_of(row: Row, source: str) -> Pick | None:
+def pick_of(row: OwnRow, source: str) -> Pick | None:
     """What a row says people prefer; None when it says nothing ("cannot tell", equal texts, equal ratings).
 
     Raises UserError naming the source, what was found there and what to do.
@@ -45,7 +45,7 @@ def pick_of(row: Row, source: str) -> Pick | None:
     return Pick(messages(row, source), texts, best, source, shape, [*known.values()] if shape != "pick" else [], *none)
 
 
-def rated_of(row: Row, source: str) -> Pick:
+def rated_of(row: OwnRow, source: str) -> Pick:
     """A single completion with its rating: a preference only beside others of its prompt."""
     (rating,) = numbers([row["rated"]], 1, source, "rating")
     if not isinstance(row["completions"][0], str) or rating is None:
@@ -53,7 +53,7 @@ def rated_of(row: Row, source: str) -> Pick:
     return Pick(messages(row, source), [mended(row["completions"][0])], 0, source, "ratings", [rating])
 
 
-def _completions(row: Row, source: str) -> tuple[list[str], Row]:
+def _completions(row: OwnRow, source: str) -> tuple[list[str], OwnRow]:
     """The texts, and the row with the `ratings` that stood in the same records."""
     found = row["completions"]
     if isinstance(found, list) and found and all(isinstance(c, dict) for c in found):
