@@ -13,7 +13,7 @@ from bakeoff import cli
 from bakeoff.errors import UserError
 from bakeoff.models import load as models
 from bakeoff.models.optimizer import MasterAdamW
-from bakeoff.preferences import reward_model
+from bakeoff.preferences import reward_model, reward_training
 from bakeoff.preferences.reward_training import RewardTraining, training_items
 from bakeoff.records import Message, Pick
 from bakeoff.settings import Recipe, Reward
@@ -163,7 +163,7 @@ def test_adapters_leave_a_plain_model_with_other_weights_in_the_trained_layers_a
 
 def test_rewards_are_pulled_to_the_centre(tiny_llama, monkeypatch):
     def mean(centre):
-        monkeypatch.setattr(reward_model, "CENTRE", centre)
+        monkeypatch.setattr(reward_training, "CENTRE_PENALTY", centre)
         scorer = reward_model.RewardModel.fresh(tiny_llama)
         with torch.no_grad():
             scorer.model.model.norm.weight.mul_(3)
@@ -176,7 +176,7 @@ def test_rewards_are_pulled_to_the_centre(tiny_llama, monkeypatch):
 
 def test_what_nobody_found_good_is_rewarded_below_0_and_what_was_chosen_above(tiny_llama, tmp_path, monkeypatch):
     """Groups of "b" with a "c" are good, groups of "y" with a "z" never: a choice within groups could not tell."""
-    monkeypatch.setattr(reward_model, "ERROR_RATE", 0.0)
+    monkeypatch.setattr(reward_training, "ERROR_RATE", 0.0)
     kinds = [(["bbb", "c"], 0), (["yyy", "z"], "none is good")]
     rows = [{"prompt": f"Which, {i}?", "completions": kinds[i % 2][0], "pick": kinds[i % 2][1]} for i in range(96)]
     data, out = write_jsonl(tmp_path / "picks.jsonl", rows), tmp_path / "scorer"
@@ -190,7 +190,7 @@ def test_what_was_said_of_one_prompt_is_read_once():
     other = Pick([Message("user", "other")], ["a", "b"], 0, "f")
     items = training_items([many[0], other, *many[1:]])
     assert [len(item) for item in items] == [15, 5, 1]
-    assert max(len(reward_model.texts(item)) for item in items) == reward_model.TEXTS_PER_ITEM
+    assert max(len(reward_training.texts_of_item(item)) for item in items) == reward_training.TEXTS_PER_ITEM
 
 
 @pytest.mark.parametrize(
