@@ -132,11 +132,8 @@ def by_prompt(completions: Iterable[Completion]) -> dict[str, list[Completion]]:
 
 def missing_rewards(run: Run, tables: Iterable[str]) -> dict[str, int]:
     """How many completions of some tables of scores have no reward, by the first words of the reason."""
-    kinds = Counter[str]()
-    for name in tables:
-        for reason, count in missing(read_table(run.table(name), Score)).items():
-            kinds[reason.partition(":")[0]] += count
-    return dict(kinds)
+    reasons = missing(score for name in tables for score in read_table(run.table(name), Score))
+    return dict(Counter(reason.partition(":")[0] for reason in reasons.elements()))
 
 
 def missing(scores: Iterable[Score]) -> Counter[str]:

@@ -9,12 +9,11 @@ import numpy as np
 
 from bakeoff.errors import UserError
 from bakeoff.math import statistics
-from bakeoff.models.load import save as save_model
-from bakeoff.models.optimizer import follow
 from bakeoff.preferences import gate, metrics
 from bakeoff.preferences.reward_model import RewardModel, Texts
-from bakeoff.preferences.reward_training import PICKS_PER_STEP, RewardTraining
+from bakeoff.preferences.reward_training import PICKS_PER_STEP
 from bakeoff.preferences.split import trained_on
+from bakeoff.preferences.stage import train_reward_model
 from bakeoff.records import Completion, Pick, Prompt, content_id, prompt_id
 from bakeoff.run import Run, write_json
 from bakeoff.scorer import score_table
@@ -121,13 +120,9 @@ def learning_curve(run: Run, learn: Sequence[Pick], picks: Sequence[Pick], *, ba
 
 def _trained_on_part(run: Run, training: Sequence[Pick], picks: Sequence[Pick], *, base: str) -> list[gate.Judged]:
     """The informative groups with the rewards of a model trained on some picks (kept in the folder)."""
-    recipe = Recipe()
     own = Run(run.folder / f"learning-{content_id(base, training)}")
     own.folder.mkdir(parents=True, exist_ok=True)
     if not own.reward_model.exists():
-        scorer = RewardModel.fresh(base, recipe)
-        steps = RewardTraining(scorer, training, recipe.reward, seed=recipe.seed)
-        follow(own, "reward", steps.optimizer, steps.steps())
-        save_model(scorer.model, scorer.tokenizer, own.reward_model)
+        train_reward_model(own, Recipe(model=base), "reward", training, own.reward_model)
     scored = table_rewards(own, str(own.reward_model), [(p.messages, p.completions) for p in picks])
     return gate.informative(gate.judged(picks, scored))

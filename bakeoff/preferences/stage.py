@@ -46,7 +46,7 @@ def train_reward(run: Run, recipe: Recipe) -> None:
         if not folder.exists():
             other = dataclasses.replace(recipe, seed=seed_of(recipe.seed, "member", number))
             again = bootstrap_prompts(training, seed=recipe.seed, number=number)
-            _train(run, other, f"reward_{number}", again, folder)
+            train_reward_model(run, other, f"reward_{number}", again, folder)
     _train_and_measure(run, recipe, "reward", (training, heldout), run.reward_model)
 
 
@@ -104,7 +104,7 @@ def _train_and_measure(
     training, heldout = picks
     if not folder.exists():
         _check_readable(recipe, [*training, *heldout])
-        _train(run, recipe, stage, training, folder)
+        train_reward_model(run, recipe, stage, training, folder)
     folders = run.members(recipe.reward.ensemble) if stage == "reward" else [folder]
     stages = [stage, *(f"reward_{number}" for number in range(2, len(folders) + 1))]
     write_json(
@@ -129,7 +129,8 @@ def _check_readable(recipe: Recipe, picks: Sequence[Pick]) -> None:
             raise UserError(f"{pick.source}: {error}; leave the row out, or give another base") from None
 
 
-def _train(run: Run, recipe: Recipe, stage: str, picks: Sequence[Pick], folder: Path) -> None:
+def train_reward_model(run: Run, recipe: Recipe, stage: str, picks: Sequence[Pick], folder: Path) -> None:
+    """Train on all of the picks; the folder appears when the model is whole. `stage` names its lines of metrics."""
     scorer = RewardModel.fresh(recipe.reward.base or recipe.model, recipe)
     rank = lora_rank(scorer.model, recipe.lora)
     training = RewardTraining(scorer, picks, recipe.reward, seed=recipe.seed, lora=rank)
