@@ -29,6 +29,8 @@ SCORER_USAGE = "judged"
 """The name of the lines in `metrics.jsonl` that say what judging used, so that a stage in several goes adds up."""
 Group = tuple[list[Message], list[Completion]]
 """A conversation and completions of it."""
+Peers = Mapping[str, Sequence[Completion]]
+"""By prompt id, the completions that a scorer which compares compares with; empty where it is the group itself."""
 
 
 class Scorer(Protocol):

@@ -1,7 +1,7 @@
 """The reward model, alone or in an ensemble: rewards any policy's completions."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from bakeoff.errors import UserError
 from bakeoff.models import chat, packed_logps
 from bakeoff.models.load import load_reward_model, reads_left_to_right, window
 from bakeoff.models.memory import pass_tokens
-from bakeoff.records import Completion, Message, Score
-from bakeoff.scorer import Group, in_batches
+from bakeoff.records import Message, Score
+from bakeoff.scorer import Group, Peers, in_batches
 from bakeoff.settings import Recipe
 
 SCORE_TOKENS = 4096
@@ -146,7 +146,7 @@ class Ensemble(RewardModel):
     each is centred on the completions of the prompt, or on its `peers`.
     """
 
-    def __init__(self, members: Sequence[RewardModel], peers: Mapping[str, Sequence[Completion]] | None = None) -> None:
+    def __init__(self, members: Sequence[RewardModel], peers: Peers | None = None) -> None:
         self.members, self.peers = members, peers or {}
         self.centres: dict[str, np.ndarray] = {}
         """By prompt: each member's mean reward of the peers, which are the same for every policy."""
@@ -185,9 +185,7 @@ def combined(r_KN: np.ndarray, centre_K: np.ndarray) -> np.ndarray:
     return centre_K.mean() + apart_KN.mean(0) - VARIANCE_PENALTY * apart_KN.var(0)
 
 
-def load_scorer(
-    folders: Sequence[Path], recipe: Recipe, peers: Mapping[str, Sequence[Completion]] | None = None
-) -> RewardModel:
+def load_scorer(folders: Sequence[Path], recipe: Recipe, peers: Peers | None = None) -> RewardModel:
     """The scorer in one folder, or the ensemble of those in several."""
     members = [RewardModel.load(folder, recipe) for folder in folders]
     return members[0] if len(members) == 1 else Ensemble(members, peers)

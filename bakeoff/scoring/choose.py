@@ -1,6 +1,6 @@
 """Which scorer rewards the completions: what `score.scorer` names."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bakeoff import tasks
@@ -8,14 +8,14 @@ from bakeoff.errors import UserError
 from bakeoff.models import chat
 from bakeoff.models.load import check_base, check_reward_model, load_config, load_policy, load_tokenizer
 from bakeoff.preferences.reward_model import RewardModel, load_scorer
-from bakeoff.records import Completion, Prompt
+from bakeoff.records import Prompt
 from bakeoff.run import Run
 from bakeoff.sampling.choose import is_url, plain_url, url_and_model
 from bakeoff.sampling.endpoint import EndpointEngine
 from bakeoff.sampling.http_client import KEY
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.sandbox import OF_USERS, check_function
-from bakeoff.scorer import TRAINED, Scorer, scorer_kinds
+from bakeoff.scorer import TRAINED, Peers, Scorer, scorer_kinds
 from bakeoff.scoring.composite import Blend, ByTask, CompleteOnly
 from bakeoff.scoring.judge import Judge, NoTokenizer, read_rubric
 from bakeoff.scoring.logit_judge import LogitJudge
@@ -25,8 +25,6 @@ from bakeoff.scoring.verifiers import VERIFIERS
 from bakeoff.scoring.verifiers.answers import answers_of
 from bakeoff.settings import Recipe, Scoring
 
-Peers = Mapping[str, Sequence[Completion]]
-"""By prompt id, the completions that a scorer which compares compares with; empty where it is the group itself."""
 ENDPOINT_TOKENS = 2048
 """Longest reply of a judge behind an endpoint, which may think first; one that does not ends long before."""
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from bakeoff.models.incomplete import fault
 from bakeoff.records import Completion, Prompt, Score
-from bakeoff.scorer import NOT_WHOLE, Group, Scorer, finite, in_batches, same_group, used
+from bakeoff.scorer import NOT_WHOLE, Group, Peers, Scorer, finite, in_batches, same_group, used
 
 
 class Blend:
@@ -20,12 +20,7 @@ class Blend:
     scorer has none by the blend: so failing at one is never better than being wrong.
     """
 
-    def __init__(
-        self,
-        scorers: Sequence[Scorer],
-        weights: Sequence[float] = (),
-        peers: Mapping[str, Sequence[Completion]] | None = None,
-    ) -> None:
+    def __init__(self, scorers: Sequence[Scorer], weights: Sequence[float] = (), peers: Peers | None = None) -> None:
         self.scorers, self.weights = scorers, np.array(weights or [1.0] * len(scorers))
         self.peers = peers or {}
         self.peer_rewards: list[dict[str, list[float]]] = [{} for _ in scorers]

@@ -6,12 +6,12 @@ Used as the reward of a training it can only sharpen what the policy mostly know
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from bakeoff.errors import UserError
 from bakeoff.models import thoughts
 from bakeoff.records import Completion, Score
-from bakeoff.scorer import Group, same_group
+from bakeoff.scorer import Group, Peers, same_group
 from bakeoff.scoring.verifiers.numbers import numbers_in
 from bakeoff.scoring.verifiers.words import json_in, words
 
@@ -23,7 +23,7 @@ class Majority:
     measured by the votes of one.
     """
 
-    def __init__(self, extract: str = "", peers: Mapping[str, Sequence[Completion]] | None = None) -> None:
+    def __init__(self, extract: str = "", peers: Peers | None = None) -> None:
         self.peers = peers or {}
         self.extract = extract_pattern(extract)
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run
-from bakeoff.scorer import score_table
-from bakeoff.scoring.choose import Peers, make_scorer
+from bakeoff.scorer import Peers, score_table
+from bakeoff.scoring.choose import make_scorer
 from bakeoff.settings import Recipe
 
 TO_BAKE = "scores"
