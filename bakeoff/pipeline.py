@@ -107,7 +107,10 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
             run_stage(run, recipe, stage)
         if stage.name == "prompts":
             _check_prompts(run, recipe, anyway=anyway)
-        if stage.name == "reward" and stage.wanted(recipe) and not anyway:
+        alone = scorers.relies_on_reward_model(recipe) or not scorers.trains_reward_model(
+            recipe
+        )  # the combined choice gives a bad one no weight
+        if stage.name == "reward" and stage.wanted(recipe) and alone and not anyway:
             gate(read_json(run.details("reward_model")))
 
 

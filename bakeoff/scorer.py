@@ -23,14 +23,22 @@ NOT_WHOLE = "no whole answer"
 """How the reason begins that an incomplete answer has no reward."""
 TRAINED = "reward_model"
 """The scorer that the recipe trains."""
-SCORER_KINDS = (TRAINED, "majority", "logit_judge", "judge", "verifier", "FILE.py")
+COMBINED = "combined"
+"""The scorer that weighs likelihood, agreement and, where there are picks, the trained reward model."""
+SCORER_KINDS = (TRAINED, COMBINED, "likelihood", "majority", "logit_judge", "judge", "verifier", "FILE.py")
 """What can stand before the colon in a scorer's name; `bakeoff.scoring.choose` makes each."""
 SCORER_USAGE = "judged"
 """The name of the lines in `metrics.jsonl` that say what judging used, so that a stage in several goes adds up."""
 Group = tuple[list[Message], list[Completion]]
 """A conversation and completions of it."""
+Texts = tuple[Sequence[Message], Sequence[str]]
+"""The same, of the completions their texts alone."""
 Peers = Mapping[str, Sequence[Completion]]
 """By prompt id, the completions that a scorer which compares compares with; empty where it is the group itself."""
+
+
+def texts_of(group: Group) -> Texts:
+    return group[0], [c.text for c in group[1]]
 
 
 class Scorer(Protocol):

@@ -10,13 +10,13 @@ import numpy as np
 from bakeoff.errors import UserError
 from bakeoff.math import statistics
 from bakeoff.preferences import gate, metrics
-from bakeoff.preferences.reward_model import RewardModel, Texts
+from bakeoff.preferences.reward_model import RewardModel
 from bakeoff.preferences.reward_training import PICKS_PER_STEP
 from bakeoff.preferences.split import trained_on
 from bakeoff.preferences.stage import train_reward_model
 from bakeoff.records import Completion, Pick, Prompt, content_id, prompt_id
 from bakeoff.run import Run, write_json
-from bakeoff.scorer import score_table
+from bakeoff.scorer import Texts, score_table
 from bakeoff.settings import Recipe
 
 FRACTIONS = (8, 4, 2, 1)

@@ -64,7 +64,7 @@ def choice_loss(group: Judged, temperature: float | np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(choice_shares(group, temperature)[..., group.best].sum(-1), 1e-300))
 
 
-def confidence(group: Judged, temperature: float) -> float:
+def choice_confidence(group: Judged, temperature: float) -> float:
     """The share that the scorer gives to its choice, with what ties with it."""
     return float(choice_shares(group, temperature)[group.chosen > 0].sum())
 
@@ -82,7 +82,7 @@ def reliability_bins(confidence_G: np.ndarray) -> list[np.ndarray]:
 
 
 def _calibrated(groups: Sequence[Judged], temperature: float, *, seed: int) -> dict[str, Any]:
-    share, right = column(groups, lambda g: confidence(g, temperature)), column(groups, lambda g: g.right)
+    share, right = column(groups, lambda g: choice_confidence(g, temperature)), column(groups, lambda g: g.right)
     losses, owners = column(groups, lambda g: float(choice_loss(g, temperature))), [g.prompt for g in groups]
     error = statistics.interval(lambda i: expected_error(share[i], right[i]), len(groups), seed=seed, owners=owners)
     return {

@@ -13,7 +13,7 @@ from bakeoff.models import chat, packed_logps
 from bakeoff.models.load import load_reward_model, reads_left_to_right, window
 from bakeoff.models.memory import pass_tokens
 from bakeoff.records import Message, Score
-from bakeoff.scorer import Group, Peers, in_batches
+from bakeoff.scorer import Group, Peers, Texts, in_batches, texts_of
 from bakeoff.settings import Recipe
 
 SCORE_TOKENS = 4096
@@ -21,7 +21,6 @@ ROWS_AT_ONCE = 16
 VARIANCE_PENALTY = 0.5
 """How many times the variance over members is taken off their mean; no study here varied it."""
 NOT_FINITE = "not finite: the model's output is no number"
-Texts = tuple[Sequence[Message], Sequence[str]]
 
 
 class RewardModel:
@@ -132,10 +131,6 @@ def answer_tree(
     if longest > limit:
         raise UserError(f"too long: {longest} tokens, and the model's context window has {limit}")
     return packed_logps.Tree(key, prompt, answers)
-
-
-def texts_of(group: Group) -> Texts:
-    return group[0], [c.text for c in group[1]]
 
 
 class Ensemble(RewardModel):

@@ -7,17 +7,20 @@ from bakeoff import tasks
 from bakeoff.errors import UserError
 from bakeoff.models import chat
 from bakeoff.models.load import check_base, check_reward_model, load_config, load_policy, load_tokenizer
+from bakeoff.preferences import known_picks, split
 from bakeoff.preferences.reward_model import RewardModel, load_scorer
 from bakeoff.records import Prompt
-from bakeoff.run import Run
+from bakeoff.run import Run, read_json, write_json
 from bakeoff.sampling.choose import is_url, plain_url, url_and_model
 from bakeoff.sampling.endpoint import EndpointEngine
 from bakeoff.sampling.http_client import KEY
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.sandbox import OF_USERS, check_function
-from bakeoff.scorer import TRAINED, Peers, Scorer, scorer_kinds
+from bakeoff.scorer import COMBINED, TRAINED, Peers, Scorer, scorer_kinds
+from bakeoff.scoring.combined import Combined, fitted
 from bakeoff.scoring.composite import Blend, ByTask, CompleteOnly
 from bakeoff.scoring.judge import Judge, NoTokenizer, read_rubric
+from bakeoff.scoring.likelihood import Likelihood
 from bakeoff.scoring.logit_judge import LogitJudge
 from bakeoff.scoring.majority import Majority, extract_pattern
 from bakeoff.scoring.user_function import FunctionScorer
@@ -31,6 +34,21 @@ ENDPOINT_TOKENS = 2048
 
 def _reward_model(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     return load_scorer([Path(name)] if name else run.members(recipe.reward.ensemble), recipe, peers)
+
+
+def _likelihood(name: str, run: Run, recipe: Recipe, peers: Peers) -> Likelihood:
+    """Under the recipe's model before training, at the temperature of its completions."""
+    return Likelihood(*load_policy(recipe.model, recipe, to_train=False), recipe.sample.temperature or 1.0)
+
+
+def _combined(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    parts = _likelihood("", run, recipe, {}), Majority(recipe.score.extract)
+    reward = _reward_model("", run, recipe, {}) if trains_reward_model(recipe) else None
+    if not (file := run.details("chooser")).exists():
+        picks = split(known_picks(run, recipe.reward), recipe.reward.heldout)[1] if reward else []
+        write_json(file, fitted(Combined(*parts, reward), picks))
+    weights = {name: weight["value"] for name, weight in read_json(file)["weights"].items()}
+    return Combined(*parts, reward, weights, peers)
 
 
 def _logit_judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
@@ -54,6 +72,8 @@ def _function(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
 
 SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
     TRAINED: _reward_model,
+    COMBINED: _combined,
+    "likelihood": _likelihood,
     "majority": lambda name, run, recipe, peers: Majority(recipe.score.extract, peers),
     "logit_judge": _logit_judge,
     "judge": _judge,
@@ -61,7 +81,13 @@ SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
     "FILE.py": _function,
 }
 """Kind to what makes the scorer, from what stands behind the colon in its name."""
-SCORER_NOUNS = {TRAINED: "reward model", "logit_judge": "judging model", "FILE.py": "function"}
+SCORER_NOUNS = {
+    TRAINED: "reward model",
+    COMBINED: "combined choice",
+    "likelihood": "model's own likelihood",
+    "logit_judge": "judging model",
+    "FILE.py": "function",
+}
 """How the report calls a scorer, where not by its kind."""
 
 
@@ -96,7 +122,9 @@ def _of_one_task(run: Run, recipe: Recipe, peers: Peers, *, to_bake: bool) -> Sc
 def one_by_one(recipe: Recipe) -> bool:
     """Whether one model rewards each completion by itself, whatever others it is given with it."""
     (kind, rest), *others = scorer_kinds(recipe.score)
-    alone = kind in ("logit_judge", "judge") or (kind == TRAINED and (rest or recipe.reward.ensemble == 1))
+    alone = kind in ("likelihood", "logit_judge", "judge") or (
+        kind == TRAINED and (rest or recipe.reward.ensemble == 1)
+    )
     return bool(alone) and not others and not recipe.tasks
 
 
@@ -116,7 +144,13 @@ def _noun(settings: Scoring) -> str:
 
 
 def trains_reward_model(recipe: Recipe) -> bool:
-    """Whether a reward model must be trained on picks first."""
+    """Whether a reward model must be trained on picks first; the combined choice does without where there are none."""
+    combines = any((COMBINED, "") in scorer_kinds(settings) for settings in tasks.scorings(recipe))
+    return relies_on_reward_model(recipe) or (combines and bool(recipe.reward.picks))
+
+
+def relies_on_reward_model(recipe: Recipe) -> bool:
+    """Whether rewards are the trained reward model's alone or in a blend, so that it must be better than chance."""
     return any((TRAINED, "") in scorer_kinds(settings) for settings in tasks.scorings(recipe))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from bakeoff.errors import UserError
 from bakeoff.models import chat, packed_logps
 from bakeoff.records import Message, Score
-from bakeoff.scorer import Group, in_batches
+from bakeoff.scorer import Group, Texts, in_batches, texts_of
 from bakeoff.scoring.judge import RUBRIC, YES_OR_NO, judge_prompt
 
 PASS_TOKENS = 4096
@@ -40,13 +40,13 @@ class LogitJudge:
     @in_batches
     def score(self, groups: Sequence[Group]) -> Iterator[list[Score]]:
         """See `bakeoff.scorer.Scorer`."""
-        rewards = self.rewards([(messages, [c.text for c in group]) for messages, group in groups])
+        rewards = self.rewards([*map(texts_of, groups)])
         too_long = f"too long: more than {self.longest} tokens with its prompt"
         for (_, group), known in zip(groups, rewards, strict=True):
             found = [(known[c.text], "") if c.text in known else (None, too_long) for c in group]
             yield [Score(c.id, c.prompt_id, "logit_judge", *one) for c, one in zip(group, found, strict=True)]
 
-    def rewards(self, groups: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[dict[str, float]]:
+    def rewards(self, groups: Sequence[Texts]) -> list[dict[str, float]]:
         """For each (messages, texts) the reward of every text that fits into the model's context with its prompt."""
         read = [self._branches(messages, texts) for messages, texts in groups]
         packed = [

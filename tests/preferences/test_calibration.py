@@ -4,9 +4,9 @@ import pytest
 from bakeoff.preferences.gate import Judged
 from bakeoff.preferences.metrics import (
     calibration,
+    choice_confidence,
     choice_loss,
     choice_shares,
-    confidence,
     expected_error,
     fitted_temperature,
     halves,
@@ -34,10 +34,12 @@ def drawn(groups, truth, seed=0):
 def test_shares_confidence_and_loss_by_hand():
     two = group([1, 0], [LOG3, 0])
     assert choice_shares(two, 1.0) == pytest.approx([0.75, 0.25])
-    assert confidence(two, 1.0) == pytest.approx(0.75) and confidence(two, 1e9) == pytest.approx(0.5)
+    assert choice_confidence(two, 1.0) == pytest.approx(0.75) and choice_confidence(two, 1e9) == pytest.approx(0.5)
     assert choice_loss(two, np.array([1.0, 0.5])) == pytest.approx([-np.log(0.75), -np.log(0.9)])
     copies = group([1, 1, 0], [0, 0, 0])  # a text that stands twice is chosen twice as easily
-    assert choice_loss(copies, 1.0) == pytest.approx(-np.log(2 / 3)) and confidence(copies, 1.0) == pytest.approx(1)
+    assert choice_loss(copies, 1.0) == pytest.approx(-np.log(2 / 3)) and choice_confidence(
+        copies, 1.0
+    ) == pytest.approx(1)
     assert np.isfinite(choice_loss(group([0, 1], [1e6, 0]), 1.0))
 
 
