@@ -107,9 +107,8 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
             run_stage(run, recipe, stage)
         if stage.name == "prompts":
             _check_prompts(run, recipe, anyway=anyway)
-        alone = scorers.relies_on_reward_model(recipe) or not scorers.trains_reward_model(
-            recipe
-        )  # the combined choice gives a bad one no weight
+        # the combined choice gives a bad reward model no weight
+        alone = scorers.relies_on_reward_model(recipe) or not scorers.trains_reward_model(recipe)
         if stage.name == "reward" and stage.wanted(recipe) and alone and not anyway:
             gate(read_json(run.details("reward_model")))
 

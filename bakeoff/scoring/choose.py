@@ -122,10 +122,10 @@ def _of_one_task(run: Run, recipe: Recipe, peers: Peers, *, to_bake: bool) -> Sc
 def one_by_one(recipe: Recipe) -> bool:
     """Whether one model rewards each completion by itself, whatever others it is given with it."""
     (kind, rest), *others = scorer_kinds(recipe.score)
-    alone = kind in ("likelihood", "logit_judge", "judge") or (
-        kind == TRAINED and (rest or recipe.reward.ensemble == 1)
-    )
-    return bool(alone) and not others and not recipe.tasks
+    if others or recipe.tasks:
+        return False
+    is_one_reward_model = kind == TRAINED and (bool(rest) or recipe.reward.ensemble == 1)
+    return is_one_reward_model or kind in ("likelihood", "logit_judge", "judge")
 
 
 def scorer_noun(recipe: Recipe) -> str:

@@ -68,9 +68,8 @@ class Combined:
         """For each group [N, 3]: log-probabilities, numbers of tokens and rewards; NaN where a model gives none."""
         logps = self.likelihood.logps([*map(texts_of, groups)])
         full = [group for group in groups if group[1]]
-        scores = (
-            iter(self.reward.score(full)) if self.reward else ([Score(c.id, "", "", 0.0) for c in g] for _, g in full)
-        )
+        no_model = ([Score(c.id, "", "", 0.0) for c in group] for _, group in full)
+        scores = iter(self.reward.score(full)) if self.reward else no_model
         rewards = [[np.nan if s.reward is None else s.reward for s in next(scores)] if g else [] for _, g in groups]
         return [
             np.column_stack([logp_N2, reward]) if len(reward) else np.zeros((0, 3))
