@@ -18,7 +18,7 @@ import results
 
 from bakeoff.math.statistics import Measured
 from bakeoff.report.page import Curve
-from bakeoff.report.picture import curve_svg
+from bakeoff.report.plots import curve_svg
 from bakeoff.run import Run, read_json, write_json, write_text
 
 RECIPES = {"demo": "quick.toml", "demo_full": "filings.toml"}

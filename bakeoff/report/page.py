@@ -11,7 +11,7 @@ from markupsafe import Markup
 from bakeoff.math.statistics import Measured
 from bakeoff.report import wording
 from bakeoff.report.data import Data, share, template
-from bakeoff.report.picture import curve_svg
+from bakeoff.report.plots import curve_svg
 from bakeoff.report.verdict import outcome, verdict
 
 COMPARISON = {

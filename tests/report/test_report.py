@@ -10,7 +10,7 @@ from bakeoff.math.statistics import Measured
 from bakeoff.models import load as models
 from bakeoff.report import wording
 from bakeoff.report.page import Curve, Example, Shown, render
-from bakeoff.report.picture import curve_svg
+from bakeoff.report.plots import curve_svg
 from bakeoff.report.stage import noted
 from bakeoff.report.verdict import outcome, verdict
 from bakeoff.settings import Recipe
