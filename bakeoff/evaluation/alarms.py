@@ -6,9 +6,9 @@ All are on by default. They read the summary of a run (docs/summary.md).
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bakeoff.math.statistics import Measured
+from bakeoff.evaluation.figures import MAIN, Policies, Summary, measure_of
 from bakeoff.preferences.gate import doubts
-from bakeoff.training.groups import IDLE, idle
+from bakeoff.training.figures import IDLE, Baked, idle
 
 LENGTH_DRIFT = 1.5
 """Tuned answers longer, or shorter, than the reference's by this factor raise an alarm."""
@@ -23,12 +23,12 @@ STILL = 0.01
 COLLAPSED = 0.5
 """Fewer different answers than this share of the reference's raise an alarm when coverage is not known to be kept."""
 
-Figures = Mapping[str, Any]
 
-
-def alarms(summary: Figures, reward: Figures | None, referee: Figures | None, baked: Figures) -> list[str]:
-    """Every alarm of a finished run; `reward`, `referee` and `baked` are the figures of those stages."""
-    policies = {f"Task {name}: ": of for name, of in (summary.get("tasks") or {}).items()} or {"": summary}
+def alarms(
+    summary: Summary, reward: Mapping[str, Any] | None, referee: Mapping[str, Any] | None, baked: Baked
+) -> list[str]:
+    """Every alarm of a finished run; `reward` and `referee` are the figures of those reward models."""
+    policies: dict[str, Policies] = {f"Task {name}: ": of for name, of in summary["tasks"].items()} or {"": summary}
     return [
         *(doubts(reward) if reward else ()),
         *(f"Of the judge from outside: {sentence}" for sentence in (doubts(referee) if referee else ())),
@@ -43,22 +43,22 @@ def alarms(summary: Figures, reward: Figures | None, referee: Figures | None, ba
     ]
 
 
-def _gamed(summary: Figures) -> Iterator[str]:
+def _gamed(figures: Policies) -> Iterator[str]:
     """The reward rose; did anything that the training did not see?"""
-    outside = summary["wins"]["outside"]
-    if not summary["reward"] or Measured.of(summary["reward"]["gain"]).low <= 0:
+    outside = figures["wins"]["outside"]
+    if not figures["reward"] or figures["reward"]["gain"].low <= 0:
         return
     if not outside:
-        if (picker := summary["reward"]["picker"]) != "verifier":  # which compares with true answers
+        if (picker := figures["reward"]["picker"]) != "verifier":  # which compares with true answers
             yield f"Nothing but the {picker} measured its own gain: give evaluate.gold, or picks for a second judge."
         return
-    judge, gain = outside["judge"], Measured.of(outside["gain"])
+    judge, gain = outside["judge"], outside["gain"]
     if gain.high < 0:
         yield (
             f"The reward rose while the judge from outside ({judge}) sees a loss of {-gain.value:.3g}: the scorer "
             "is being gamed; bake less (a smaller bake.n, fewer rounds), or teach it (picks of tuned answers)."
         )
-    before, change = (Measured.of(outside["agreement"][key]) for key in ("reference", "change"))
+    before, change = outside["agreement"]["reference"], outside["agreement"]["change"]
     if change.high < 0:
         yield (
             f"The scorer orders the tuned model's answers worse than the reference's ({before.value:.0%} of "
@@ -67,10 +67,10 @@ def _gamed(summary: Figures) -> Iterator[str]:
         )
 
 
-def _tasks(summary: Figures) -> Iterator[str]:
+def _tasks(summary: Summary) -> Iterator[str]:
     """One task may lose what another gains."""
-    for name, figures in (summary.get("tasks") or {}).items():
-        gain = Measured.of((figures["quality"] or figures["reward"])["gain"])
+    for name, figures in summary["tasks"].items():
+        gain = measure_of(figures)["gain"]
         if gain.high < 0:
             yield (
                 f"The task {name} got worse ({gain.value:.3g}), whatever the others gained: give it more weight, mend "
@@ -78,53 +78,53 @@ def _tasks(summary: Figures) -> Iterator[str]:
             )
 
 
-def _control(summary: Figures) -> Iterator[str]:
-    measure = summary["quality"] or summary["reward"]
+def _control(figures: Policies) -> Iterator[str]:
+    measure = measure_of(figures)
     over_control = measure.get("gain_over_control")
-    if over_control and Measured.of(over_control).low <= 0 < Measured.of(measure["gain"]).low:
+    if over_control and over_control.low <= 0 < measure["gain"].low:
         yield (
             "The same bake on random picks did as well, as far as can be told: the gain is not the scorer's; "
             "mend it (a reward model: add picks), or take a smaller temperature instead of a bake."
         )
 
 
-def _greedy(summary: Figures) -> Iterator[str]:
+def _greedy(figures: Policies) -> Iterator[str]:
     """A sharper policy is right more often when sampled, and no better than the reference at temperature 0."""
-    measure = summary["quality"] or summary["reward"]
+    measure = measure_of(figures)
     gain = measure.get("greedy_gain")
-    if gain and Measured.of(gain).low <= 0 < Measured.of(measure["gain"]).low:
+    if gain and gain.low <= 0 < measure["gain"].low:
         yield (
             "At temperature 0 the tuned model is no better than the reference, as far as can be told: what it gained "
             "is sharpness, which serving the reference at temperature 0 gives without a bake."
         )
 
 
-def _drift(summary: Figures) -> Iterator[str]:
+def _drift(figures: Policies) -> Iterator[str]:
     """Answers that look otherwise than before."""
-    length, style = summary["length"], summary["style"]
-    ratio = length["tuned"]["value"] / max(1e-9, length["reference"]["value"])
+    length, style = figures["length"], figures["style"]
+    ratio = length["tuned"].value / max(1e-9, length["reference"].value)
     if not 1 / LENGTH_DRIFT <= ratio <= LENGTH_DRIFT:
         yield (
             f"Answers are now {ratio:.2f} times as long: read some, and if length is what the scorer likes, "
             "teach it otherwise (picks in which the other kind wins, another rubric)."
         )
-    before, after = (style[name]["repetition"]["value"] for name in ("reference", "tuned"))
+    before, after = (style[name]["repetition"].value for name in MAIN)
     if after - before > REPETITION_DRIFT:
         yield (
             f"{after:.0%} of a tuned answer repeats itself ({before:.0%} before): read some; bake less, or add picks "
             "in which the answer that repeats itself loses."
         )
-    if summary["truncated"]["tuned"] > MANY:
-        yield f"{summary['truncated']['tuned']:.0%} of the tuned answers are cut short: raise sample.max_tokens."
+    if figures["truncated"]["tuned"] > MANY:
+        yield f"{figures['truncated']['tuned']:.0%} of the tuned answers are cut short: raise sample.max_tokens."
 
 
 POLICY = (_gamed, _control, _greedy, _drift)
 """What may be wrong with the tuned policy on each task."""
 
 
-def _moved(summary: Figures, baked: Figures) -> Iterator[str]:
+def _moved(summary: Summary, baked: Baked) -> Iterator[str]:
     """A bake that did nothing, or more than it was allowed."""
-    spent, budget = Measured.of(summary["kl"]["tuned"]), baked.get("kl_budget", 0.0)
+    spent, budget = summary["kl"]["tuned"], baked.get("kl_budget", 0.0)
     if spent.high < STILL:
         yield (
             f"The bake changed next to nothing ({spent.value:.2g} nats a sequence), so any difference is chance: raise "
@@ -137,21 +137,21 @@ def _moved(summary: Figures, baked: Figures) -> Iterator[str]:
         )
 
 
-def _lost(summary: Figures) -> Iterator[str]:
+def _lost(summary: Summary) -> Iterator[str]:
     """What the tuned policy can no longer do."""
-    forgotten = Measured.of(summary["forgotten"])
+    forgotten = summary["forgotten"]
     if forgotten.value > FORGOTTEN:
         yield (
             f"Answers to unrelated prompts became less likely by {forgotten.value:.2g} nats per token (up to "
             f"{FORGOTTEN} is normal): the model forgets; lower bake.learning_rate or bake.n, or freeze more layers."
         )
     outside = summary["wins"]["outside"]
-    distinct = [summary["style"][name]["distinct"]["value"] for name in ("reference", "tuned")]
-    if outside and Measured.of(outside["coverage"]["change"]).high < 0:
+    distinct = [summary["style"][name]["distinct"].value for name in MAIN]
+    if outside and outside["coverage"]["change"].high < 0:
         kept = outside["coverage"]
         yield (
             f"The best of {kept['k']} tuned answers is worse than the best of {kept['k']} before "
-            f"({kept['tuned']['value']:.3g} against {kept['reference']['value']:.3g}): do not sample from it again to "
+            f"({kept['tuned'].value:.3g} against {kept['reference'].value:.3g}): do not sample from it again to "
             "choose; bake less if you mean to."
         )
     elif not outside and distinct[1] < COLLAPSED * distinct[0]:
@@ -161,13 +161,13 @@ def _lost(summary: Figures) -> Iterator[str]:
         )
 
 
-def _strategies(baked: Figures) -> Iterator[str]:
+def _strategies(baked: Baked) -> Iterator[str]:
     """Ways to ask that cost draws and give none of the best, and completions that are no answers."""
     for name, row in baked["strategies"].items():
-        if Measured.of(row["lift"]).high < 1 / 2:
+        if row["lift"].high < 1 / 2:
             yield (
-                f"The strategy {name!r} drew {row['share']['value']:.0%} of the completions and "
-                f"{row['best']['value']:.0%} of the best: reword it, or leave it out of sample.strategies."
+                f"The strategy {name!r} drew {row['share'].value:.0%} of the completions and "
+                f"{row['best'].value:.0%} of the best: reword it, or leave it out of sample.strategies."
             )
     kinds = {kind: count / baked["completions"] for kind, count in baked["faults"].items()}
     if sum(kinds.values()) > MANY:
@@ -175,10 +175,10 @@ def _strategies(baked: Figures) -> Iterator[str]:
         yield f"Many completions to learn from are no whole answers ({said}): {idle(baked['faults'])[1]}."
 
 
-def _rounds(baked: Figures) -> Iterator[str]:
+def _rounds(baked: Baked) -> Iterator[str]:
     """A round is kept even if none of them helped."""
     if "rounds" in baked:
-        reward = [row["reward"]["value"] for row in baked["rounds"]]
+        reward = [row["reward"].value for row in baked["rounds"]]
         if reward[baked["kept"]] <= reward[0]:
             yield (
                 f"No round raised the reward on the validation prompts ({reward[0]:.3g} before, "
@@ -187,7 +187,7 @@ def _rounds(baked: Figures) -> Iterator[str]:
             )
 
 
-def _groups(baked: Figures) -> Iterator[str]:
+def _groups(baked: Baked) -> Iterator[str]:
     groups = sum(baked["groups"].values())
     flat = sum(baked["groups"].get(kind, 0) for kind in IDLE)
     if flat > MANY * groups:
@@ -195,7 +195,7 @@ def _groups(baked: Figures) -> Iterator[str]:
         yield f"{flat} of {groups} groups taught nothing ({said}): {advice}."
 
 
-def _data(summary: Figures) -> Iterator[str]:
+def _data(summary: Summary) -> Iterator[str]:
     """Prompts that are missing from a stage, or were where they should not be."""
     for stage, tables in (("sample", "completions_failed.parquet"), ("evaluate", "*_failed.parquet")):
         kinds = ", ".join(f"{count} {reason}" for reason, count in summary["failed"][stage].items())

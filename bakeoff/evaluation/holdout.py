@@ -10,7 +10,7 @@ from bakeoff.scoring.verifiers.answers import read_answers
 from bakeoff.settings import Recipe
 
 
-def answers(recipe: Recipe) -> list[Answer]:
+def gold_answers(recipe: Recipe) -> list[Answer]:
     """The held-out prompts and true answers of all tasks; of a prompt that several have, the first one's."""
     rows = [
         dataclasses.replace(answer, task=name)

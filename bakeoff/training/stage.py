@@ -25,7 +25,7 @@ from bakeoff.sampling.local import LocalEngine
 from bakeoff.scorer import by_prompt, missing
 from bakeoff.scoring.majority import Majority
 from bakeoff.settings import Bake, Recipe
-from bakeoff.training.groups import earned, idle
+from bakeoff.training.figures import earned, idle
 from bakeoff.training.methods import METHODS, Group
 from bakeoff.training.trainer import Training, size
 

@@ -17,7 +17,7 @@ from bakeoff.sampling import Sampling
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.sampling.variants import StrategyEngine, check, over, shares
 from bakeoff.settings import Recipe, Reward, Sample, Strategy
-from bakeoff.training.groups import earned
+from bakeoff.training.figures import earned
 
 QUESTION = [Message("user", "How much?")]
 PROMPTS = [
