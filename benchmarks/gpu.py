@@ -47,6 +47,7 @@ from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training.methods import Group
 from bakeoff.training.trainer import Training
+from benchmarks import results
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -122,17 +123,15 @@ def fresh() -> Iterator[None]:
 
 def save(rows: Rows, out: Path) -> None:
     """Add rows to gpu.json: each name once."""
-    path = out / "gpu.json"
-    out.mkdir(parents=True, exist_ok=True)
-    old = json.loads(path.read_text()) if path.exists() else []
-    stamp = {"machine": name_of_card(), "date": time.strftime("%Y-%m-%d"), "command": "python -m benchmarks.gpu"}
-    kept = {row["name"]: row for row in [*old, *({**row, **stamp} for row in rows)]}
-    lines = ",\n".join(json.dumps(row) for row in kept.values())
-    path.write_text(f"[\n{lines}\n]\n")
+    command = "python -m benchmarks.gpu"
+    named = [{k: v for k, v in row.items() if k != "note"} | {"machine": name_of_card()} for row in rows]
+    results.record(
+        "gpu", [row | {"command": f"{command} --demo" if "demo" in row["name"] else command} for row in named], out
+    )
 
 
 def name_of_card() -> str:
-    return torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU, toy shapes"
+    return torch.cuda.get_device_name() if DEVICE.type == "cuda" else "a CPU, toy shapes"
 
 
 def sync() -> None:

@@ -7,7 +7,8 @@ import torch
 from conftest import SHAPE
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from bakeoff.models import flash_attention, fused_layers, packed_ways, packing
+from bakeoff.models import packing
+from bakeoff.models.load import flash_attention, fused_layers, packed_ways
 
 DRAW = torch.Generator().manual_seed(3)
 

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from bakeoff.errors import UserError
 from bakeoff.models import load as models
-from bakeoff.models import packed_forward, packed_logps, packed_ways
+from bakeoff.models import packed_forward, packed_logps
+from bakeoff.models.load import packed_ways
 from bakeoff.models.packed_logps import Tree
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample

@@ -4,9 +4,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
 
-from bakeoff.models import fused_layers, packed_logps
 from bakeoff.models import load as models
+from bakeoff.models import packed_logps
 from bakeoff.models.cpu import attention, kernels
+from bakeoff.models.load import fused_layers
 from bakeoff.models.packed_logps import Tree
 
 TREES = [
