@@ -3,7 +3,7 @@
 from typing import Any, NotRequired, TypedDict
 
 from bakeoff.math.statistics import Measured
-from bakeoff.training.figures import Earned, Round
+from bakeoff.training.figures import Earned
 
 MAIN = ("reference", "tuned")
 """The policies that are compared; the others are reported beside them."""

@@ -69,7 +69,7 @@ def curve_svg(
     story = f"Reference: {first} at the first try, {last} with the best of {ks[-1]} picked by {scorer}. "
     return lines_svg(
         lines,
-        title=f"{ {'correct': 'Correct answers', 'reward': 'Mean reward'}.get(metric, metric)} on held-out prompts",
+        title=f"{ {'correct': 'Correct answers', 'reward': 'Mean reward'}.get(metric, metric) } on held-out prompts",
         story=f"{story}Tuned model: {now} at the first try.",
         under="tries per prompt",
         form=form,

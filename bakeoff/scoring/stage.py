@@ -9,29 +9,18 @@ from bakeoff.scorer import score_table
 from bakeoff.scoring import choose
 from bakeoff.settings import Recipe
 
-TO_BAKE = "scores"
-"""The table of rewards that a bake learns from."""
-
 
 def score(run: Run, recipe: Recipe) -> None:
     """Reward the completions of the table `completions` into the table `scores`, to bake from."""
-    prompts = read_table(run.table("prompts"), Prompt)
     completions = read_table(run.table("completions"), Completion)
-    reward(run, recipe, TO_BAKE, prompts, completions)
+    reward(run, recipe, read_table(run.table("prompts"), Prompt), completions)
 
 
-def reward(
-    run: Run,
-    recipe: Recipe,
-    name: str,
-    prompts: Sequence[Prompt],
-    completions: Sequence[Completion],
-    peers: choose.Peers | None = None,
-) -> list[Score]:
-    """The rewards of completions by the recipe's scorer, in the run's table `name`.
+def reward(run: Run, recipe: Recipe, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
+    """The rewards that a bake learns from, by the recipe's scorer, in the run's table `scores`.
 
-    In the table `scores`, completions that are no whole answers may have none: see `choose.scorer`. Some must have
-    one; else UserError tells why.
+    Completions that are no whole answers may have none: see `choose.scorer`. Some must have one; else UserError tells
+    why.
     """
-    scorer = functools.partial(choose.scorer, run.whole(), recipe, prompts, peers, to_bake=name == TO_BAKE)
-    return score_table(run, name, prompts, completions, scorer, needed=name == TO_BAKE)
+    scorer = functools.partial(choose.scorer, run.whole(), recipe, prompts, to_bake=True)
+    return score_table(run, "scores", prompts, completions, scorer, needed=True)

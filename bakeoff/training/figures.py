@@ -66,9 +66,7 @@ def measured(row: dict[str, Any]) -> dict[str, Any] | Measured:
     return Measured.of(row) if row.keys() == {"value", "low", "high", "n"} else row
 
 
-def earned(
-    strategies: Sequence[Sequence[str]], rewards: Sequence[Sequence[float]], *, seed: int
-) -> dict[str, Earned]:
+def earned(strategies: Sequence[Sequence[str]], rewards: Sequence[Sequence[float]], *, seed: int) -> dict[str, Earned]:
     """What each prompt variant gave, from groups of variants' names and of rewards (NaN where there is none)."""
     found: dict[str, Earned] = {}
     for name in dict.fromkeys(name for group in strategies for name in group):

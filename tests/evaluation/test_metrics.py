@@ -37,7 +37,9 @@ def test_wins_and_their_price():
 def test_a_perfect_best_of_n_gives_n_and_spends_what_it_must():
     rng = np.random.default_rng(0)
     reference, tuned = rng.random((4000, 4)), rng.random((4000, 2, 8)).max(-1)
-    found = metrics.wins("judge", {"reference": reference, "tuned": tuned}, np.full(4000, best_of_n.kl_bound(8)), seed=0)
+    found = metrics.wins(
+        "judge", {"reference": reference, "tuned": tuned}, np.full(4000, best_of_n.kl_bound(8)), seed=0
+    )
     assert found["k_eff"].low < 8 < found["k_eff"].high and found["k_eff"].value == pytest.approx(8, rel=0.1)
     assert found["kl_efficiency"].value == pytest.approx(1, abs=0.06)
 
@@ -70,7 +72,9 @@ def test_agreement_counts_pairs_that_differ():
     value = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
     reward = np.array([[3.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 2.0, 5.0]])
     assert metrics.ordered_alike(value, reward) == pytest.approx([1.0, math.nan, 0.25], nan_ok=True)
-    found = metrics.order_agreement({"reference": value, "tuned": value}, {"reference": reward, "tuned": -reward}, seed=0)
+    found = metrics.order_agreement(
+        {"reference": value, "tuned": value}, {"reference": reward, "tuned": -reward}, seed=0
+    )
     assert found["reference"].value == pytest.approx(0.625) and found["reference"].n == 2
     assert found["change"].value == pytest.approx(((0 - 1) + (0.75 - 0.25)) / 2)
 
@@ -79,7 +83,9 @@ def test_agreement_leaves_out_draws_without_a_reward():
     value = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     reward = np.array([[3.0, math.nan, 2.0], [math.nan, math.nan, math.nan]])
     assert metrics.ordered_alike(value, reward) == pytest.approx([1.0, math.nan], nan_ok=True)
-    found = metrics.order_agreement({"reference": value, "tuned": value}, {"reference": reward, "tuned": reward}, seed=0)
+    found = metrics.order_agreement(
+        {"reference": value, "tuned": value}, {"reference": reward, "tuned": reward}, seed=0
+    )
     assert found["reference"] == Measured(1.0, -math.inf, math.inf, 1)
 
 

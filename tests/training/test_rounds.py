@@ -17,6 +17,7 @@ from bakeoff.cli import main
 from bakeoff.data import splits
 from bakeoff.errors import UserError
 from bakeoff.evaluation.stage import UNRELATED
+from bakeoff.math.statistics import Measured
 from bakeoff.models.incomplete import fault
 from bakeoff.records import Completion, Message, Prompt, Score, read_table
 from bakeoff.run import Run
@@ -24,7 +25,7 @@ from bakeoff.sampling.resume import failures
 from bakeoff.settings import Bake, Recipe, Sample, Scoring, Task
 from bakeoff.training import rounds
 from bakeoff.training import stage as once
-from bakeoff.training.stage import within
+from bakeoff.training.stage import within_budget
 
 RECIPE = """
 model = "{model}"
@@ -72,7 +73,7 @@ def recipe(tmp_path, tiny_llama) -> Path:
 
 
 def row(reward, kl=0.0):
-    return {"reward": {"value": reward}, "kl": {"value": kl}}
+    return {"reward": Measured(reward, reward, reward, 9), "kl": Measured(kl, kl, kl, 9)}
 
 
 def test_the_rule():
@@ -146,7 +147,7 @@ def test_a_budget_ends_the_training_at_the_same_step_wherever_it_went_on(begin):
             Toy.optimizer.taken += 1
             yield {"step": Toy.optimizer.taken}
 
-    taken = list(within(steps(), Toy, lambda model, step: float(step)))
+    taken = list(within_budget(steps(), Toy, lambda model, step: float(step)))
     assert [t["step"] for t in taken] == list(range(begin + 1, 7)) and Toy.optimizer.closed
     assert [t["kl"] for t in taken if "kl" in t] == [i for i in (2.0, 4.0, 6.0) if i > begin]
 
@@ -160,7 +161,7 @@ def test_the_last_step_is_looked_at_too(monkeypatch):
             Toy.optimizer.taken += 1
             yield {}
 
-    found = [line.get("kl") for line in within(steps(), Toy, lambda model, step: step / 9)]
+    found = [line.get("kl") for line in within_budget(steps(), Toy, lambda model, step: step / 9)]
     assert [step for step, kl in enumerate(found, 1) if kl is not None] == [*range(2, 17, 2), 17]
 
 
@@ -240,7 +241,7 @@ def test_a_spent_budget_ends_the_bake(recipe, tmp_path, monkeypatch):
     assert len(steps) == 1 and steps[0]["kl"] > 1e-6
 
     spent = Run(tmp_path / "spent")  # by the training's own prompts alone: those that choose among rounds are nearer
-    monkeypatch.setattr(once, "Spent", lambda *_: lambda model, step: 9.0 * (step > 0))
+    monkeypatch.setattr(once, "kl_meter", lambda *_: lambda model, step: 9.0 * (step > 0))
     settings = [str(recipe), "bake.kl_budget=8", "bake.rounds=3", "bake.patience=3", "--out", str(spent.folder)]
     for stage in ("prompts", "sample", "reward", "score", "bake"):
         assert main([stage, *settings]) == 0
@@ -249,7 +250,7 @@ def test_a_spent_budget_ends_the_bake(recipe, tmp_path, monkeypatch):
     assert told["kl_budget"] == 8.0  # what an alarm compares the tuned model with
 
     late = Run(tmp_path / "late")  # spent by the very last step: the next round would only be sampled
-    monkeypatch.setattr(once, "Spent", lambda *_: lambda model, step: 9.0 * (step == 3))
+    monkeypatch.setattr(once, "kl_meter", lambda *_: lambda model, step: 9.0 * (step == 3))
     settings = [*settings[:-1], str(late.folder), "bake.batch_size=2"]
     for stage in ("prompts", "sample", "reward", "score", "bake"):
         assert main([stage, *settings]) == 0
