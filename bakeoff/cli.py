@@ -11,6 +11,7 @@ from bakeoff import __version__, config
 from bakeoff.errors import UserError
 
 if TYPE_CHECKING:
+    from bakeoff.evaluation.figures import Summary
     from bakeoff.run import Run
 
 STOPPED = "bakeoff: stopped; the same command goes on from here"
@@ -61,7 +62,8 @@ def run(parsed: argparse.Namespace) -> None:
     from bakeoff import pipeline
     from bakeoff.report.stage import noted
     from bakeoff.report.stage import report as write_report
-    from bakeoff.run import open_run, other_versions, read_json
+    from bakeoff.run import open_run, other_versions
+    from bakeoff.training.figures import read_figures
 
     recipe = config.load(parsed.recipe, parsed.overrides)
     pipeline.check(recipe)
@@ -70,7 +72,7 @@ def run(parsed: argparse.Namespace) -> None:
     pipeline.run_all(folder, recipe, anyway=parsed.anyway)
     if not folder.report.exists():
         write_report(folder, recipe)
-    summary = read_json(folder.summary)
+    summary = read_figures(folder.summary)
     _conclude(summary, folder.report, noted(summary, recipe))
 
 
@@ -149,10 +151,10 @@ def prompts(parsed: argparse.Namespace) -> None:
 
 
 def _tell_data(folder: "Run") -> None:
-    from bakeoff.report.data import text
+    from bakeoff.report.data import data_text
     from bakeoff.report.stage import data_report
 
-    print(text(data_report(folder)))
+    print(data_text(data_report(folder)))
     print(f"report: {folder.folder / 'prompts.html'}")
 
 
@@ -183,7 +185,7 @@ def reward_eval(parsed: argparse.Namespace) -> None:
     """`bakeoff reward eval MODEL DATA`: how far a reward model can be trusted, as text, JSON and a page."""
     from bakeoff.preferences.evaluation import evaluate_reward
     from bakeoff.preferences.load import read_picks, split
-    from bakeoff.report.reward import render, text
+    from bakeoff.report.reward import render_reward, reward_text
     from bakeoff.run import Run, write_text
     from bakeoff.scoring.verifiers.answers import read_graded
 
@@ -196,8 +198,8 @@ def reward_eval(parsed: argparse.Namespace) -> None:
     folder.folder.mkdir(parents=True, exist_ok=True)
     figures = evaluate_reward(folder, parsed.model, picks, gold, learn, base=parsed.base)
     page = folder.folder / "reward_eval.html"
-    write_text(page, render(figures, title=f"Reward model {Path(parsed.model).name}"))
-    print(f"{text(figures)}\n\nReport: {page}")
+    write_text(page, render_reward(figures, title=f"Reward model {Path(parsed.model).name}"))
+    print(f"{reward_text(figures)}\n\nReport: {page}")
 
 
 def check(parsed: argparse.Namespace) -> None:
@@ -213,7 +215,7 @@ def check(parsed: argparse.Namespace) -> None:
         raise UserError(f"model {parsed.model!r}: cannot be used as a {'judge' if parsed.judge else 'policy'}")
 
 
-def _conclude(summary: dict, report: Path, notes: Sequence[str]) -> None:
+def _conclude(summary: "Summary", report: Path, notes: Sequence[str]) -> None:
     from bakeoff.report.verdict import verdict
 
     print("\n".join(["", verdict(summary), *notes, ""]))

@@ -5,30 +5,24 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bakeoff.evaluation import holdout
-from bakeoff.records import Completion, Score, read_table
-from bakeoff.report.data import Data, describe, render_data
-from bakeoff.report.page import Curve, Example, Shown, render
-from bakeoff.run import Run, read_json, write_text
+from bakeoff.evaluation.figures import MAIN
+from bakeoff.evaluation.holdout import gold_answers
+from bakeoff.records import Answer, Completion, Score, read_table
+from bakeoff.report.data import Data, describe_data, render_data
+from bakeoff.report.page import EXAMPLES, Example, Shown, render_report
+from bakeoff.run import Run, write_text
 from bakeoff.sandbox import limits_of
 from bakeoff.scorer import by_prompt
-from bakeoff.scoring.verifiers.answers import Verdicts, verdicts
+from bakeoff.scoring.verifiers.answers import verdicts
 from bakeoff.settings import Recipe
-
-EXAMPLES = 10
+from bakeoff.training.figures import read_figures
 
 
 def report(run: Run, recipe: Recipe) -> None:
     """Write the run's `report.html`."""
-    evaluation, summary = read_json(run.details("evaluation")), read_json(run.summary)
-    page = render(
-        summary,
-        Curve.of(evaluation["quality"] or evaluation["reward"]),
-        examples(run, recipe),
-        dataclasses.asdict(recipe),
-        notes=noted(summary, recipe),
-        data=describe(run),
-    )
+    summary = read_figures(run.summary)
+    settings, notes = dataclasses.asdict(recipe), noted(summary, recipe)
+    page = render_report(summary, describe_data(run), examples(run, recipe), settings, notes=notes)
     write_text(run.report, page)
 
 
@@ -39,36 +33,29 @@ def noted(summary: Mapping[str, Any], recipe: Recipe) -> list[str]:
 
 def data_report(run: Run) -> Data:
     """Write the data report, `prompts.html`, of a run whose prompts are made; returns its figures."""
-    data = describe(run)
+    data = describe_data(run)
     write_text(run.folder / "prompts.html", render_data(data, title=f"Prompts of {run.folder.name}"))
     return data
 
 
 def examples(run: Run, recipe: Recipe) -> list[Example]:
     """Held-out prompts with true answers, where there are any, side by side: the first by id, so not chosen by eye."""
-    answers = {a.prompt_id: a for a in holdout.answers(recipe)}
-    drawn = {name: by_prompt(read_table(run.table(name), Completion)) for name in ("reference", "tuned")}
-    shown = sorted(answers.keys() & drawn["reference"].keys() & drawn["tuned"].keys())[:EXAMPLES]
-    groups = {name: {key: drawn[name][key] for key in shown} for name in drawn}
-    answers = {key: answers[key] for key in shown}
-    asked = (c for of in groups.values() for group in of.values() for c in group)
+    answers = {a.prompt_id: a for a in gold_answers(recipe)}
+    drawn = {name: by_prompt(read_table(run.table(name), Completion)) for name in MAIN}
+    keys = sorted(answers.keys() & drawn["reference"].keys() & drawn["tuned"].keys())[:EXAMPLES]
+    answers = {key: answers[key] for key in keys}
+    asked = (c for groups in drawn.values() for key in keys for c in groups[key])
     right = verdicts(answers, asked, limits_of(recipe.score))
-    reference, tuned = (_shown(run, name, groups[name], right) for name in ("reference", "tuned"))
-    return [
-        Example(
-            answers[key].messages[-1].content,
-            reference[key][0],
-            max(reference[key], key=lambda s: -math.inf if s.reward is None else s.reward),
-            tuned[key][0],
-            answers[key].answer,
-        )
-        for key in shown
-    ]
+    tables = (read_table(run.table(f"{name}_scores"), Score) for name in MAIN)
+    rewards = {s.completion_id: s.reward for scores in tables for s in scores}
 
+    def shown(completion: Completion) -> Shown:
+        verdict = right[completion.prompt_id][completion.text]
+        return Shown(completion.text, rewards[completion.id], bool(verdict.reward))
 
-def _shown(run: Run, name: str, groups: Mapping[str, Sequence[Completion]], right: Verdicts) -> dict[str, list[Shown]]:
-    rewards = {s.completion_id: s.reward for s in read_table(run.table(f"{name}_scores"), Score)}
-    return {
-        key: [Shown(c.text, rewards[c.id], bool(right[key][c.text].reward)) for c in group]
-        for key, group in groups.items()
-    }
+    def example(answer: Answer, reference: Sequence[Completion], tuned: Sequence[Completion]) -> Example:
+        known = [-math.inf if (reward := rewards[c.id]) is None else reward for c in reference]
+        picked = reference[known.index(max(known))]
+        return Example(answer.messages[-1].content, shown(reference[0]), shown(picked), shown(tuned[0]), answer.answer)
+
+    return [example(answers[key], drawn["reference"][key], drawn["tuned"][key]) for key in keys]
