@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bakeoff.evaluation.figures import MAIN
 from bakeoff.evaluation.holdout import gold_answers
-from bakeoff.records import Answer, Completion, Score, read_table
+from bakeoff.records import Completion, Score, read_table
 from bakeoff.report.data import Data, describe_data, render_data
 from bakeoff.report.page import EXAMPLES, Example, Shown, render_report
 from bakeoff.run import Run, write_text
@@ -46,16 +46,15 @@ def examples(run: Run, recipe: Recipe) -> list[Example]:
     answers = {key: answers[key] for key in keys}
     asked = (c for groups in drawn.values() for key in keys for c in groups[key])
     right = verdicts(answers, asked, limits_of(recipe.score))
-    tables = (read_table(run.table(f"{name}_scores"), Score) for name in MAIN)
-    rewards = {s.completion_id: s.reward for scores in tables for s in scores}
 
-    def shown(completion: Completion) -> Shown:
-        verdict = right[completion.prompt_id][completion.text]
-        return Shown(completion.text, rewards[completion.id], bool(verdict.reward))
+    def answers_of(name: str, key: str) -> list[Shown]:
+        return [Shown(c.text, rewards[name][c.id], bool(right[key][c.text].reward)) for c in drawn[name][key]]
 
-    def example(answer: Answer, reference: Sequence[Completion], tuned: Sequence[Completion]) -> Example:
-        known = [-math.inf if (reward := rewards[c.id]) is None else reward for c in reference]
-        picked = reference[known.index(max(known))]
-        return Example(answer.messages[-1].content, shown(reference[0]), shown(picked), shown(tuned[0]), answer.answer)
+    def example(key: str) -> Example:
+        reference, tuned = (answers_of(name, key) for name in MAIN)
+        picked = max(reference, key=lambda answer: -math.inf if answer.reward is None else answer.reward)
+        return Example(answers[key].messages[-1].content, reference[0], picked, tuned[0], answers[key].answer)
 
-    return [example(answers[key], drawn["reference"][key], drawn["tuned"][key]) for key in keys]
+    tables = {name: read_table(run.table(f"{name}_scores"), Score) for name in MAIN}
+    rewards = {name: {s.completion_id: s.reward for s in scores} for name, scores in tables.items()}
+    return [example(key) for key in keys]
