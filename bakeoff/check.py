@@ -217,12 +217,12 @@ def _sampling(subject: Subject) -> str:
 
 def _memory(subject: Subject) -> str:
     """Weights, and what training adds to them; in a bake the reference is not held beside the policy."""
-    model, settings = subject.model, subject.recipe.reward if subject.judge else subject.recipe.bake
+    model = subject.model
     weights = sum(t.numel() * t.element_size() for t in itertools.chain(model.parameters(), model.buffers()))
-    if models.lora_rank(model, settings.lora):
+    if models.lora_rank(model, subject.recipe.lora):
         needed, said = weights * 1.1, "with adapters"
     else:
-        models.freeze(model, settings.frozen)
+        models.freeze(model)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         needed, said = weights + trained * (BYTES_TO_TRAIN + 4), f"with {trained:,} weights trained"
     there, text = (
@@ -230,7 +230,7 @@ def _memory(subject: Subject) -> str:
         f"{_size(weights)} of weights, about {_size(needed)} to train {said}, and batches",
     )
     if needed > there:
-        raise Doubt(f"{text}; {model.device} has {_size(there)}: set lora, or raise frozen")
+        raise Doubt(f"{text}; {model.device} has {_size(there)}: set lora")
     return text
 
 

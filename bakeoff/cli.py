@@ -5,38 +5,24 @@ import errno
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bakeoff import __version__, config
+from bakeoff import __version__
 from bakeoff.errors import UserError
 
 if TYPE_CHECKING:
-    from bakeoff.evaluation.figures import Summary
     from bakeoff.run import Run
+    from bakeoff.settings import Recipe
 
 STOPPED = "bakeoff: stopped; the same command goes on from here"
-STAGES = {
-    "prompts": "read and clean the logs, hold prompts out",
-    "sample": "draw N completions of each training prompt",
-    "reward": "train the reward model on testers' picks",
-    "score": "reward every completion",
-    "bake": "train the policy on the best of each group",
-    "control": "the same bake on rewards dealt out at random",
-    "referee": "train a second reward model on other picks, to judge the result",
-    "evaluate": "measure first answers on held-out prompts, before and after",
-    "summary": "write summary.json",
-}
-
-NESTED = [["reward", "train"], ["reward", "eval"]]
-"""Commands of two words; `reward` alone is a stage."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it went well, 2 after a one-line error that the user can mend, 130 after Ctrl-C."""
     parser = _parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:2] in NESTED:
-        words[:2] = [" ".join(words[:2])]
+    if (name := " ".join(words[:2])) in ARGUMENTS:  # "reward train"; `reward` alone is a stage
+        words[:2] = [name]
     parsed, rest = parser.parse_known_args(words)
     if any("=" not in argument or argument.startswith("-") for argument in rest):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -62,10 +48,11 @@ def run(parsed: argparse.Namespace) -> None:
     from bakeoff import pipeline
     from bakeoff.report.stage import noted
     from bakeoff.report.stage import report as write_report
+    from bakeoff.report.verdict import verdict
     from bakeoff.run import open_run, other_versions
     from bakeoff.training.figures import read_figures
 
-    recipe = config.load(parsed.recipe, parsed.overrides)
+    recipe = _recipe(parsed)
     pipeline.check(recipe)
     folder = open_run(_out(parsed), recipe)
     _warn([*other_versions(folder), *pipeline.outdated(folder, recipe)])
@@ -73,7 +60,8 @@ def run(parsed: argparse.Namespace) -> None:
     if not folder.report.exists():
         write_report(folder, recipe)
     summary = read_figures(folder.summary)
-    _conclude(summary, folder.report, noted(summary, recipe))
+    alarms = [f"Alarm: {alarm}" for alarm in summary["alarms"]]
+    print("\n".join(["", verdict(summary), *noted(summary, recipe), "", *alarms, f"Report: {folder.report}"]))
 
 
 def report(parsed: argparse.Namespace) -> None:
@@ -81,7 +69,7 @@ def report(parsed: argparse.Namespace) -> None:
     from bakeoff.report.stage import report as write_report
     from bakeoff.run import open_run
 
-    recipe = config.load(parsed.recipe, parsed.overrides)
+    recipe = _recipe(parsed)
     folder = open_run(_out(parsed), recipe)
     if not folder.summary.exists():
         raise UserError(f"{folder.folder}: report needs {folder.summary.name}; first run: bakeoff summary")
@@ -95,7 +83,7 @@ def stage(parsed: argparse.Namespace) -> None:
     from bakeoff.preferences.gate import doubts
     from bakeoff.run import open_run, other_versions, read_json
 
-    recipe = config.load(parsed.recipe, parsed.overrides)
+    recipe = _recipe(parsed)
     chosen = next(s for s in pipeline.STAGES if s.name == parsed.stage)
     if parsed.stage != "prompts":  # which needs no picks yet
         pipeline.check(recipe, with_gold=chosen.opens_gold)
@@ -119,6 +107,7 @@ def _warn(sentences: Iterable[str]) -> None:
 
 def prompts(parsed: argparse.Namespace) -> None:
     """`bakeoff prompts SOURCE... --out DIR`: clean logs without a recipe; `bakeoff prompts RECIPE`: that stage."""
+    from bakeoff import config
     from bakeoff.data import prepare
     from bakeoff.data.read import sources
     from bakeoff.data.stage import prompts as clean
@@ -134,9 +123,9 @@ def prompts(parsed: argparse.Namespace) -> None:
     if parsed.out is None:
         raise UserError("prompts: where to? give --out DIR")
     logs = [word for word in words if "=" not in word or Path(word).exists() or word.startswith(("duckdb:", "hf:"))]
-    settings = [word if "." in word.partition("=")[0] else f"prompts.{word}" for word in words if word not in logs]
-    given = {"sources": logs, "prompt_field": parsed.prompt_field.replace("\\n", "\n")}
-    recipe = config.overridden({"model": parsed.model, "prompts": given}, settings, "prompts")
+    named = [word if word.startswith("prompts.") else f"prompts.{word}" for word in words if word not in logs]
+    given = {"sources": logs, "fields": {"prompt": parsed.prompt_field.replace("\\n", "\n")}}
+    recipe = config.overridden({"model": parsed.model, "prompts": given}, named, "prompts")
     prepare.check(recipe.prompts)
     folder = open_run(parsed.out, recipe)
     if not folder.details("prompts").exists():
@@ -154,23 +143,21 @@ def _tell_data(folder: "Run") -> None:
     from bakeoff.report.data import data_text
     from bakeoff.report.stage import data_report
 
-    print(data_text(data_report(folder)))
-    print(f"report: {folder.folder / 'prompts.html'}")
+    print(f"{data_text(data_report(folder))}\nreport: {folder.folder / 'prompts.html'}")
 
 
 def reward_train(parsed: argparse.Namespace) -> None:
     """`bakeoff reward train DATA...`: a reward model from what people prefer, in a plain `transformers` folder."""
+    from bakeoff import config
     from bakeoff.math.statistics import Measured
     from bakeoff.preferences.stage import train_alone
     from bakeoff.report.wording import number, span
 
     data = [word for word in parsed.overrides if "=" not in word or Path(word).exists()]
     if not data:
-        raise UserError(
-            "reward train: no data given; name JSONL, CSV or Parquet files of picks, pairs, ratings or votes"
-        )
+        raise UserError("reward train: no data given; name files of picks, pairs, ratings or votes")
     settings = [word for word in parsed.overrides if word not in data]
-    whole = [s if s.partition("=")[0] in ("seed", "device", "dtype") else f"reward.{s}" for s in settings]
+    whole = [s if s.partition("=")[0] in ("seed", "device", "dtype", "lora") else f"reward.{s}" for s in settings]
     recipe = config.overridden({"model": parsed.base, "reward": {"picks": data}}, whole, "reward train")
     figures = train_alone(recipe, parsed.out)
     for name, value in figures.items():
@@ -204,6 +191,7 @@ def reward_eval(parsed: argparse.Namespace) -> None:
 
 def check(parsed: argparse.Namespace) -> None:
     """`bakeoff check MODEL`: all that would go wrong with a model, a line each; exit code 2 where it cannot be used."""
+    from bakeoff import config
     from bakeoff.check import REFUSED, findings
 
     recipe = config.overridden({"model": parsed.model}, parsed.overrides, "check")
@@ -215,13 +203,10 @@ def check(parsed: argparse.Namespace) -> None:
         raise UserError(f"model {parsed.model!r}: cannot be used as a {'judge' if parsed.judge else 'policy'}")
 
 
-def _conclude(summary: "Summary", report: Path, notes: Sequence[str]) -> None:
-    from bakeoff.report.verdict import verdict
+def _recipe(parsed: argparse.Namespace) -> "Recipe":
+    from bakeoff import config
 
-    print("\n".join(["", verdict(summary), *notes, ""]))
-    for alarm in summary["alarms"]:
-        print(f"Alarm: {alarm}")
-    print(f"Report: {report}")
+    return config.load(parsed.recipe, parsed.overrides)
 
 
 def _out(parsed: argparse.Namespace) -> Path:
@@ -236,55 +221,101 @@ def _disk_full(error: BaseException) -> bool:
     )
 
 
+COMMANDS = {
+    "The whole loop": {
+        "run": "all stages of a recipe; goes on where it stopped",
+        "check": "what would go wrong with a model, before any work",
+    },
+    "Data": {"prompts": "read and clean logs, by a recipe or without one; hold prompts out"},
+    "Sampling": {"sample": "sample N completions of each training prompt"},
+    "Preferences": {
+        "reward": "train the reward model of a recipe on people's picks",
+        "reward train": "train a reward model on files of what people prefer",
+        "reward eval": "measure how far a reward model can be trusted",
+    },
+    "Scoring": {"score": "reward every completion"},
+    "Training": {"bake": "train the policy on the best of groups", "control": "the same training on random rewards"},
+    "Evaluation": {
+        "referee": "train a second reward model, to judge the result",
+        "evaluate": "measure first answers on held-out prompts",
+        "summary": "write summary.json",
+    },
+    "Report": {"report": "write report.html again"},
+}
+"""By the part of the loop they belong to, the commands and what they do."""
+DOES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "run": run,
+    "check": check,
+    "prompts": prompts,
+    "reward train": reward_train,
+    "reward eval": reward_eval,
+    "report": report,
+}
+"""What runs a command; each other one is a stage of a recipe."""
+EXAMPLES = {
+    "run": "run recipes/quick.toml sample.prompts=24 --out runs/small",
+    "check": "check smollm2-135m",
+    "prompts": """prompts examples/filings/log.jsonl languages='["en"]' --out runs/prompts""",
+    "reward train": "reward train examples/filings/picks.jsonl --base smollm2-135m --out runs/judge",
+    "reward eval": "reward eval runs/judge examples/filings/picks.jsonl --heldout 0.2",
+}
+
+
+NAMED = {"nargs": "*", "metavar": "section.key=value"}
+OF_A_RECIPE: dict[str, dict[str, Any]] = {
+    "recipe": dict(type=Path, help="a TOML file of settings"),
+    "overrides": dict(**NAMED, help="settings that replace the recipe's"),
+    "--out": dict(type=Path, help="the run folder (default: runs/ and the recipe's name)"),
+}
+ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
+    "run": {
+        **OF_A_RECIPE,
+        "--anyway": dict(action="store_true", help="go on where the reward model does not beat chance or the longest"),
+    },
+    "check": {
+        "model": dict(help="hub id, folder or alias"),
+        "overrides": dict(**NAMED, help="settings: device, dtype, sample.max_tokens..."),
+        "--judge": dict(action="store_true", help="as a reward model, or the base of one, not as the policy"),
+    },
+    "prompts": {
+        "sources": dict(nargs="+", metavar="RECIPE|SOURCE|key=value", help="a recipe, or logs: files, folders, globs"),
+        "--out": dict(type=Path, help="the folder to write to"),
+        "--prompt-field": dict(default="", help="the field that holds the prompt, or a template: '{title}\\n{body}'"),
+        "--model": dict(default="", help="whose tokens prompts.max_tokens counts (default: four bytes each)"),
+    },
+    "reward train": {
+        "overrides": dict(nargs="*", metavar="DATA|key=value", help="files; settings of the reward section"),
+        "--base": dict(required=True, help="model whose weights it starts from: best the policy's own"),
+        "--out": dict(type=Path, required=True, help="folder of the reward model; nothing is there yet"),
+    },
+    "reward eval": {
+        "model": dict(help="a sequence-classification folder with one output"),
+        "data": dict(nargs="+", help="files of picks; those of prompts that it was trained on decide nothing"),
+        "--out": dict(type=Path, help="folder of the figures and the page (default: runs/MODEL-eval)"),
+        "--heldout": dict(type=float, default=0.0, help="take only this share of the prompts: what a run held out"),
+        "--gold": dict(type=Path, help="JSONL of prompt, completions, and gold or answer: the best of k"),
+        "--learn": dict(nargs="+", default=[], help="picks to train on: the learning curve (trains 4 models)"),
+        "--base": dict(default="smollm2-135m", help="what the models of the learning curve start from"),
+    },
+}
+"""What each command takes; one that is not here takes a recipe."""
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bakeoff", description="Bake best-of-N into a model's first answer.")
+    said, raw = ["Bake best-of-N into a model's first answer."], argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="bakeoff", usage="bakeoff COMMAND ...", formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"bakeoff {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, does: Callable[[argparse.Namespace], None], what: str) -> Callable[..., object]:
-        one = commands.add_parser(name, help=what)
-        one.set_defaults(command=does, stage=name, overrides=[])
-        return one.add_argument
-
-    add = command("run", run, "the whole loop of a recipe; goes on where it stopped")
-    what = "go on with a reward model that does not beat chance and the longest answer"
-    add("--anyway", action="store_true", help=what)
-    _recipe_arguments(add)
-    _recipe_arguments(command("report", report, "write report.html"))
-    add = command("reward train", reward_train, "a reward model from files of what people prefer")
-    add("overrides", nargs="*", metavar="DATA|key=value", help="files; settings of the reward section")
-    add("--base", required=True, help="model whose weights it starts from: best the policy's own")
-    add("--out", type=Path, required=True, help="folder of the reward model; nothing is there yet")
-    _reward_eval_arguments(command("reward eval", reward_eval, "how far a reward model can be trusted"))
-    add = command("check", check, "all that would go wrong with a model, before any work")
-    add("model", help="hub id, folder or alias")
-    add("overrides", nargs="*", metavar="section.key=value", help="settings: device, dtype, sample.max_tokens...")
-    add("--judge", action="store_true", help="as a reward model, or the base of one, not as the policy")
-    add = command("prompts", prompts, STAGES["prompts"])
-    what = "a recipe, or logs: files, folders, globs, duckdb:FILE?TABLE, hf:OWNER/NAME"
-    add("sources", nargs="+", metavar="RECIPE|SOURCE|key=value", help=what)
-    add("--out", type=Path, help="the folder to write to")
-    what = "the field that holds the prompt, or a template: '{title}\\n{body}'"
-    add("--prompt-field", default="", help=what)
-    add("--model", default="", help="whose tokens prompts.max_tokens counts (default: four bytes each)")
-    for name, what in STAGES.items():
-        if name != "prompts":
-            _recipe_arguments(command(name, stage, what))
+    parsers = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS, prog="bakeoff")
+    for group, commands in COMMANDS.items():
+        said.append("\n".join([f"{group}:", *(f"  {name:<13} {what}" for name, what in commands.items())]))
+        for name, what in commands.items():
+            example = EXAMPLES.get(name, f"{name} recipes/quick.toml")
+            one = parsers.add_parser(
+                name, description=f"{what}.", epilog=f"example:\n  bakeoff {example}", formatter_class=raw
+            )
+            one.set_defaults(command=DOES.get(name, stage), stage=name, overrides=[])
+            for argument, how in ARGUMENTS.get(name, OF_A_RECIPE).items():
+                one.add_argument(argument, **how)
+    parser.description = "\n\n".join(said)
+    parser.epilog = "bakeoff COMMAND --help lists the arguments of a command and shows an example."
     return parser
-
-
-def _reward_eval_arguments(add: Callable[..., object]) -> None:
-    add("model", help="a sequence-classification folder with one output")
-    add("data", nargs="+", help="files of picks; those of prompts that it was trained on decide nothing")
-    add("--out", type=Path, help="folder of the figures and the page (default: runs/MODEL-eval)")
-    what = "take only this share of the prompts: what a run with it held out"
-    add("--heldout", type=float, default=0.0, help=what)
-    add("--gold", type=Path, help="JSONL of prompt, completions, and gold or answer: the best of k")
-    add("--learn", nargs="+", default=[], help="picks to train on: the learning curve (trains 4 models)")
-    add("--base", default="smollm2-135m", help="what the models of the learning curve start from")
-
-
-def _recipe_arguments(add: Callable[..., object]) -> None:
-    add("recipe", type=Path, help="a TOML file of settings")
-    add("overrides", nargs="*", metavar="section.key=value", help="settings that replace the recipe's")
-    add("--out", type=Path, help="the run folder (default: runs/ and the recipe's name)")

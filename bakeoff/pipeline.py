@@ -53,8 +53,8 @@ NO_PICKS = (
 
 def has_referee(recipe: Recipe) -> bool:
     """Whether a second reward model judges the result: true answers are the better judge where a task has them."""
-    picks = bool(recipe.reward.picks) or (recipe.reward.feedback and scorers.trains(recipe))
-    return recipe.evaluate.referee and picks and tasks.gold_files(recipe).keys() != tasks.each(recipe).keys()
+    picks = bool(recipe.reward.picks) or (tasks.learns_from_logs(recipe) and scorers.trains(recipe))
+    return picks and tasks.gold_files(recipe).keys() != tasks.each(recipe).keys()
 
 
 def has_reward_model(recipe: Recipe) -> bool:
@@ -145,13 +145,13 @@ def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
 def check(recipe: Recipe, *, with_gold: bool = True) -> None:
     """Raise UserError for what a late stage would stumble over, before any long work."""
     tasks.check(recipe)
-    gold = [("evaluate.gold", path) for path in tasks.gold_files(recipe).values() if with_gold]
+    gold = [("evaluate.holdout", path) for path in tasks.gold_files(recipe).values() if with_gold]
     for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), *gold]:
         if not Path(path).is_file():
             raise UserError(f"{setting}: {path}: no such file; correct the setting")
     if with_gold:
         check_holdout(recipe)
-    if scorers.trains(recipe) and not recipe.reward.picks and not recipe.reward.feedback:
+    if scorers.trains(recipe) and not recipe.reward.picks and not tasks.learns_from_logs(recipe):
         raise UserError(NO_PICKS)
     read_picks(recipe.reward.picks)
     for alone in tasks.each(recipe).values():
@@ -164,7 +164,7 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
     choose.kind(recipe.sample.engine)
     variants.check(recipe)
     checkpoint.check_not_quantized(recipe.model, models.load_config(recipe.model))
-    if not importlib.util.find_spec("peft") and (recipe.reward.lora > 0 or models.wants_lora(recipe)):
+    if not importlib.util.find_spec("peft") and models.wants_lora(recipe):
         raise Missing(models.NO_PEFT)
     _check_numbers(recipe)
     _check_bake(recipe.bake)
@@ -190,8 +190,8 @@ def check_models(recipe: Recipe) -> None:
 def _check_numbers(recipe: Recipe) -> None:
     heldout = [alone.prompts.heldout for alone in tasks.each(recipe).values()]
     if not tasks.gold_files(recipe) and not any(heldout):
-        raise UserError("evaluate.gold: nothing to evaluate; give it, or prompts.heldout above 0")
-    if not (recipe.sample.temperature or recipe.sample.strategies):
+        raise UserError("evaluate.holdout: nothing to evaluate; give it, or prompts.heldout above 0")
+    if not (recipe.sample.temperature or recipe.sample.variants):
         raise UserError("sample.temperature: at 0 all tries are alike; give more than 0")
 
 
@@ -199,7 +199,9 @@ def _check_prompts(run: Run, recipe: Recipe, *, anyway: bool) -> None:
     had = read_json(run.details("prompts"))["heldout"]
     needed = (recipe.bake.rounds > 1) + (not tasks.gold_files(recipe))
     if had < needed:
-        raise UserError(f"prompts.heldout: {had} prompts are held out, {needed} needed; raise it or give evaluate.gold")
+        raise UserError(
+            f"prompts.heldout: {had} prompts are held out, {needed} needed; raise it or give evaluate.holdout"
+        )
     if scorers.trains(recipe):
         if not (picks := known(run, recipe.reward)):
             raise UserError(f"{NO_PICKS} and the logs hold none")
@@ -213,5 +215,3 @@ def _check_bake(settings: Bake) -> None:
         raise UserError(f"bake.method: {settings.method!r} {FORMER[settings.method]}")
     if settings.method not in METHODS:
         raise UserError(f"bake.method: unknown method {settings.method!r}; known: {', '.join(METHODS)}")
-    if settings.completions < METHODS[settings.method].least:
-        raise UserError(f"bake.completions: {settings.method} compares completions of a group; give 2 or more")

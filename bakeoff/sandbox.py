@@ -15,7 +15,6 @@ from pathlib import Path
 
 from bakeoff.errors import UserError
 from bakeoff.sandbox_worker import GIVEN
-from bakeoff.settings import Scoring
 
 WORKER = Path(__file__).with_name("sandbox_worker.py")
 SEALED = "BAKEOFF_SEALED"
@@ -34,8 +33,8 @@ class Limits:
     memory_mb: int = 2048
 
 
-def limits_of(settings: Scoring) -> Limits:
-    return Limits(settings.timeout, settings.memory_mb)
+OF_USERS = Limits(seconds=60.0)
+"""A function of the user's may run tests or ask a service; a verifier of ours computes, and is done in a moment."""
 
 
 class Ended(Exception):

@@ -17,7 +17,7 @@ NOT_WHOLE = "no whole answer"
 """How the reason begins that a completion has no reward."""
 TRAINED = "reward_model"
 """The scorer that the recipe trains."""
-KINDS = (TRAINED, "majority", "yes", "judge", "verifier", "FILE.py")
+KINDS = (TRAINED, "majority", "logit_judge", "judge", "verifier", "FILE.py")
 """What can stand before the colon in a scorer's name; `bakeoff.scoring.choose` makes each."""
 
 
@@ -149,6 +149,8 @@ def kind(name: str) -> tuple[str, str]:
     if ".py:" in name:
         return "FILE.py", name
     first, _, rest = name.partition(":")
+    if name == "yes":
+        raise UserError("score.scorer: 'yes' is now 'logit_judge'")
     if first not in KINDS:
         known = f"{', '.join(n for n in KINDS if n != 'FILE.py')}, FILE.py:FUNCTION"
         raise UserError(f"score.scorer: unknown scorer {name!r}; known: {known}")
@@ -156,7 +158,7 @@ def kind(name: str) -> tuple[str, str]:
 
 
 def names(settings: Scoring) -> list[str]:
-    return settings.scorer if isinstance(settings.scorer, list) else [settings.scorer]
+    return [settings.scorer] if isinstance(settings.scorer, str) else list(settings.scorer)
 
 
 def finished(settings: Scoring) -> str:

@@ -1,232 +1,217 @@
-"""A recipe's settings: what a user may change, with its default and its meaning."""
+"""A recipe's settings: what a user may change, with its default, its bounds and its meaning."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 PERSONAL = ("key", "email", "iban", "card", "ip", "id", "phone")
 """What `prompts.redact` may name, in the order in which it is looked for."""
+CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=CHECKED)
+class Fields:
+    """`[prompts.fields]`: fields of the logs (`a.b` inside records), where they are not recognised by themselves."""
+
+    prompt: str = ""
+    """The field that holds the prompt, or a template over several: `{title}\\n{body}`."""
+    answer: str = ""
+    """The field that holds the old answer, or the list of those that the user chose from."""
+    rating: str = ""
+    """The field that holds the user's rating of the old answer: thumbs, a word or a number, higher is better."""
+    edit: str = ""
+    """The field that holds the user's edited version of the old answer."""
+    choice: str = ""
+    """The field that holds which of several old answers the user chose, by its place from 0 or its text."""
+    stratify: str = ""
+    """Each value of this field gets the same share of `prompts.limit`. Without such a field in the logs, `language` is
+    detected from the text."""
+
+
+@dataclass(frozen=True, slots=True, config=CHECKED)
 class Prompts:
     """Where the prompts come from and how the logs are cleaned."""
 
     sources: list[str] = field(default_factory=list)
     """Files, folders and globs of logs; `duckdb:FILE?TABLE`, `duckdb:FILE?SELECT ...`, `hf:OWNER/NAME?SPLIT`."""
-    prompt_field: str = ""
-    """The column or key (`a.b` inside records) that holds the prompt, where the shape of a record is not recognised."""
-    answer_field: str = ""
-    """The field that holds the old answer, or the list of those that the user chose from, where not recognised."""
-    rating_field: str = ""
-    """The field that holds the user's rating of the old answer: thumbs, a word or a number, higher is better."""
-    edit_field: str = ""
-    """The field that holds what the user made of the old answer."""
-    choice_field: str = ""
-    """The field that holds which of several old answers the user chose, by its place from 0 or its text."""
+    fields: Fields = field(default_factory=Fields)
     languages: list[str] = field(default_factory=list)
     """Keep prompts in these languages only (`["en"]`); empty keeps every language."""
-    min_words: int = 3
-    """A first turn of fewer words is set aside: there is nothing in it to answer."""
-    max_tokens: int = 1024
+    max_tokens: Annotated[int, Field(ge=1)] = 1024
     """A conversation of more tokens (the policy's) is set aside: leave room for the completion."""
     redact: list[str] = field(default_factory=lambda: list(PERSONAL))
     """Kinds of personal data and secrets that become placeholders such as [EMAIL_1]; empty leaves the text as it is."""
-    avoid: list[str] = field(default_factory=list)
-    """Evaluation sets: prompts that carry a question of these files, or of `evaluate.gold`, are set aside."""
+    decontaminate: list[str] = field(default_factory=list)
+    """Evaluation sets: prompts that carry a question of these files, or of `evaluate.holdout`, are set aside."""
     step: str = ""
     """`FILE.py:FUNCTION`, a step of your own: from `prompts`, a list of last turns (and `messages`, if it wants them),
     to a list of texts; None sets a prompt aside, (None, why) too. The texts are redacted and checked like any other."""
     skip: list[str] = field(default_factory=list)
-    """Steps of cleaning to leave out: `template_tokens`, `noise`, `health_checks`, `near_duplicates`."""
-    limit: int = 0
+    """Steps to leave out: `template_tokens`, `short`, `noise`, `health_checks`, `near_duplicates`, `feedback`."""
+    limit: Annotated[int, Field(ge=0)] = 0
     """Keep so many prompts at most, as unlike each other as can be; 0 keeps all."""
-    stratify: str = ""
-    """A field of the logs: of `limit`, each value gets the same share. `language` is else told from the text."""
-    heldout: float = 0.1
+    heldout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the prompts that training never sees, in whole clusters of prompts that share a passage."""
 
 
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """A way to ask, for a part of each group; its answers are scored and trained as answers to the plain prompt."""
+@dataclass(frozen=True, slots=True, config=CHECKED)
+class Variant:
+    """A prompt variant, for a part of each group; its answers are scored and trained as answers to the plain prompt."""
 
     name: str = ""
-    """What its completions are marked with; one that adds nothing to the prompt is the plain prompt."""
-    share: int = 1
-    """Its part of the group, against the other strategies'."""
+    """What its completions are marked with; a variant that adds nothing to the prompt is the plain prompt."""
+    share: Annotated[int, Field(ge=1)] = 1
+    """Its part of the group, relative to the shares of the other variants."""
     system: str = ""
     """A system message before the conversation."""
     instruction: str = ""
     """Words after the prompt (`Think step by step, then write the answer after "Answer:".`)."""
-    examples: int = 0
+    examples: Annotated[int, Field(ge=0)] = 0
     """So many picks of testers or users, with what they preferred, go before the prompt as turns of a conversation."""
-    revise: str = ""
-    """A request to improve a first try, which is drawn and shown; the second try counts."""
     answer_after: str = ""
     """Only what follows the last such mark is the answer; without the mark the completion counts as cut short."""
-    answer_key: str = ""
-    """Only the value under this key of the JSON object in the completion is the answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=CHECKED)
 class Sample:
-    """Test-time compute: how the candidates are drawn."""
+    """Test-time compute: how the candidates are sampled."""
 
     engine: str = "local"
     """`local`, `vllm` (both in this process), or the base URL of an OpenAI-compatible endpoint (`http://host:8000/v1`)
     that serves `model`, under its name or, say, as NAME (`http://host:8000/v1?model=NAME`); its key is read from the
     environment variable OPENAI_API_KEY and stored nowhere."""
-    group_size: int = 16
+    group_size: Annotated[int, Field(ge=2)] = 16
     """N: completions per prompt."""
-    prompts: int = 1000
+    prompts: Annotated[int, Field(ge=1)] = 1000
     """At most this many training prompts are sampled, in the order of their ids (which is random)."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Field(ge=0)] = 1.0
     """Divides the logits; 1 is the model's own distribution, 0 is greedy."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Keep the smallest set of tokens whose probabilities reach this sum."""
-    top_k: int = 0
-    """Keep this many most probable tokens; 0 keeps all."""
-    min_p: float = 0.0
-    """Keep tokens at least this fraction as probable as the most probable one."""
-    max_tokens: int = 256
+    max_tokens: Annotated[int, Field(ge=1)] = 256
     """Longest completion, in tokens."""
     stop: list[str] = field(default_factory=list)
     """Strings that end a completion."""
-    strategies: list[Strategy] = field(default_factory=list)
-    """`[[sample.strategies]]`: other ways to ask, that share `group_size`; empty asks the plain prompt alone."""
+    variants: list[Variant] = field(default_factory=list)
+    """`[[sample.variants]]`: prompt variants that share `group_size`; empty samples from the plain prompt alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reward:
-    """The reward model, trained on what testers prefer."""
+@dataclass(frozen=True, slots=True, config=CHECKED)
+class Training:
+    """What both trainings have, that of the reward model and that of the policy."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """The highest, after a warm-up over a tenth of the steps; a cosine brings it down to a tenth. Adapters (`lora`)
+    often train better at ten times the rate."""
+    epochs: Annotated[int, Field(ge=1)] = 1
+    """Passes over the picks (`reward`) or the training prompts (`bake`)."""
+
+
+@dataclass(frozen=True, slots=True, config=CHECKED)
+class Reward(Training):
+    """The reward model, trained on what people prefer."""
 
     picks: list[str] = field(default_factory=list)
-    """JSONL, CSV or Parquet files of picks, pairs, ratings, rankings or votes, as docs/reward_model.md shows."""
-    feedback: bool = True
-    """Also learn from what users said of old answers, as the logs tell (`picks.parquet`)."""
+    """JSONL, CSV or Parquet files of picks, pairs, ratings, rankings or votes, as docs/reward_model.md shows. What
+    users said of old answers in the logs is learnt from too, unless `prompts.skip` names `feedback`."""
     base: str = ""
     """Model the reward model starts from; empty: the policy's own weights."""
-    learning_rate: float = 1e-4
-    """The highest, after a warm-up over a tenth of the steps; a cosine brings it down to a tenth."""
-    epochs: int = 1
-    """Passes over the picks."""
-    frozen: float = 0.5
-    """Share of the layers, from the lowest, that stay as they are: faster, less memory, and no worse on few picks."""
-    error_rate: float = 0.1
-    """Share of picks assumed to be a slip of the tester (uniform over the group)."""
-    centre: float = 0.01
-    """Strength of the pull of each group's mean reward towards 0."""
-    lora: int = 0
-    """Rank of low-rank adapters on the layers that are trained (a tenfold learning rate suits them); 0: no adapters."""
-    members: int = 1
-    """Reward models in an ensemble: the first learns from all picks, each other one from prompts drawn at random."""
-    spread_penalty: float = 0.5
-    """An ensemble's reward is its members' mean less this times their variance (arXiv:2310.02743)."""
-    heldout: float = 0.2
+    ensemble: Annotated[int, Field(ge=1)] = 1
+    """Reward models in an ensemble: the first learns from all picks, each other one from a bootstrap of the prompts."""
+    heldout: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of the picks (by prompt) kept to measure the reward model."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=CHECKED)
 class Scoring:
     """Who rewards the completions; docs/scorers.md says what each one does."""
 
-    scorer: str | list[str] = "reward_model"
-    """`reward_model` (trained on `reward.picks`), `reward_model:FOLDER` (a finished one), `majority`, `yes` (a model's
-    answer to a question about it), `judge` (a model's 1 to 10), `verifier:NAME`, or
-    `FILE.py:FUNCTION`, a function of your own; a list is a blend."""
-    weights: list[float] = field(default_factory=list)
-    """The weight of each scorer of a blend, in their order; empty weighs all alike."""
+    scorer: str | list[str] | dict[str, float] = "reward_model"
+    """`reward_model` (trained on `reward.picks`), `reward_model:FOLDER` (a finished one), `majority`, `judge` (a
+    model's 1 to 10), `logit_judge` (a model's probability of "yes"), both also with `:MODEL`, `judge:URL?model=NAME`,
+    `verifier:NAME`, or `FILE.py:FUNCTION`, a function of your own; a list is a blend, a table a weighted blend."""
     answers: str = ""
     """What verifiers and functions compare with: JSONL of `prompt` and `answer`, or a text file, the answer to all."""
     extract: str = ""
     """Regular expression whose last match (its first group, if it has one) is the answer that `majority` counts."""
     rubric: str = ""
-    """File with the question that a model judges by; empty asks whether the answer is correct and to the point."""
-    judge_model: str = ""
-    """Instruct model that judges; empty: the policy before training, or the only one that the endpoint serves."""
-    judge_url: str = ""
-    """Base URL of the OpenAI-compatible endpoint that serves the judge (not `yes`), key as for `sample.engine`."""
-    judge_tokens: int = 32
-    """Longest reply of a judge, in tokens; more for one that thinks first."""
-    timeout: float = 10.0
-    """Seconds a verifier or function may take for one completion."""
-    memory_mb: int = 2048
-    """Address space of the process that a verifier or function runs in."""
+    """File with the question that a judge answers; empty asks whether the answer is correct and to the point."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bake:
+def _best_of(n: int) -> int:
+    if n == 1:
+        raise ValueError("2 or more, or 0 for sample.group_size")
+    return n
+
+
+@dataclass(frozen=True, slots=True, config=CHECKED)
+class Bake(Training):
     """The training that moves best-of-N into the first answer."""
 
     method: str = "best_of_n_sft"
     """`best_of_n_sft`: fine-tune on each group's best (RAFT, arXiv:2304.06767); `dpo` (2305.18290): the best against a
     bad one; `qrpo` (2507.08068): log-ratios of good and bad ones follow their quantiles; `grpo` (2402.03300): policy
     gradient on the policy's own completions, for many small rounds."""
-    n: int = 0
-    """The dial: best of how many draws to move towards; 0 is `sample.group_size`."""
-    completions: int = 8
-    """At most this many different completions of a group are trained on, where the method takes several."""
-    learning_rate: float = 1e-4
-    """The highest, as in `reward.learning_rate`."""
-    epochs: int = 1
-    """Passes over the training prompts."""
-    batch_size: int = 16
+    n: Annotated[int, Field(ge=0), AfterValidator(_best_of)] = 0
+    """Best of how many draws to move towards; 0 is `sample.group_size`."""
+    batch_size: Annotated[int, Field(ge=1)] = 16
     """Prompts per optimizer step."""
-    surest: float = 1.0
-    """Share of the groups that are baked, of each task: those in which the most draws answer what the best one does."""
-    frozen: float = 0.5
-    """Share of the layers, from the lowest, that stay as they are."""
-    lora: int = -1
-    """As `reward.lora`; -1: rank 16 for a policy of more than 1.5 billion weights, else none."""
-    rounds: int = 1
+    agreement_quantile: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the groups that are trained on, of each task: those in which the largest share of the completions gives
+    the same answer as the best one. 0.25 keeps the quarter with the highest agreement, 1 keeps all."""
+    rounds: Annotated[int, Field(ge=1)] = 1
     """At most so many times: sample from the current policy, score, bake, validate; the best round is kept."""
-    patience: int = 1
-    """Rounds end after so many that did not raise the reward on held-out prompts."""
-    kl_budget: float = 0.0
-    """Nats per sequence from the reference; training ends when they are spent. 0 sets no limit."""
+    kl_budget: Annotated[float, Field(ge=0)] = 0.0
+    """Nats per sequence from the reference at which training ends; 0 sets no limit."""
     control: bool = True
-    """Also bake on rewards dealt out at random: the report then tells how much of the gain is the scorer's."""
+    """Also bake on random rewards: the report then says how much of the gain comes from the scorer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=CHECKED)
 class Evaluate:
     """First answers on held-out prompts, before and after."""
 
-    gold: str = ""
+    holdout: str = ""
     """JSONL of held-out prompts with true answers (`prompt`, `answer`, `verifier`); only the evaluation opens it."""
-    samples: int = 8
+    samples: Annotated[int, Field(ge=1)] = 8
     """Sampled first answers of the tuned model per prompt; the reference draws `sample.group_size`."""
-    prompts: int = 300
+    prompts: Annotated[int, Field(ge=1)] = 300
     """At most this many prompts are evaluated: those with true answers, or, without any, those held out of the log."""
-    referee: bool = True
-    """Without true answers, train a second reward model on the picks that the first never saw, to judge the result."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=CHECKED)
 class Task:
     """One of several jobs that a run teaches together; see docs/tasks.md."""
 
     name: str = ""
     """What its prompts are marked with, and how the report calls it."""
-    weight: float = 1.0
-    """Its part of `sample.prompts`, against the other tasks'."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Its part of `sample.prompts`, relative to the weights of the other tasks."""
     prompts: Prompts = field(default_factory=Prompts)
     """`[tasks.prompts]`: its sources, and whatever else differs from the recipe's `[prompts]`."""
     score: Scoring = field(default_factory=Scoring)
     """`[tasks.score]`: its scorer, and whatever else differs from the recipe's `[score]`."""
-    gold: str = ""
-    """As `evaluate.gold`, which is then empty."""
+    holdout: str = ""
+    """As `evaluate.holdout`, which is then empty."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=CHECKED)
 class Recipe:
+    """A complete run."""
+
     model: str = "smollm2-135m"
     """Hub id, local folder, or the alias `smollm2-135m` (a 4-bit copy, dequantised)."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Every stage derives its own generators from it."""
     device: str = "auto"
     """`auto` (CUDA, MPS, else CPU) or a torch device."""
     dtype: str = "auto"
     """`auto` (bfloat16 where it is fast), `bfloat16` or `float32`."""
+    lora: Annotated[int, Field(ge=-1)] = -1
+    """Rank of low-rank adapters on the layers that are trained, in both trainings; 0: none; -1: rank 16 for a model of
+    more than 1.5 billion weights, else none."""
     notes: list[str] = field(default_factory=list)
     """Sentences for whoever reads the result: what is simulated, whose data it is."""
     prompts: Prompts = field(default_factory=Prompts)
@@ -239,11 +224,45 @@ class Recipe:
     """`[[tasks]]`: several jobs in one run, each with its own prompts and scorer; empty: one, which has no name."""
 
 
-DROPPED = {
-    "reward.heads": "reward.members makes an ensemble",
-    "reward.length_control": "picks in which the other length wins teach it",
-    "reward.patience": "reward.epochs says how long to train",
-    "score.rivals": "score.scorer = 'judge' rewards each completion by itself",
-    "bake.ask": "train on the new picks with `bakeoff reward train`, then name the folder in score.scorer",
+FORMER = {
+    "prompts.prompt_field": "is now prompts.fields.prompt",
+    "prompts.answer_field": "is now prompts.fields.answer",
+    "prompts.rating_field": "is now prompts.fields.rating",
+    "prompts.edit_field": "is now prompts.fields.edit",
+    "prompts.choice_field": "is now prompts.fields.choice",
+    "prompts.stratify": "is now prompts.fields.stratify",
+    "prompts.avoid": "is now prompts.decontaminate",
+    "prompts.min_words": "was dropped; prompts.skip = ['short'] keeps short prompts",
+    "sample.strategies": "is now sample.variants",
+    "sample.top_k": "was dropped; use sample.top_p",
+    "sample.min_p": "was dropped; use sample.top_p",
+    "sample.variants.revise": "was dropped; bake.rounds improves on earlier answers",
+    "sample.variants.answer_key": "was dropped; use answer_after",
+    "reward.feedback": "was dropped; prompts.skip = ['feedback'] leaves out what users said",
+    "reward.members": "is now reward.ensemble",
+    "reward.spread_penalty": "was dropped; it is 0.5",
+    "reward.frozen": "was dropped; the lower half of the layers stays as it is",
+    "reward.error_rate": "was dropped; it is 0.1",
+    "reward.centre": "was dropped; it is 0.01",
+    "reward.lora": "is now lora, at the top of the recipe",
+    "reward.heads": "was dropped; reward.ensemble trains several models",
+    "reward.length_control": "was dropped; picks in which the other length wins teach it",
+    "reward.patience": "was dropped; reward.epochs says how long to train",
+    "score.weights": "was dropped; score.scorer takes a table: scorer = {reward_model = 2, majority = 1}",
+    "score.judge_model": "was dropped; name the model in score.scorer: 'judge:MODEL', 'logit_judge:MODEL'",
+    "score.judge_url": "was dropped; name the endpoint in score.scorer: 'judge:http://host:8000/v1?model=NAME'",
+    "score.judge_tokens": "was dropped; a reply that is cut short is asked for again with more tokens",
+    "score.timeout": "was dropped; a verifier may take 10 s, a function of your own 60 s",
+    "score.memory_mb": "was dropped; it is 2048",
+    "score.rivals": "was dropped; score.scorer = 'judge' rewards each completion by itself",
+    "bake.completions": "was dropped; each method trains on a number of its own (docs/bake.md)",
+    "bake.surest": "is now bake.agreement_quantile",
+    "bake.frozen": "was dropped; the lower half of the layers stays as it is",
+    "bake.lora": "is now lora, at the top of the recipe",
+    "bake.patience": "was dropped; rounds end after one without a gain, those of grpo after five",
+    "bake.ask": "was dropped; train on the new picks with `bakeoff reward train`, then name the folder in score.scorer",
+    "evaluate.gold": "is now evaluate.holdout",
+    "evaluate.referee": "was dropped; a second reward model always judges where there are no true answers",
+    "tasks.gold": "is now tasks.holdout",
 }
 """Settings of earlier versions, and what to do without them."""

@@ -23,7 +23,7 @@ def each(recipe: Recipe) -> dict[str, Recipe]:
             recipe,
             prompts=task.prompts,
             score=task.score,
-            evaluate=dataclasses.replace(recipe.evaluate, gold=task.gold),
+            evaluate=dataclasses.replace(recipe.evaluate, holdout=task.holdout),
             tasks=[],
         )
         for task in recipe.tasks
@@ -38,7 +38,12 @@ def scorings(recipe: Recipe) -> list[Scoring]:
 
 def gold_files(recipe: Recipe) -> dict[str, str]:
     """The file of true answers of each task that has one."""
-    return {name: alone.evaluate.gold for name, alone in each(recipe).items() if alone.evaluate.gold}
+    return {name: alone.evaluate.holdout for name, alone in each(recipe).items() if alone.evaluate.holdout}
+
+
+def learns_from_logs(recipe: Recipe) -> bool:
+    """Whether what users said of old answers is read from the logs of any task."""
+    return any("feedback" not in alone.prompts.skip for alone in each(recipe).values())
 
 
 def mixed(prompts: Sequence[Prompt], recipe: Recipe, number: int) -> list[Prompt]:
@@ -114,7 +119,7 @@ def check(recipe: Recipe) -> None:
             )
         if not task.prompts.sources:
             raise UserError(f"tasks: {task.name} has no prompts; give [tasks.prompts] sources")
-    if recipe.tasks and recipe.evaluate.gold:
-        raise UserError("evaluate.gold: with [[tasks]], each task names its true answers itself, as `gold`")
+    if recipe.tasks and recipe.evaluate.holdout:
+        raise UserError("evaluate.holdout: with [[tasks]], each task names its true answers itself, as `holdout`")
     if recipe.tasks and recipe.prompts.sources:
         raise UserError("prompts.sources: with [[tasks]], each task names its own under [tasks.prompts]")

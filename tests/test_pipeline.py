@@ -42,7 +42,7 @@ picks = ["picks.jsonl"]
 [bake]
 batch_size = 8
 [evaluate]
-gold = "gold.jsonl"
+holdout = "gold.jsonl"
 samples = 2
 """
 WORDS = ["revenue", "cash", "debt", "staff", "stores", "patents", "plants", "rent", "taxes", "margin"]
@@ -125,7 +125,7 @@ def test_a_reward_model_that_has_shown_nothing_stops_the_run_before_the_bake(rec
     arguments = [
         "run",
         str(recipe),
-        "evaluate.gold=''",
+        "evaluate.holdout=''",
         "prompts.heldout=0.5",
         "reward.heldout=0.7",
         "--out",
@@ -207,7 +207,7 @@ def test_training_neither_needs_nor_can_open_the_true_answers(recipe, tmp_path, 
     assert all(torch.equal(with_gold[name], without[name]) for name in with_gold)
 
     for stage in training:
-        peek = pipeline.Stage(stage.name, lambda run, recipe: open(recipe.evaluate.gold).close(), stage.made)
+        peek = pipeline.Stage(stage.name, lambda run, recipe: open(recipe.evaluate.holdout).close(), stage.made)
         monkeypatch.setattr(pipeline, "STAGES", (peek,))
         with pytest.raises(UserError, match="sealed"):
             pipeline.run_stage(Run(tmp_path / "with"), config.load(recipe), peek)
@@ -251,7 +251,7 @@ def test_the_reward_model_learns_from_what_users_said_in_the_logs(recipe, tmp_pa
     for settings, expected in (
         ([], 2 * len(QUESTIONS)),
         (["reward.picks=[]"], len(QUESTIONS)),
-        (["reward.feedback=false"], len(QUESTIONS)),
+        (['prompts.skip=["feedback"]'], len(QUESTIONS)),
     ):
         loaded = config.load(recipe, [*settings, "prompts.heldout=0"])
         run = open_run(tmp_path / f"run{len(list(tmp_path.iterdir()))}", loaded)
@@ -280,27 +280,26 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
             "bad.jsonl:1: pick must be an index from 0 to 1; found 7",
         ),
         "no picks": (["reward.picks=[]"], "no file of testers' picks"),
-        "gold": (["evaluate.gold=/nowhere.jsonl"], "evaluate.gold: /nowhere.jsonl: no such file"),
-        "empty gold": ([f"evaluate.gold='{tmp_path}/empty.jsonl'"], "empty.jsonl: holds no true answers"),
+        "gold": (["evaluate.holdout=/nowhere.jsonl"], "evaluate.holdout: /nowhere.jsonl: no such file"),
+        "empty gold": ([f"evaluate.holdout='{tmp_path}/empty.jsonl'"], "empty.jsonl: holds no true answers"),
         "no log": (["prompts.sources=[]"], "prompts.sources: names no log"),
         "setting": (["bake.lerning_rate=1"], "did you mean 'learning_rate'"),
         "method": (["bake.method=magic"], "unknown method 'magic'; known: best_of_n_sft, qrpo, grpo, dpo"),
         "former name": (["bake.method=distil"], "bake.method: 'distil' is now called 'best_of_n_sft'"),
         "dropped method": (["bake.method=bond"], "bake.method: 'bond' was dropped; use 'grpo' or 'best_of_n_sft'"),
-        "group of one": (["sample.group_size=1"], "sample.group_size: 1: give 2 or more"),
-        "best of one": (["bake.n=1"], "bake.n: 1: give 2 or more, or 0"),
-        "no share": (["bake.surest=0"], "bake.surest: 0.0: give more than 0, at most 1"),
-        "no patience": (["bake.patience=0"], "bake.patience: 0: give 1 or more"),
+        "group of one": (["sample.group_size=1"], "sample.group_size: found 1; give 2 or more"),
+        "best of one": (["bake.n=1"], "bake.n: found 1; give 2 or more, or 0"),
+        "no share": (["bake.agreement_quantile=0"], "bake.agreement_quantile: found 0; give more than 0"),
+        "former setting": (["bake.surest=0.5"], "bake.surest is now bake.agreement_quantile"),
         "engine": (["sample.engine=vlm"], "sample.engine: unknown engine 'vlm'; known: local, vllm"),
-        "nothing held out": (["evaluate.gold=''", "prompts.heldout=0"], "evaluate.gold: nothing to evaluate"),
+        "nothing held out": (["evaluate.holdout=''", "prompts.heldout=0"], "evaluate.holdout: nothing to evaluate"),
         "too few held out": (
-            ["evaluate.gold=''", "prompts.heldout=0.001"],
+            ["evaluate.holdout=''", "prompts.heldout=0.001"],
             "prompts.heldout: 0 prompts are held out, 1 needed",
         ),
-        "true answer": ([f"evaluate.gold={tmp_path}/odd.jsonl"], "odd.jsonl:1: the answer 'not stated' must hold"),
+        "true answer": ([f"evaluate.holdout={tmp_path}/odd.jsonl"], "odd.jsonl:1: the answer 'not stated' must hold"),
         "no temperature": (["sample.temperature=0"], "sample.temperature: at 0 all tries are alike"),
-        "no samples": (["evaluate.samples=0"], "evaluate.samples: 0: give 1 or more"),
-        "one completion": (["bake.method=grpo", "bake.completions=1"], "bake.completions: grpo compares completions"),
+        "no samples": (["evaluate.samples=0"], "evaluate.samples: found 0; give 1 or more"),
         "precision": (["dtype=float16"], "dtype: unknown precision 'float16'; known: auto, bfloat16, float32"),
         "device": (["device=gpu"], "device: "),
         "no such device": (["device=cuda"], "device: "),
@@ -328,14 +327,13 @@ def mistakes(tmp_path: Path, tiny_llama: Path) -> dict[str, tuple[list[str], str
         "group of one",
         "best of one",
         "no share",
-        "no patience",
+        "former setting",
         "engine",
         "nothing held out",
         "too few held out",
         "true answer",
         "no temperature",
         "no samples",
-        "one completion",
         "precision",
         "device",
         pytest.param("no such device", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="it is there")),
@@ -365,7 +363,7 @@ def test_a_stage_alone_refuses_the_same_mistakes_and_places_that_are_no_folder(r
 def test_adapters_without_their_package_are_refused_before_any_work(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     monkeypatch.setattr(models, "LORA_ABOVE", 10)  # above so many weights adapters are the default
-    for settings in (["reward.lora=4", "bake.lora=0"], ["bake.lora=-1"]):
+    for settings in (["lora=4"], ["lora=-1"]):
         assert main(["run", str(recipe), *settings, "--out", str(tmp_path / "run")]) == 2
         assert "pip install 'bakeoff[lora]'" in capsys.readouterr().err
     assert not (tmp_path / "run" / "prompts.parquet").exists()

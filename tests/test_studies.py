@@ -69,7 +69,7 @@ def settings(tmp_path, roomy_llama):
     return [
         *(f"model={roomy_llama}", "dtype=float32", "sample.prompts=6", "sample.group_size=4", "bake.batch_size=2"),
         *("sample.max_tokens=8", 'sample.stop=["a", "e", "i", "o"]', "score.scorer=majority", "reward.picks=[]"),
-        f'evaluate.gold="{gold}"',
+        f'evaluate.holdout="{gold}"',
     ]
 
 
@@ -272,7 +272,7 @@ def test_arms_start_from_others_and_take_some_of_their_groups(of, tmp_path, sett
         "p3": study.Arm(prompts=3, until="score", policy=""),
         "p5": study.Arm(prompts=5, until="score", policy=""),
         "rounds": study.Arm(["bake.rounds=2", "sample.prompts=3"], keep="prompts"),
-        "ways": study.Arm(['sample.strategies=[{name="plain"}, {name="steps", instruction="Think."}]'], keep="prompts"),
+        "ways": study.Arm(['sample.variants=[{name="plain"}, {name="steps", instruction="Think."}]'], keep="prompts"),
     }
     rows = study.studied(study.Study("s", arms=arms, compare=[["rounds", "*"]]), [0], tmp_path / "out", settings)
     named = ["n2", "rounds", "ways"]

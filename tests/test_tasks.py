@@ -37,7 +37,7 @@ prompts = 10
 
 [[tasks]]
 name = "filings"
-gold = "gold.jsonl"
+holdout = "gold.jsonl"
 [tasks.prompts]
 sources = ["filings.jsonl"]
 
@@ -46,7 +46,7 @@ name = "messages"
 weight = 3
 [tasks.prompts]
 sources = ["messages.jsonl"]
-min_words = 2
+skip = ["short"]
 [tasks.score]
 scorer = "short.py:short"
 """
@@ -81,7 +81,7 @@ def of(*weights, prompts=100, **settings):
 
 def test_a_second_judge_is_trained_for_the_tasks_that_have_no_true_answers():
     for golds, wanted in ((("gold", ""), True), (("", ""), True), (("gold", "gold"), False)):
-        made = [Task(name, 1, Prompts(sources=["log"]), gold=gold) for name, gold in zip("ab", golds, strict=True)]
+        made = [Task(name, 1, Prompts(sources=["log"]), holdout=gold) for name, gold in zip("ab", golds, strict=True)]
         assert pipeline.has_referee(Recipe(tasks=made, reward=Reward(picks=["picks"]))) == wanted
 
 
@@ -89,9 +89,9 @@ def test_a_task_has_what_it_gives_and_else_what_the_recipe_gives(recipe, tmp_pat
     loaded = config.load(recipe, ["prompts.max_tokens=99"])
     first, second = loaded.tasks
     assert (first.score.scorer, second.score.scorer) == ("majority", f"{tmp_path / 'short.py'}:short")
-    assert (first.prompts.min_words, second.prompts.min_words) == (3, 2)
+    assert (first.prompts.skip, second.prompts.skip) == ([], ["short"])
     assert [t.prompts.heldout for t in loaded.tasks] == [0.2, 0.2] and first.prompts.max_tokens == 99
-    assert first.gold == str(tmp_path / "gold.jsonl") and first.prompts.sources == [str(tmp_path / "filings.jsonl")]
+    assert first.holdout == str(tmp_path / "gold.jsonl") and first.prompts.sources == [str(tmp_path / "filings.jsonl")]
     again = tmp_path / "again.toml"
     again.write_text(config.dump(loaded))
     assert config.load(again) == loaded
@@ -177,7 +177,7 @@ def test_each_prompt_is_scored_by_the_scorer_of_its_task():
         (Recipe(tasks=[Task("", 1, Prompts(sources=["x"]))]), "''"),
         (Recipe(tasks=[Task("a")]), "a has no prompts"),
         (Recipe(tasks=[Task("..", 1, Prompts(sources=["x"]))]), r"'\.\.'"),
-        (of(1, prompts=9, evaluate=Evaluate(gold="g.jsonl")), "evaluate.gold"),
+        (of(1, prompts=9, evaluate=Evaluate(holdout="g.jsonl")), "evaluate.holdout"),
     ],
 )
 def test_tasks_that_cannot_be(recipe, named):
@@ -186,8 +186,8 @@ def test_tasks_that_cannot_be(recipe, named):
 
 
 def test_an_unknown_setting_of_a_task(recipe):
-    recipe.write_text(recipe.read_text().replace("min_words", "min_wrods"))
-    with pytest.raises(UserError, match=r"tasks.*min_wrods.*min_words"):
+    recipe.write_text(recipe.read_text().replace("skip", "skpi"))
+    with pytest.raises(UserError, match=r"tasks 2.prompts.skpi.*skip"):
         config.load(recipe)
 
 

@@ -116,7 +116,7 @@ def _write(part: Part, drafts: Sequence[Draft], words: Sequence[list[str]], sett
     part.words.write_bytes(b"".join(lines))
     offsets = np.cumsum([0, *map(len, lines)])
     fields = arrays(marks(words))
-    if settings.stratify:
+    if settings.fields.stratify:
         fields["strata"] = np.array([d.stratum for d in kept], str)
     np.savez(part.marks, offsets=offsets, **fields)
     prompts = [Prompt(prompt_id(d.messages), d.messages, d.source, 0, "") for d in kept]
@@ -153,7 +153,7 @@ def batches(files: Iterable[Path], settings: Prompts) -> Iterator[list[Row]]:
     """The rows of the files in parts, rows of one message each joined; where a part ends depends on the rows alone."""
     batch: list[Row] = []
     size = 0
-    tables = (threads.joined(readers.rows(file), settings.prompt_field) for file in files)
+    tables = (threads.joined(readers.rows(file), settings.fields.prompt) for file in files)
     for row in itertools.chain.from_iterable(tables):
         batch.append(row)
         size += len(row.value) if isinstance(row.value, bytes | str) else len(str(row.value))

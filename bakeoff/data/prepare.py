@@ -59,23 +59,21 @@ class Counts:
     picks: int
     """Picks that came of it."""
     strata: dict[str, int]
-    """Prompts by the value of `prompts.stratify`, the commonest."""
+    """Prompts by the value of `prompts.fields.stratify`, the commonest."""
 
 
 def check(settings: Prompts) -> None:
     """Raise UserError for a setting that names something unknown, with the nearest known name, or no file."""
     sources.files(map(Path, settings.sources))
-    sources.files(map(Path, settings.avoid))
+    sources.files(map(Path, settings.decontaminate))
     if settings.step:
         sandbox.check(settings.step, "step")
     for name, known in (("redact", PERSONAL), ("languages", LANGUAGES), ("skip", SKIPPABLE)):
         for value in getattr(settings, name):
             if value not in known:
                 raise UserError(f"prompts.{name}: {value!r} is not known; {hint(value, known)}")
-    if settings.stratify and not settings.limit:
-        raise UserError(
-            f"prompts.limit: give the number of prompts that prompts.stratify = {settings.stratify!r} shares"
-        )
+    if (stratify := settings.fields.stratify) and not settings.limit:
+        raise UserError(f"prompts.limit: give the number of prompts that prompts.fields.stratify = {stratify!r} shares")
 
 
 def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong together)
@@ -92,7 +90,7 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     """Read, clean, redact, merge duplicates and split; writes `prompts.parquet`, `set_aside.parquet`, `prompts.json`,
     and `picks.parquet` where users said which answers they prefer.
 
-    Prompts that carry a question of `gold`, or of the files of `prompts.avoid`, are set aside. `seed` decides which
+    Prompts that carry a question of `gold`, or of `prompts.decontaminate`, are set aside. `seed` decides which
     clusters are held out. `progress` is told the rows of each batch that is done. A run that was stopped goes on where
     it was. Raises UserError when a source is missing, a setting unknown or no prompt left.
     """
@@ -178,7 +176,7 @@ def _nothing(found: Sequence[Path], parts: Sequence[Part], reasons: Counter[str]
         return f"{names}: no rows; expected one prompt or conversation a row"
     reason, n = reasons.most_common(1)[0]
     first = next(a for p in parts for a in read_table(p.aside, SetAside) if a.reason == reason)
-    usual = "name the field that holds the prompt with prompts.prompt_field, or relax prompts.*"
+    usual = "name the field that holds the prompt as prompts.fields.prompt, or relax prompts.*"
     mend = next((what for start, what in MEND.items() if reason.startswith(start)), usual)
     return (
         f"{names}: not one prompt in {reasons.total()} rows; {n} {reason!r}, as {first.source} ({first.text[:60]!r});"

@@ -29,13 +29,13 @@ def preview(paths: Sequence[Path], settings: Prompts) -> Iterator[str]:
 def _seen(path: Path, settings: Prompts) -> str:
     names, said, first = Counter[str](), Counter[str](), ""
     rows = list(itertools.islice(readers.rows(path), LOOKED_AT))
-    found = (r for row in threads.joined(rows, settings.prompt_field) for r in records(row, settings.prompt_field))
+    found = (r for row in threads.joined(rows, settings.fields.prompt) for r in records(row, settings.fields.prompt))
     for record in itertools.islice(found, LOOKED_AT):
-        turns = record.reason or conversations.dialogue(record.value, settings.prompt_field)
+        turns = record.reason or conversations.dialogue(record.value, settings.fields.prompt)
         if not isinstance(turns, str):
-            said.update(f.kind for f in feedback(record.value, turns, settings))
+            said.update(f.kind for f in feedback(record.value, turns, settings.fields))
             turns = asked(turns) or NO_USER
-        names[turns if isinstance(turns, str) else _name(record.value, settings.prompt_field)] += 1
+        names[turns if isinstance(turns, str) else _name(record.value, settings.fields.prompt)] += 1
         if not first and not isinstance(turns, str):
             (text,), _ = redact([tidy(turns[-1].content[: 20 * EXCERPT])], settings.redact and PERSONAL)
             first = f', "{" ".join(text.split())[:EXCERPT]}"'
@@ -47,4 +47,4 @@ def _seen(path: Path, settings: Prompts) -> str:
 
 
 def _name(value: object, prompt_field: str) -> str:
-    return f"prompt_field {prompt_field!r}" if prompt_field else conversations.name(value)
+    return f"field {prompt_field!r}" if prompt_field else conversations.name(value)

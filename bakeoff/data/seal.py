@@ -43,7 +43,7 @@ def _row(line: str, source: str) -> dict:
 
 
 def questions(path: str) -> list[list[Message]]:
-    """What the file `evaluate.gold` asks, without the answers: prompts that carry it are kept out of the training.
+    """What the file `evaluate.holdout` asks, without the answers: prompts that carry it are kept out of the training.
 
     This alone is read while the file is sealed.
     """
@@ -53,7 +53,7 @@ def questions(path: str) -> list[list[Message]]:
     was_sealed = real in _sealed
     _sealed.discard(real)
     try:
-        return [messages(row, source) for source, row in json_rows(Path(path), "evaluate.gold")]
+        return [messages(row, source) for source, row in json_rows(Path(path), "evaluate.holdout")]
     finally:
         if was_sealed:
             _sealed.add(real)

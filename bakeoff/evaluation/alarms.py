@@ -50,7 +50,7 @@ def _gamed(figures: Policies) -> Iterator[str]:
         return
     if not outside:
         if (picker := figures["reward"]["picker"]) != "verifier":  # which compares with true answers
-            yield f"Nothing but the {picker} measured its own gain: give evaluate.gold, or picks for a second judge."
+            yield f"Nothing but the {picker} measured its own gain: give evaluate.holdout, or picks for a second judge."
         return
     judge, gain = outside["judge"], outside["gain"]
     if gain.high < 0:
@@ -143,7 +143,7 @@ def _lost(summary: Summary) -> Iterator[str]:
     if forgotten.value > FORGOTTEN:
         yield (
             f"Answers to unrelated prompts became less likely by {forgotten.value:.2g} nats per token (up to "
-            f"{FORGOTTEN} is normal): the model forgets; lower bake.learning_rate or bake.n, or freeze more layers."
+            f"{FORGOTTEN} is normal): the model forgets; lower bake.learning_rate or bake.n."
         )
     outside = summary["wins"]["outside"]
     distinct = [summary["style"][name]["distinct"].value for name in MAIN]
@@ -166,8 +166,8 @@ def _strategies(baked: Baked) -> Iterator[str]:
     for name, row in baked["strategies"].items():
         if row["lift"].high < 1 / 2:
             yield (
-                f"The strategy {name!r} drew {row['share'].value:.0%} of the completions and "
-                f"{row['best'].value:.0%} of the best: reword it, or leave it out of sample.strategies."
+                f"The prompt variant {name!r} gave {row['share'].value:.0%} of the completions and "
+                f"{row['best'].value:.0%} of the best: reword it, or leave it out of sample.variants."
             )
     kinds = {kind: count / baked["completions"] for kind, count in baked["faults"].items()}
     if sum(kinds.values()) > MANY:
@@ -213,7 +213,7 @@ def _data(summary: Summary) -> Iterator[str]:
         )
     if summary["unverified"]:
         count, (row, *_) = sum(summary["unverified"].values()), summary["unverified"]
-        yield f"{count} answers could not be verified and count as wrong; the first by {row}; mend evaluate.gold."
+        yield f"{count} answers could not be verified and count as wrong; the first by {row}; mend evaluate.holdout."
     if summary["leaked"]:
         yield (
             f"{summary['leaked']} prompts with true answers were also trained on and were left out: "

@@ -21,7 +21,7 @@ def gold_answers(recipe: Recipe) -> list[Answer]:
 
 
 def read_gold(path: Path) -> list[Answer]:
-    """The held-out prompts and true answers of the file `evaluate.gold`, as `read_answers` reads them; at least one."""
-    if not (found := read_answers(path, "evaluate.gold")):
-        raise UserError(f"{path}: holds no true answers; correct evaluate.gold")
+    """The prompts and true answers of the file `evaluate.holdout`, as `read_answers` reads them; at least one."""
+    if not (found := read_answers(path, "evaluate.holdout")):
+        raise UserError(f"{path}: holds no true answers; correct evaluate.holdout")
     return found

@@ -25,7 +25,6 @@ from bakeoff.records import Answer, Completion, Message, Prompt, Score, prompt_i
 from bakeoff.run import Run, write_json
 from bakeoff.sampling import Engine, Sampling, choose
 from bakeoff.sampling.resume import complete_table, failures
-from bakeoff.sandbox import limits_of
 from bakeoff.scorer import by_prompt, missing_rewards, score_table, score_tables
 from bakeoff.scoring import choose as scorers
 from bakeoff.scoring.verifiers.answers import Verdicts, verdicts
@@ -59,13 +58,13 @@ def evaluate(run: Run, recipe: Recipe) -> None:
     answers, leaked = held_out_answers(run, recipe)
     prompts = evaluation_prompts(run, recipe, answers)
     if not prompts:
-        raise UserError("nothing to evaluate: no prompt was held out; raise prompts.heldout or give evaluate.gold")
+        raise UserError("nothing to evaluate: no prompt was held out; raise prompts.heldout or give evaluate.holdout")
     drawn, everyday = _draws(run, recipe, prompts)
     failed = Counter({f.prompt_id: f.reason for name in drawn for f in failures(run, name)}.values())
     prompts, drawn = answered_by_all(prompts, drawn)
     moved = movement(run, recipe, prompts, drawn["tuned"], everyday)
     asked = (c for draws in drawn.values() for group in draws.completions for c in group)
-    right = verdicts(answers, asked, limits_of(recipe.score))
+    right = verdicts(answers, asked)
     made = figures(recipe, right, prompts, on_one_scale(recipe, prompts, drawn), moved)
     if not (made["quality"] or made["reward"]):
         raise UserError("nothing to evaluate: no held-out prompt has a reward or a true answer; see *_scores.parquet")
@@ -239,8 +238,8 @@ def figures(
         "forgotten": statistics.bootstrap(forgotten_U, seed=seed),
         "length": {name: row.pop("length") for name, row in style.items()},
         "truncated": {
-            name: float(np.mean([c.finish == "length" for c in itertools.chain(*groups)]))
-            for name, groups in shown.items()
+            name: float(np.mean([c.finish == "length" for c in itertools.chain(*drawn[name].completions)]))
+            for name in MAIN
         },
         "style": style,
     }

@@ -37,6 +37,8 @@ NOTES = {
 """What a reader of a result must know of an alias."""
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 NO_PEFT = "adapters need a package that is not installed: pip install 'bakeoff[lora]'"
+FROZEN = 0.5
+"""Share of the layers, from the lowest, that training leaves as they are: faster, less memory, and no worse here."""
 LORA_RANK, LORA_ABOVE = 16, 1_500_000_000
 """Adapters of this rank are the default above so many weights."""
 
@@ -166,8 +168,10 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     beside.rename(folder)
 
 
-def freeze(model: Any, share: float) -> None:
+def freeze(model: Any, share: float | None = None) -> None:
     """Keep the token embeddings (with a head tied to them) and the lower `share` of the layers as they are.
+
+    Without a share it is `FROZEN`.
 
     Nothing is computed backwards below the lowest layer that is trained, and frozen weights need no optimizer state.
     The embeddings of rare tokens would see too few examples to learn, and their dense gradient is large.
@@ -175,7 +179,7 @@ def freeze(model: Any, share: float) -> None:
     model.get_input_embeddings().weight.requires_grad = False
     depth = model.config.get_text_config().num_hidden_layers
     layers = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth)
-    for layer in layers[: round(share * depth)]:
+    for layer in layers[: round((FROZEN if share is None else share) * depth)]:
         layer.requires_grad_(requires_grad=False)
 
 
@@ -188,8 +192,8 @@ def lora_rank(model: Any, setting: int) -> int:
 
 def wants_lora(recipe: Recipe) -> bool:
     """Whether adapters will be trained; told by the model's config, before its weights are read."""
-    if recipe.bake.lora >= 0:
-        return recipe.bake.lora > 0
+    if recipe.lora >= 0:
+        return recipe.lora > 0
     config = _loaded(AutoConfig, recipe.model)  # a packaged model is converted here: not on a device without data
     with torch.device("meta"):
         return lora_rank(AutoModelForCausalLM.from_config(config), -1) > 0
@@ -208,7 +212,7 @@ def add_lora(model: Any, rank: int) -> None:
     layers = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and f"{n}.weight" in trained]
     layers = [n for n in layers if n not in ("score", "lm_head")]
     if not layers:
-        raise UserError("lora: no linear layer is left to adapt; lower `frozen`, or set `lora` to 0")
+        raise UserError("lora: no linear layer is left to adapt; set lora to 0")
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers), model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad = ".lora_" in name or (name in trained and name.startswith("score."))

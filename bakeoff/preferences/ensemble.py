@@ -14,6 +14,8 @@ from bakeoff.records import Completion, Message, Pick, Score, prompt_id
 from bakeoff.settings import Recipe
 
 GROUPS_AT_ONCE = 32
+PENALTY = 0.5
+"""How many times the variance over members is taken off their mean; no study here varied it."""
 
 
 class Ensemble:
@@ -26,16 +28,15 @@ class Ensemble:
     def __init__(
         self,
         members: Sequence[reward_model.RewardModel],
-        penalty: float,
         peers: Mapping[str, Sequence[Completion]] | None = None,
     ) -> None:
-        self.members, self.penalty, self.peers = members, penalty, peers or {}
+        self.members, self.peers = members, peers or {}
         self.centres: dict[str, np.ndarray] = {}
         """By prompt: each member's mean reward of the peers, which are the same for every policy."""
 
     def rewards(self, groups: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[list[float]]:
         """One reward per text of each (messages, texts) group."""
-        combined_N = [combined(r_KN, r_KN.mean(1), self.penalty) for r_KN in self._each(groups)]
+        combined_N = [combined(r_KN, r_KN.mean(1)) for r_KN in self._each(groups)]
         return reward_model.whole(self, groups, combined_N)
 
     def unread(self, messages: Sequence[Message], text: str) -> str:
@@ -50,7 +51,7 @@ class Ensemble:
             read = self._each([(messages, [c.text for c in group]) for messages, group in some])
             for (messages, group), r_KN in zip(some, read, strict=True):
                 centre_K = self.centres.get(group[0].prompt_id, centre(r_KN))
-                yield reward_model.scores(self, messages, group, combined(r_KN, centre_K, self.penalty))
+                yield reward_model.scores(self, messages, group, combined(r_KN, centre_K))
 
     def _centre(self, peers: Sequence[tuple[list[Message], Sequence[Completion]]]) -> None:
         new = [(messages, group) for messages, group in peers if group[0].prompt_id not in self.centres]
@@ -68,10 +69,10 @@ def centre(r_KN: np.ndarray) -> np.ndarray:
     return np.ma.masked_invalid(r_KN).mean(1).filled(np.nan)
 
 
-def combined(r_KN: np.ndarray, centre_K: np.ndarray, penalty: float) -> np.ndarray:
-    """[N]: mean over members less `penalty` times their variance, after each member's centre is taken off."""
+def combined(r_KN: np.ndarray, centre_K: np.ndarray) -> np.ndarray:
+    """[N]: mean over members less `PENALTY` times their variance, after each member's centre is taken off."""
     apart_KN = r_KN - centre_K[:, None]
-    return centre_K.mean() + apart_KN.mean(0) - penalty * apart_KN.var(0)
+    return centre_K.mean() + apart_KN.mean(0) - PENALTY * apart_KN.var(0)
 
 
 def bootstrap(picks: Sequence[Pick], *, seed: int, number: int) -> list[Pick]:
@@ -88,4 +89,4 @@ def load(
 ) -> reward_model.RewardModel | Ensemble:
     """The scorer in one folder, or the ensemble of those in several."""
     members = [reward_model.load(folder, recipe) for folder in folders]
-    return members[0] if len(members) == 1 else Ensemble(members, recipe.reward.spread_penalty, peers)
+    return members[0] if len(members) == 1 else Ensemble(members, peers)

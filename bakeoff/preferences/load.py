@@ -37,8 +37,8 @@ def passed_over(paths: Sequence[str]) -> int:
 
 
 def known(run: Run, settings: Reward) -> list[Pick]:
-    """What testers prefer by the files of `reward.picks` and, unless turned off, what users preferred by the logs."""
-    return read_picks(settings.picks) + (read_logged(run.table("picks")) if settings.feedback else [])
+    """What testers prefer by the files of `reward.picks` and what users preferred by the logs."""
+    return read_picks(settings.picks) + read_logged(run.table("picks"))
 
 
 def read_logged(path: Path) -> list[Pick]:

@@ -27,6 +27,10 @@ PICKS_PER_STEP = 8
 """Prompts, each with all its picks."""
 TEXTS_PER_ITEM = 16
 """Different completions that are packed with one prompt for training: more cost memory."""
+ERROR_RATE = 0.1
+"""Share of picks assumed to be slips (uniform over the group): as the simulated tester of the demo errs."""
+CENTRE = 0.01
+"""Strength of the pull of each group's mean reward towards 0, as picks do not say where 0 is."""
 NOT_FINITE = "not finite: the model's output is no number"
 Texts = tuple[Sequence[Message], Sequence[str]]
 
@@ -167,20 +171,21 @@ class Training:
     """A reward model being trained in place on what people prefer, `PICKS_PER_STEP` prompts a step. Dropout is off.
 
     All that was said of one prompt's completions is one item: they are read once. `LOSSES` holds the likelihoods.
+    `lora` is the rank of adapters; 0 trains the weights themselves.
     """
 
-    def __init__(self, scorer: RewardModel, picks: Sequence[Pick], settings: Reward, *, seed: int):
-        self.scorer, self.settings = scorer, settings
+    def __init__(self, scorer: RewardModel, picks: Sequence[Pick], settings: Reward, *, seed: int, lora: int = 0):
+        self.scorer = scorer
         if not models.reads_left_to_right(scorer.model):
             raise UserError("reward.base: an encoder is no base here; give a causal language model")
         head = scorer.model.score.weight
         first = torch.randn(head.shape, generator=torch.Generator().manual_seed(seed)) * head.shape[1] ** -0.5 / 10
         with torch.no_grad():
             head.copy_(first)  # small first rewards: no pick is certain before training
-        models.freeze(scorer.model, settings.frozen)
-        if settings.lora:
+        models.freeze(scorer.model)
+        if lora:
             torch.manual_seed(seed)  # a training that begins again after a kill has the same adapters
-            models.add_lora(scorer.model, settings.lora)
+            models.add_lora(scorer.model, lora)
         self.memory = Budget(scorer.model, packed_logps.TRAIN_TOKENS)
         self.batches = shuffled_batches(by_prompt(picks), PICKS_PER_STEP, epochs=settings.epochs, seed=seed)
         self.optimizer = MasterAdamW(
@@ -221,10 +226,10 @@ class Training:
 
     def _loss(self, reward_K: Tensor, pick: Pick) -> Tensor:
         """-log of the likelihood of a pick, with a pull to the centre where no choice of none says where 0 is."""
-        error_rate = torch.tensor(self.settings.error_rate, device=reward_K.device)
+        error_rate = torch.tensor(ERROR_RATE, device=reward_K.device)
         if pick.none is not None:
             return LOSSES[pick.shape](losses.outside(reward_K), pick, error_rate)
-        return LOSSES[pick.shape](reward_K, pick, error_rate) + self.settings.centre * losses.off_centre(reward_K)
+        return LOSSES[pick.shape](reward_K, pick, error_rate) + CENTRE * losses.off_centre(reward_K)
 
 
 def by_prompt(picks: Sequence[Pick]) -> list[list[Pick]]:

@@ -38,7 +38,7 @@ def train_reward(run: Run, recipe: Recipe) -> None:
             f"reward.picks: {len(training)} picks to train on and {len(heldout)} held out, with those that the logs "
             "hold; give more picks"
         )
-    for number, folder in enumerate(run.members(settings.members)[1:], 2):
+    for number, folder in enumerate(run.members(settings.ensemble)[1:], 2):
         if not folder.exists():
             again = ensemble.bootstrap(training, seed=recipe.seed, number=number)
             other = dataclasses.replace(recipe, seed=seed_of(recipe.seed, "member", number))
@@ -62,8 +62,8 @@ def train_alone(recipe: Recipe, out: Path) -> dict[str, Any]:
     The folder appears when it is whole; what a stopped training leaves stands hidden beside it.
     """
     told, settings = out / "training.json", dataclasses.asdict(recipe)
-    if recipe.reward.members > 1:
-        raise UserError("reward.members: one folder holds one model; train each with a seed of its own")
+    if recipe.reward.ensemble > 1:
+        raise UserError("reward.ensemble: one folder holds one model; train each with a seed of its own")
     if not out.exists():
         picks = people.split(people.read_picks(recipe.reward.picks), recipe.reward.heldout)
         if not picks[0]:
@@ -86,7 +86,7 @@ def _train_and_measure(
     if not folder.exists():
         _check_read(recipe, [*training, *heldout])
         _train(run, recipe, stage, training, folder)
-    folders = run.members(recipe.reward.members) if stage == "reward" else [folder]
+    folders = run.members(recipe.reward.ensemble) if stage == "reward" else [folder]
     stages = [stage, *(f"reward_{number}" for number in range(2, len(folders) + 1))]
     tokens = sum(int(line["tokens"]) for name in stages for line in run.steps(name))
     write_json(
@@ -118,7 +118,8 @@ def measured(
 
 def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folder: Path) -> None:
     scorer = reward_model.fresh(recipe.reward.base or recipe.model, recipe)
-    training = reward_model.Training(scorer, picks, recipe.reward, seed=recipe.seed)
+    rank = models.lora_rank(scorer.model, recipe.lora)
+    training = reward_model.Training(scorer, picks, recipe.reward, seed=recipe.seed, lora=rank)
     follow(run, stage, training.optimizer, training.steps())
     models.merge_lora(scorer.model)
     beside = folder.with_name(f".{folder.name}.whole.tmp")

@@ -11,7 +11,6 @@ from bakeoff.records import Completion, Score, read_table
 from bakeoff.report.data import Data, describe_data, render_data
 from bakeoff.report.page import EXAMPLES, Example, Shown, render_report
 from bakeoff.run import Run, write_text
-from bakeoff.sandbox import limits_of
 from bakeoff.scorer import by_prompt
 from bakeoff.scoring.verifiers.answers import verdicts
 from bakeoff.settings import Recipe
@@ -45,7 +44,7 @@ def examples(run: Run, recipe: Recipe) -> list[Example]:
     keys = sorted(answers.keys() & drawn["reference"].keys() & drawn["tuned"].keys())[:EXAMPLES]
     answers = {key: answers[key] for key in keys}
     asked = (c for groups in drawn.values() for key in keys for c in groups[key])
-    right = verdicts(answers, asked, limits_of(recipe.score))
+    right = verdicts(answers, asked)
 
     def answers_of(name: str, key: str) -> list[Shown]:
         return [Shown(c.text, rewards[name][c.id], bool(right[key][c.text].reward)) for c in drawn[name][key]]

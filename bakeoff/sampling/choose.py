@@ -25,8 +25,8 @@ def endpoint(model: str, recipe: Recipe) -> Engine:
     """
     if model != recipe.model:
         return local(model, recipe)
-    url, _, served = recipe.sample.engine.partition(NAMED)
-    return EndpointEngine(url, urllib.parse.unquote(served) or model, models.load_tokenizer(model))
+    url, served = url_and_model(recipe.sample.engine)
+    return EndpointEngine(url, served or model, models.load_tokenizer(model))
 
 
 def vllm(model: str, recipe: Recipe) -> Engine:
@@ -45,13 +45,23 @@ def engine(model: str, recipe: Recipe) -> Engine:
 
 def kind(setting: str) -> str:
     """The name in `ENGINES` of a `sample.engine` setting; raises UserError when it is none."""
-    if setting.startswith(("http://", "https://")):
-        if not plain_url(setting.partition(NAMED)[0]):
+    if is_url(setting):
+        if not plain_url(url_and_model(setting)[0]):
             raise UserError(f"sample.engine: expected a base URL such as http://host:8000/v1; a key belongs into {KEY}")
         return "an endpoint's URL"
     if setting not in ENGINES:
         raise UserError(f"sample.engine: unknown engine {setting!r}; known: {', '.join(ENGINES)}")
     return setting
+
+
+def is_url(setting: str) -> bool:
+    return setting.startswith(("http://", "https://"))
+
+
+def url_and_model(setting: str) -> tuple[str, str]:
+    """The base URL of an endpoint, and under which name it serves the model; empty where none is given."""
+    url, _, served = setting.partition(NAMED)
+    return url, urllib.parse.unquote(served)
 
 
 def plain_url(text: str) -> bool:

@@ -29,8 +29,6 @@ FRUITLESS = 3
 GIVE_UP = 8
 """Prompts in a row lost to a server in trouble, after which the job stops."""
 TROUBLE = {"timeout", "overloaded", "server_error", "malformed"}
-LENGTH = {"sample.engine": "sample.max_tokens", "score.judge_url": "score.judge_tokens"}
-"""By the setting that names an endpoint, the one that says how long its completions may be."""
 THOUGHT = "thoughts cut short, without an answer"
 CUT = "empty completions, cut short"
 """Kinds of choices that are no completions; a server with a reasoning parser gives the first while it thinks."""
@@ -117,7 +115,7 @@ class EndpointEngine:
 
     def _other(self, model: str, served: str) -> UserError:
         setting = self.client.setting
-        advice = "name it as score.judge_model"
+        advice = f"name one that it serves: {self.client.base}?model=NAME"
         if setting == "sample.engine":
             advice = f"set model to the one whose log this is; if it is the same model: {self.client.base}?model=NAME"
         return UserError(f"{setting}: {self.client.base}: does not serve {model!r} but {served[:200]}; {advice}")
@@ -149,8 +147,8 @@ class EndpointEngine:
         if not away:
             return ""
         kind, count = away.most_common(1)[0]
-        more = kind in (THOUGHT, CUT)
-        return f", but {count} {kind}{f': raise {LENGTH[self.client.setting]}' if more else ''}"
+        longer = kind in (THOUGHT, CUT) and self.client.setting == "sample.engine"
+        return f", but {count} {kind}{': raise sample.max_tokens' if longer else ''}"
 
     def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model}
@@ -159,8 +157,8 @@ class EndpointEngine:
             body["messages"] = [dataclasses.asdict(m) for m in prompt.messages]
         else:
             body["prompt"] = models.plain_text(prompt.messages)
-        filters = {"top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": sampling.min_p}
-        body |= {name: value for name, value in filters.items() if value != getattr(Sampling(), name)}
+        if sampling.top_p < 1:
+            body["top_p"] = sampling.top_p
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         if _models_own(sampling):
@@ -204,7 +202,7 @@ class EndpointEngine:
 
 def _models_own(sampling: Sampling) -> bool:
     """Whether draws come from the model's own distribution, which is what servers tell the log-probabilities of."""
-    return (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (1.0, 1.0, 0, 0.0)
+    return sampling.temperature == sampling.top_p == 1
 
 
 def _alike(one: str, other: str, *, dated: bool = False) -> bool:

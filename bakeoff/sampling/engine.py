@@ -17,8 +17,6 @@ class Sampling:
     group_size: int = 16
     temperature: float = 1.0
     top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
     seed: int = 0

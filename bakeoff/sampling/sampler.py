@@ -4,7 +4,6 @@ R rows, V tokens in the vocabulary.
 """
 
 import hashlib
-import math
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ def uniforms(seed: int, prompt_id: str, index: int, count: int) -> np.ndarray:
 
 def draw(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """`draw_here` with uniform numbers and results on the CPU, whatever device the logits are on."""
-    if sampling.temperature and _all_kept(sampling) and kernels.usable(logits_RV):
+    if sampling.temperature and sampling.top_p >= 1 and kernels.usable(logits_RV):
         return kernels.draw(logits_RV, uniform_R, sampling.temperature)
     if logits_RV.device.type not in ("cpu", "cuda"):  # it may have no float64
         logits_RV = logits_RV.cpu()
@@ -52,25 +51,16 @@ def draw_here(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple
     return torch.cat([tokens for tokens, _ in parts]), torch.cat([logps for _, logps in parts])
 
 
-def _all_kept(sampling: Sampling) -> bool:
-    return sampling.top_k <= 0 and sampling.top_p >= 1 and sampling.min_p <= 0
-
-
 def kept(logits_RV: Tensor, sampling: Sampling) -> Tensor:
-    """float32 logits over the temperature, -inf where top-k, then top-p, then min-p drop a token.
+    """float32 logits over the temperature, -inf where top-p drops a token.
 
     Tokens as probable as the last one kept are kept too.
     """
     x = logits_RV.float()
     if sampling.temperature != 1:
         x = x / sampling.temperature
-    if 0 < sampling.top_k < x.shape[-1]:
-        least = x.topk(sampling.top_k).values[:, -1:]
-        x = x.masked_fill(x < least, -torch.inf)
     if sampling.top_p < 1:
         x = x.masked_fill(x < _nucleus_floor(x, sampling.top_p), -torch.inf)
-    if sampling.min_p > 0:
-        x = x.masked_fill(x < x.amax(-1, keepdim=True) + math.log(sampling.min_p), -torch.inf)
     return x
 
 

@@ -9,7 +9,7 @@ from bakeoff.records import Completion, Prompt
 from bakeoff.run import Run
 from bakeoff.sampling import choose as engines
 from bakeoff.sampling.http_client import KEY
-from bakeoff.sandbox import limits_of
+from bakeoff.sandbox import OF_USERS
 from bakeoff.scorer import TRAINED, Scorer, kind, names
 from bakeoff.scoring.blend import Blend
 from bakeoff.scoring.by_task import ByTask
@@ -28,13 +28,13 @@ Peers = Mapping[str, Sequence[Completion]]
 def _reward_model(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     from bakeoff.preferences import ensemble  # imported when used, for torch
 
-    return ensemble.load([Path(name)] if name else run.members(recipe.reward.members), recipe, peers)
+    return ensemble.load([Path(name)] if name else run.members(recipe.reward.ensemble), recipe, peers)
 
 
-def _yes(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+def _logit_judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     from bakeoff.scoring import logit_judge  # imported when used, for torch
 
-    return logit_judge.load(recipe.score.judge_model or recipe.model, recipe, rubric(recipe.score.rubric))
+    return logit_judge.load(name or recipe.model, recipe, rubric(recipe.score.rubric))
 
 
 def _judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
@@ -43,38 +43,38 @@ def _judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     from bakeoff.sampling.local import LocalEngine
     from bakeoff.scoring import judge
 
-    settings, question = recipe.score, rubric(recipe.score.rubric)
-    engine: EndpointEngine | judge.Counting
-    if settings.judge_url:
-        engine = EndpointEngine(settings.judge_url, settings.judge_model, judge.Unknown(), setting="score.judge_url")
-    else:
-        model, tokenizer = models.load_policy(settings.judge_model or recipe.model, recipe, to_train=False)
-        engine = judge.Counting(LocalEngine(model, tokenizer), tokenizer)
-    return judge.Judge(engine, question, tokens=settings.judge_tokens)
+    question = rubric(recipe.score.rubric)
+    if engines.is_url(name):
+        engine = EndpointEngine(*engines.url_and_model(name), judge.Unknown(), setting="score.scorer")
+        return judge.Judge(engine, question, tokens=ENDPOINT_TOKENS)
+    model, tokenizer = models.load_policy(name or recipe.model, recipe, to_train=False)
+    return judge.Judge(judge.Counting(LocalEngine(model, tokenizer), tokenizer), question)
 
 
 def _verifier(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
-    return FunctionScorer.verifier(name, answers_of(recipe.score.answers), limits_of(recipe.score))
+    return FunctionScorer.verifier(name, answers_of(recipe.score.answers))
 
 
 def _function(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     file, _, function = name.rpartition(":")
-    return FunctionScorer(Path(file), function, answers_of(recipe.score.answers), limits_of(recipe.score))
+    return FunctionScorer(Path(file), function, answers_of(recipe.score.answers), OF_USERS)
 
 
 SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
     TRAINED: _reward_model,
     "majority": lambda name, run, recipe, peers: Majority(recipe.score.extract, peers),
-    "yes": _yes,
+    "logit_judge": _logit_judge,
     "judge": _judge,
     "verifier": _verifier,
     "FILE.py": _function,
 }
 """Kind to what makes the scorer, from what stands behind the colon in its name."""
-MODELS = (TRAINED, "yes", "judge")
+MODELS = (TRAINED, "logit_judge", "judge")
 """The kinds that cost a model's time for each completion."""
-WORDS = {TRAINED: "reward model", "yes": "judging model", "FILE.py": "function"}
+WORDS = {TRAINED: "reward model", "logit_judge": "judging model", "FILE.py": "function"}
 """How the report calls a scorer, where not by its kind."""
+ENDPOINT_TOKENS = 2048
+"""Longest reply of a judge behind an endpoint, which may think first; one that does not ends long before."""
 
 
 def scorer(
@@ -101,7 +101,8 @@ def _alone(run: Run, recipe: Recipe, peers: Peers | None, *, to_bake: bool) -> S
     kinds = [kind(name) for name in names(recipe.score)]
     made = [SCORERS[which](rest, run, recipe, peers or {}) for which, rest in kinds]
     if len(made) > 1:
-        return Blend(made, recipe.score.weights, peers)
+        weights = recipe.score.scorer
+        return Blend(made, list(weights.values()) if isinstance(weights, dict) else (), peers)
     compares = hasattr(made[0], "peers")
     return WholeOnly(made[0], kinds[0][0]) if to_bake and kinds[0][0] in MODELS and not compares else made[0]
 
@@ -127,7 +128,7 @@ def trains(recipe: Recipe) -> bool:
 def one_by_one(recipe: Recipe) -> bool:
     """Whether one model rewards each completion by itself, whatever others it is given with it."""
     named = names(recipe.score)
-    return not recipe.tasks and len(named) == 1 and kind(named[0])[0] in MODELS and recipe.reward.members == 1
+    return not recipe.tasks and len(named) == 1 and kind(named[0])[0] in MODELS and recipe.reward.ensemble == 1
 
 
 def load_all(recipe: Recipe) -> None:
@@ -145,30 +146,30 @@ def load_all(recipe: Recipe) -> None:
         for which, rest in map(kind, names(settings)):
             if which == TRAINED and rest:
                 reward_model.load(rest, recipe)
-            if which == "yes" or (which == "judge" and not settings.judge_url):
-                models.load_policy(settings.judge_model or recipe.model, recipe, to_train=False)
+            if which in ("logit_judge", "judge") and not engines.is_url(rest):
+                models.load_policy(rest or recipe.model, recipe, to_train=False)
 
 
 def check(settings: Scoring) -> None:
     """Raise UserError for what would go wrong only when the scorer is made."""
     named = names(settings)
     if not named:
-        raise UserError("score.scorer: the list names no scorer")
-    if settings.weights and (len(settings.weights) != len(named) or not all(settings.weights)):
-        raise UserError(f"score.weights: expected one weight, not 0, for each of {named}; found {settings.weights}")
+        raise UserError("score.scorer: names no scorer")
+    if isinstance(settings.scorer, dict) and not all(settings.scorer.values()):
+        raise UserError(f"score.scorer: found {settings.scorer}; give each a weight other than 0, or leave it out")
     pattern(settings.extract)
     answers_of(settings.answers)
     rubric(settings.rubric)
-    if settings.judge_url and not engines.plain_url(settings.judge_url):
-        raise UserError(f"score.judge_url: expected a base URL such as http://host:8000/v1; a key belongs into {KEY}")
     for name in named:
         _check_one(name, settings)
 
 
 def _check_one(name: str, settings: Scoring) -> None:
     which, rest = kind(name)
-    if which == "judge" and rest:
-        raise UserError(f"score.scorer: {name!r}: judge:pairs was dropped; 'judge' rewards each completion by itself")
+    if which == "logit_judge" and engines.is_url(rest):
+        raise UserError("score.scorer: logit_judge reads a model in this process; 'judge:URL' asks an endpoint")
+    if which == "judge" and engines.is_url(rest) and not engines.plain_url(engines.url_and_model(rest)[0]):
+        raise UserError(f"score.scorer: expected a base URL such as http://host:8000/v1; a key belongs into {KEY}")
     if which == "verifier" and rest not in VERIFIERS:
         raise UserError(f"score.scorer: unknown verifier {rest!r}; known: {', '.join(VERIFIERS)}")
     if which == "verifier" and not settings.answers:

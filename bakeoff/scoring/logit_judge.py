@@ -25,7 +25,7 @@ PLACE = "\N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}answer\N{RIGHT-POINTING DO
 """Stands for the answer while the chat template is applied."""
 
 
-class YesJudge:
+class LogitJudge:
     """Rewards a completion by log P(yes) - log P(yes or no), the next word after the question; 0 is certainty."""
 
     def __init__(self, model: Any, tokenizer: Any, question: str = RUBRIC) -> None:
@@ -34,7 +34,9 @@ class YesJudge:
         yes, no = (self._first_tokens(word) for word in ("yes", "no"))
         self.yes, self.no = sorted(yes - no), sorted(no - yes)
         if not (self.yes and self.no):
-            raise UserError("score.judge_model: its tokenizer does not tell yes from no by the first token")
+            raise UserError(
+                "score.scorer: logit_judge: the model's tokenizer does not tell yes from no by the first token"
+            )
         self.longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 10**9
 
     def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
@@ -94,8 +96,8 @@ class YesJudge:
 
     def _score(self, completion: Completion, reward: float | None) -> Score:
         reason = "" if reward is not None else f"too long: more than {self.longest} tokens with its prompt"
-        return Score(completion.id, completion.prompt_id, "yes", reward, reason)
+        return Score(completion.id, completion.prompt_id, "logit_judge", reward, reason)
 
 
-def load(name: str, recipe: Recipe, question: str) -> YesJudge:
-    return YesJudge(*models.load_policy(name, recipe, to_train=False), question)
+def load(name: str, recipe: Recipe, question: str) -> LogitJudge:
+    return LogitJudge(*models.load_policy(name, recipe, to_train=False), question)

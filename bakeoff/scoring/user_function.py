@@ -47,7 +47,9 @@ class FunctionScorer:
         self.slow: Counter[str] = Counter()
 
     @classmethod
-    def verifier(cls, name: str, answer: Callable[[Sequence[Message]], str | None], limits: Limits) -> "FunctionScorer":
+    def verifier(
+        cls, name: str, answer: Callable[[Sequence[Message]], str | None], limits: Limits | None = None
+    ) -> "FunctionScorer":
         """The verifier of this name, with what it compares with."""
         program = inspect.unwrap(VERIFIERS[name])
         file = inspect.getsourcefile(program)

@@ -79,12 +79,12 @@ def _idle_cause(drawn: Sequence[Completion], group: Group) -> str:
 def most_agreed(
     groups: Sequence[Group], prompts: Sequence[Prompt], completions: Sequence[Completion], recipe: Recipe
 ) -> list[Group]:
-    """The groups that `bake.surest` keeps, in their order; at least one of each task.
+    """The groups that `bake.agreement_quantile` keeps, in their order; at least one of each task.
 
     Where many draws give the answer of the best one it is right more often (self-consistency, arXiv:2203.11171), so
     that what is learnt has fewer mistakes in it.
     """
-    share, kept = recipe.bake.surest, set[str]()
+    share, kept = recipe.bake.agreement_quantile, set[str]()
     if share >= 1:
         return list(groups)
     task, drawn = {p.id: p.task for p in prompts}, by_prompt(completions)

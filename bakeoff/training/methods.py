@@ -60,8 +60,10 @@ class Method:
     were drawn, and there the policy is to draw best-of-N."""
     mean_over: Literal["groups", "tokens"] = "groups"
     """By what the losses of a batch are divided."""
-    least: int = 1
-    """Of a group at least so many completions are wanted, for there to be something to compare."""
+    most: int = 8
+    """Of a group at most so many completions are trained on, as when the methods were compared."""
+    patience: int = 1
+    """Rounds end after so many that did not raise the reward on held-out prompts; small ones need more of it."""
     on_policy: bool = False
     """Whether it is meant for the policy's own completions: its rounds are one training, whose optimizer goes on."""
 
@@ -79,8 +81,9 @@ def best_weights(group: Group, n: float) -> np.ndarray:
 
 
 def _weighty(group: Group, n: float, most: int) -> list[int]:
+    """The heaviest completions; more than `most` for an N below the draws, over which the weight then spreads."""
     weights = best_weights(group, n)
-    order = [int(i) for i in np.argsort(-weights, kind="stable")[:most]]
+    order = [int(i) for i in np.argsort(-weights, kind="stable")[: max(most, round(3 * group.count_M.sum() / n))]]
     return [i for i in order if weights[i] >= min(LEAST_WEIGHT, weights[order[0]])]
 
 
@@ -151,8 +154,8 @@ def _like(values: np.ndarray, tensor: Tensor) -> Tensor:
 
 METHODS: dict[str, Method] = {
     "best_of_n_sft": Method(_weighty, _best_of_n_sft, ratios="none", mean_over="tokens"),
-    "qrpo": Method(_spread, _qrpo, least=2),
-    "grpo": Method(_spread, _grpo, ratios="tokens", mean_over="tokens", least=2, on_policy=True),
+    "qrpo": Method(_spread, _qrpo, most=2),
+    "grpo": Method(_spread, _grpo, ratios="tokens", mean_over="tokens", most=4, patience=5, on_policy=True),
     "dpo": Method(_pair, _dpo),
 }
 FORMER = {

@@ -1,8 +1,8 @@
 """Rounds: sample from the current policy, reward, bake, validate; the best policy by a rule stated beforehand is kept.
 
 The rule: the highest mean reward of sampled first answers on prompts held out of the log, the earlier among equals. A
-round that does not beat all before it has not helped; after `bake.patience` such rounds the bake ends. True answers
-play no part in it, and the prompts that chose are not evaluated.
+round that does not beat all before it has not helped; after the method's patience of such rounds the bake ends.
+True answers play no part in it, and the prompts that chose are not evaluated.
 
 The first round learns from the tables in the run folder; all else of a round is in `rounds/bake-NUMBER/`.
 """
@@ -118,7 +118,7 @@ def finished(history: Sequence[Round], recipe: Recipe) -> bool:
     settings = recipe.bake
     without_gain = len(history) - 1 - best(history)
     far = settings.kl_budget and history[-1]["kl"].value >= settings.kl_budget
-    return len(history) > settings.rounds or without_gain >= settings.patience or bool(far)
+    return len(history) > settings.rounds or without_gain >= METHODS[settings.method].patience or bool(far)
 
 
 def best(history: Sequence[Round]) -> int:

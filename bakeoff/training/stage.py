@@ -67,8 +67,8 @@ def train(run: Run, recipe: Recipe, data: TrainingData, stage: str, folder: Path
         model, tokenizer = models.load_policy(data.start, recipe)
         messages = {p.id: p.messages for p in data.prompts}
         rendered = [models.render(tokenizer, messages[g.prompt_id]) for g in groups]
-        models.freeze(model, recipe.bake.frozen)
-        rank = models.lora_rank(model, recipe.bake.lora)
+        models.freeze(model)
+        rank = models.lora_rank(model, recipe.lora)
         if rank:
             torch.manual_seed(data.seed)  # a training that begins again after a kill has the same adapters
             models.add_lora(model, rank)

@@ -16,7 +16,7 @@ from bakeoff.training.methods import METHODS, Group
 
 def size(recipe: Recipe) -> tuple[float, int]:
     """(the N to move towards, the most completions of a group to train on)."""
-    return recipe.bake.n or recipe.sample.group_size, recipe.bake.completions
+    return recipe.bake.n or recipe.sample.group_size, METHODS[recipe.bake.method].most
 
 
 class Training:

@@ -46,7 +46,10 @@ class Study:
     lowest: Mapping[str, str] = dataclasses.field(default_factory=dict)  # a row that repeats the lowest of a pattern
     recipe: str = "recipes/filings.toml"
     base: str = "base"  # how the base's folder begins; studies share what has the same
-    settings: Sequence[str] = ("bake.surest=1.0", "bake.epochs=1")  # of the base: all groups are baked, once
+    settings: Sequence[str] = (
+        "bake.agreement_quantile=1.0",
+        "bake.epochs=1",
+    )  # of the base: all groups are baked, once
     until: str = "score"  # the base's last stage
     data: str = ""  # a function (folder, settings) -> more settings, which makes the base's data in its own folder
     rows: str = ""  # a function (bases) -> more rows

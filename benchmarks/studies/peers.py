@@ -35,7 +35,7 @@ from benchmarks import answers, peers, study
 TRAINERS = "grpo:3e-5:1 grpo:3e-5:1:mask rloo:3e-5:1 grpo:1e-4:1:mask"
 PARTS = (40, 32, 24, 20, 16, 8, 4, 2, 1)
 """We take so small a part of the recipe's prompts, then more, until the target is reached."""
-QUICK = ("sample.group_size=8", "bake.surest=0.5", "bake.epochs=2", "bake.learning_rate=2e-4")
+QUICK = ("sample.group_size=8", "bake.agreement_quantile=0.5", "bake.epochs=2", "bake.learning_rate=2e-4")
 """What few prompts are best baked by, chosen on prompts held out of the log (docs/log.md)."""
 AGAIN = (10_000, 20_000, 30_000, 40_000, 50_000, 60_000)
 """What is added to the seed for each bake of a part."""

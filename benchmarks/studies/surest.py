@@ -18,7 +18,7 @@ SHARES = {"all": 1.0, "half": 0.5, "quarter": 0.25}
 def taught(bases: Sequence[study.Base]) -> Iterator[study.Row]:
     """The share of the baked groups whose best try is right, with its interval over prompts."""
     for name, share in SHARES.items():
-        found = [best_tries(of, dataclasses.replace(of.recipe.bake, surest=share)) for of in bases]
+        found = [best_tries(of, dataclasses.replace(of.recipe.bake, agreement_quantile=share)) for of in bases]
         right, prompts = np.concatenate([right for right, _ in found]), [key for _, keys in found for key in keys]
         yield {"name": f"surest.taught_{name}"} | statistics.bootstrap(right, seed=0, owners=prompts).as_dict()
 

@@ -35,7 +35,7 @@ def parts(folder: Path, settings: Sequence[str]) -> list[str]:
     if not picks.exists():
         recipe = config.load(results.ROOT / "recipes" / "filings.toml", settings)
         write(picks, picked(Run(folder), recipe, asked))
-    files = {"prompts.sources": [log], "evaluate.gold": gold, "reward.picks": [picks]}
+    files = {"prompts.sources": [log], "evaluate.holdout": gold, "reward.picks": [picks]}
     return [f"{name}={json.dumps(value, default=lambda file: str(file.resolve()))}" for name, value in files.items()]
 
 

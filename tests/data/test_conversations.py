@@ -10,7 +10,7 @@ from bakeoff.data.clean import steps
 from bakeoff.data.preview import preview
 from bakeoff.data.read import readers
 from bakeoff.data.schema import conversations
-from bakeoff.settings import Prompts
+from bakeoff.settings import Fields, Prompts
 
 ASKED = "What is a bond?"
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ASKED}]
@@ -232,7 +232,7 @@ def test_vllm_logs_are_taken_apart_again(tmp_path):
 
 def test_a_template_joins_columns(tmp_path):
     rows = 'title,body,n\nBonds,"What is one?",1\n,,2\nLoans,,3\n'
-    found = drafts(tmp_path, "log.csv", rows, prompt_field="{title}\n{body}")
+    found = drafts(tmp_path, "log.csv", rows, fields=Fields(prompt="{title}\n{body}"))
     assert [d.messages[0].content if d.messages else d.reason for d in found] == [
         "Bonds\nWhat is one?",
         "no field '{title}\\n{body}'",

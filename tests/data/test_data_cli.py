@@ -25,7 +25,7 @@ def test_sources_without_a_recipe(log, tmp_path, capsys):
     command = ["prompts", str(log), "--prompt-field", "{title}:\\n{body}", "--out", str(out), "heldout=0.25"]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"{log}: prompt_field '{{title}}:\\n{{body}}' (21), \"Rivers: Which river number 0")
+    assert said.startswith(f"{log}: field '{{title}}:\\n{{body}}' (21), \"Rivers: Which river number 0")
     assert "21 rows: 20 prompts (5 held out); 1 one word" in said
     prompts = read_table(out / "prompts.parquet", Prompt)
     assert prompts[0].messages[0].content == "Rivers:\nWhich river number 0 is longest? ask [EMAIL_1]"
@@ -43,7 +43,7 @@ def test_sources_without_a_recipe(log, tmp_path, capsys):
 
 def test_a_recipe_goes_on_working(log, tmp_path, capsys):
     recipe = tmp_path / "r.toml"
-    recipe.write_text(f'model = ""\n[prompts]\nsources = ["{log.name}"]\nprompt_field = "body"\n')
+    recipe.write_text(f'model = ""\n[prompts]\nsources = ["{log.name}"]\nfields.prompt = "body"\n')
     assert main(["prompts", str(recipe), "prompts.heldout=0.5", "--out", str(tmp_path / "run")]) == 0
     assert len(read_table(tmp_path / "run" / "prompts.parquet", Prompt)) == 20
 

@@ -28,7 +28,7 @@ from bakeoff.settings import Prompts
 SCRIPT = """
 import sys
 from pathlib import Path
-from bakeoff.settings import Prompts
+from bakeoff.settings import Fields, Prompts
 from bakeoff.data.prepare import clean_into
 
 def lengths(texts):
@@ -36,7 +36,8 @@ def lengths(texts):
 
 if __name__ == "__main__":
     here = Path(sys.argv[0]).parent
-    settings = Prompts(avoid=[str(here / "eval.txt")], limit=2000, stratify="language", step=f"{here / 'mine.py'}:mine")
+    step, by_language = f"{here / 'mine.py'}:mine", Fields(stratify="language")
+    settings = Prompts(decontaminate=[str(here / "eval.txt")], limit=2000, fields=by_language, step=step)
     clean_into(Path(sys.argv[2]), [Path(sys.argv[1])], settings, count_tokens=lengths, workers=int(sys.argv[3]))
 """
 STEP = """
@@ -103,7 +104,7 @@ def test_other_settings_do_not_go_on_from_old_parts(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         clean_into(tmp_path / "out", [log], Prompts(), count_tokens=lengths, progress=stop)
-    clean_into(tmp_path / "out", [log], Prompts(redact=()), count_tokens=lengths)
+    clean_into(tmp_path / "out", [log], Prompts(redact=[]), count_tokens=lengths)
     assert pq.read_table(tmp_path / "out" / "prompts.parquet")["messages"][0].as_py()[0]["content"].count("ann@") == 1
     assert not list((tmp_path / "out").glob("parts-*"))
 
@@ -203,7 +204,7 @@ def test_csv_keeps_the_rows_after_a_quote_that_is_never_closed(tmp_path):
         'id,prompt\n1,"Is a quoted\nline, with ""words"", one row?"\n2,"never closed\n3,What comes after it?\n'
         '4,A 5" screen is how wide?\n5,too,many,cells\n6,Is this the last row?\n'
     )
-    result = clean([path], Prompts(min_words=1), count_tokens=lengths)
+    result = clean([path], Prompts(skip=["short"]), count_tokens=lengths)
     assert [p.messages[0].content for p in result.prompts] == [
         'Is a quoted\nline, with "words", one row?',
         "never closed",

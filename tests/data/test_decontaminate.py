@@ -31,7 +31,7 @@ def kept(tmp_path, questions, asked, **settings):
     """What is left of `asked` when `questions` are avoided."""
     (tmp_path / "eval.jsonl").write_text("".join(json.dumps({"question": q, "answer": "7"}) + "\n" for q in questions))
     (tmp_path / "log.jsonl").write_text("".join(json.dumps({"prompt": a}) + "\n" for a in asked))
-    settings = Prompts(avoid=[str(tmp_path / "eval.jsonl")], skip=["near_duplicates"], min_words=1, **settings)
+    settings = Prompts(decontaminate=[str(tmp_path / "eval.jsonl")], skip=["near_duplicates", "short"], **settings)
     result = clean([tmp_path / "log.jsonl"], settings)
     assert set(result.dropped) <= {REASON}
     return [p.messages[-1].content for p in result.prompts]
@@ -85,7 +85,7 @@ def test_an_earlier_turn_counts_and_so_does_what_is_redacted(tmp_path):
     ]
     rows = [{"messages": chat}, {"messages": chat[2:]}]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = clean([tmp_path / "log.jsonl"], Prompts(avoid=[str(tmp_path / "*.csv")]))
+    result = clean([tmp_path / "log.jsonl"], Prompts(decontaminate=[str(tmp_path / "*.csv")]))
     assert [p.source for p in result.prompts] == [f"{tmp_path}/log.jsonl:2"]
     assert [(s.reason, s.source) for s in result.set_aside] == [(REASON, f"{tmp_path}/log.jsonl:1")]
 
@@ -93,19 +93,19 @@ def test_an_earlier_turn_counts_and_so_does_what_is_redacted(tmp_path):
 def test_any_source_is_read_and_one_without_questions_is_an_error(tmp_path):
     pq.write_table(pa.table({"question": [LONG]}), tmp_path / "eval.parquet")
     (tmp_path / "log.txt").write_text(f"{LONG}\nWhat is the capital of France?\n")
-    assert clean([tmp_path / "log.txt"], Prompts(avoid=[str(tmp_path / "eval.parquet")])).dropped == {REASON: 1}
+    assert clean([tmp_path / "log.txt"], Prompts(decontaminate=[str(tmp_path / "eval.parquet")])).dropped == {REASON: 1}
     (tmp_path / "none.jsonl").write_text('{"id": 1}\n')
-    with pytest.raises(UserError, match=r"prompts.avoid: .*none\.jsonl: no question in it"):
-        clean([tmp_path / "log.txt"], Prompts(avoid=[str(tmp_path / "none.jsonl")]))
+    with pytest.raises(UserError, match=r"prompts.decontaminate: .*none\.jsonl: no question in it"):
+        clean([tmp_path / "log.txt"], Prompts(decontaminate=[str(tmp_path / "none.jsonl")]))
     with pytest.raises(UserError, match="nowhere"):
-        clean([tmp_path / "log.txt"], Prompts(avoid=[str(tmp_path / "nowhere.jsonl")]))
+        clean([tmp_path / "log.txt"], Prompts(decontaminate=[str(tmp_path / "nowhere.jsonl")]))
 
 
 def test_parts_made_before_the_file_changed_are_not_gone_on_with(tmp_path):
     avoided, log = tmp_path / "eval.txt", tmp_path / "log.txt"
     log.write_text(f"{LONG}\nWhat is the capital of France?\n")
     avoided.write_text("Who wrote the first novel?\n")
-    settings = Prompts(avoid=[str(avoided)])
+    settings = Prompts(decontaminate=[str(avoided)])
 
     def stop(rows: int) -> None:
         raise KeyboardInterrupt
@@ -132,7 +132,8 @@ def test_in_a_run_the_true_answers_are_avoided_too(tmp_path):
         json.dumps({"prompt": "Who wrote the first novel?", "answer": "x", "verifier": "exact"})
     )
     (tmp_path / "r.toml").write_text(
-        'model = ""\n[prompts]\nsources = ["log.txt"]\navoid = ["eval.txt"]\n[evaluate]\ngold = "gold.jsonl"\n'
+        'model = ""\n[prompts]\nsources = ["log.txt"]\ndecontaminate = ["eval.txt"]\n'
+        '[evaluate]\nholdout = "gold.jsonl"\n'
     )
     run = Run(tmp_path / "run")
     run.folder.mkdir()

@@ -13,7 +13,7 @@ from bakeoff.data.prepare import clean_into
 from bakeoff.data.schema import conversations, feedback
 from bakeoff.data.schema.answers import ANSWER_KEYS, ONE
 from bakeoff.preferences.load import read_logged, read_picks
-from bakeoff.settings import Prompts
+from bakeoff.settings import Fields, Prompts
 
 ASKED = "What is a bond?"
 CHAT = [{"role": "user", "content": ASKED}]
@@ -192,9 +192,9 @@ CASES = {
 }
 
 
-def said(record, **settings):
+def said(record, **named):
     turns = conversations.dialogue(record)
-    return [(f.kind, f.answers, f.values) for f in feedback.feedback(record, turns, Prompts(**settings))]
+    return [(f.kind, f.answers, f.values) for f in feedback.feedback(record, turns, Fields(**named))]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -232,7 +232,7 @@ def test_whatever_stands_there_nothing_crashes():
         turns = conversations.dialogue(record)
         if isinstance(turns, str):
             continue
-        for f in feedback.feedback(record, turns, Prompts(answer_field="a.b", rating_field="metadata")):
+        for f in feedback.feedback(record, turns, Fields(answer="a.b", rating="metadata")):
             found += 1
             assert len(f.answers) == len(f.values) > 0 and 0 < f.turns <= len(turns)
             assert all(isinstance(a, str) for a in f.answers) and all(math.isfinite(v) for v in f.values)
@@ -242,7 +242,7 @@ def test_whatever_stands_there_nothing_crashes():
 def test_fields_that_the_user_names():
     record = {"prompt": ASKED, "bot": {"says": ["A rope.", "A loan."]}, "took": "A loan.", "mine": EDITED[1][1], "n": 2}
     assert said(record) == []
-    assert said(record, answer_field="bot.says", choice_field="took", edit_field="mine", rating_field="n") == [
+    assert said(record, answer="bot.says", choice="took", edit="mine", rating="n") == [
         ("choice", ["A rope.", "A loan."], [0.0, 1.0]),
         EDITED,
         ("rating", ["A loan."], [2.0]),

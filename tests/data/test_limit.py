@@ -13,7 +13,7 @@ from bakeoff.data.dedup.diversity import farthest_first, shared, spread, vectors
 from bakeoff.data.dedup.minhash import hashed
 from bakeoff.data.prepare import clean_into
 from bakeoff.errors import UserError
-from bakeoff.settings import Prompts
+from bakeoff.settings import Fields, Prompts
 
 TOPICS = {
     "river": "Which river flows through the valley of {}?",
@@ -59,7 +59,7 @@ def test_a_sample_is_of_every_kind_though_most_prompts_are_of_one(tmp_path):
 
 def test_strata_share_alike_and_what_one_lacks_goes_to_the_others(tmp_path):
     path = log(tmp_path, SIZES)
-    assert topics(clean([path], Prompts(limit=40, stratify="topic"))) == {
+    assert topics(clean([path], Prompts(limit=40, fields=Fields(stratify="topic")))) == {
         "river": 13,
         "bread": 12,
         "chess": 12,
@@ -69,7 +69,7 @@ def test_strata_share_alike_and_what_one_lacks_goes_to_the_others(tmp_path):
         "What is the name of the river that they cross?\nWas ist der Name von dem Fluss, den sie mit uns sehen?\n"
         "Which of the two is the one that I should take?\nIs it the same as the other one that we have?\n"
     )
-    result = clean([tmp_path / "words.txt"], Prompts(limit=2, stratify="language", heldout=0.0))
+    result = clean([tmp_path / "words.txt"], Prompts(limit=2, fields=Fields(stratify="language"), heldout=0.0))
     assert [p.messages[0].content.startswith("Was ist") for p in result.prompts].count(True) == 1
 
 
@@ -94,7 +94,9 @@ def test_strata_are_counted_and_redacted(tmp_path):
         for i, n in enumerate(names(20))
     ]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    counts = clean_into(tmp_path, [tmp_path / "log.jsonl"], Prompts(limit=10, stratify="who"), count_tokens=lengths)
+    counts = clean_into(
+        tmp_path, [tmp_path / "log.jsonl"], Prompts(limit=10, fields=Fields(stratify="who")), count_tokens=lengths
+    )
     assert counts.strata == {"[EMAIL_1]": 5, "": 5}
 
 
@@ -137,4 +139,4 @@ def test_any_number_of_prompts_alike_or_not_gives_exactly_as_many(tmp_path):
 def test_a_limit_that_cannot_be_is_an_error(tmp_path):
     path = log(tmp_path, {"river": 3})
     with pytest.raises(UserError, match=r"prompts\.limit.*'topic' shares"):
-        clean([path], Prompts(stratify="topic"))
+        clean([path], Prompts(fields=Fields(stratify="topic")))

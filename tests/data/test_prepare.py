@@ -12,7 +12,7 @@ import pytest
 from ingested import Ingested, clean
 
 from bakeoff.errors import UserError
-from bakeoff.settings import Prompts
+from bakeoff.settings import Fields, Prompts
 
 EXCERPT = (
     "Harbor Grove Foods reported net revenue of $12,345,678 for the fiscal year 2021-2022, up from 11,222,333 in the"
@@ -107,7 +107,7 @@ def test_alpaca_input_follows_the_instruction_and_a_named_field_wins(tmp_path):
     (prompt,) = ingest(log(tmp_path, {"instruction": "Sum up the text.", "input": "It rained."})).prompts
     assert prompt.messages[-1].content == "Sum up the text.\n\nIt rained."
     path = log(tmp_path, {"prompt": "Never mind this one.", "a": {"b": "What does this one say?"}})
-    assert asked(ingest(path, prompt_field="a.b")) == ["What does this one say?"]
+    assert asked(ingest(path, fields=Fields(prompt="a.b"))) == ["What does this one say?"]
 
 
 def test_dirt_is_set_aside_by_reason(tmp_path):

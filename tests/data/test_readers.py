@@ -23,7 +23,7 @@ from bakeoff.data.read import readers, sources
 from bakeoff.data.read.encodings import UNKNOWN
 from bakeoff.errors import UserError
 from bakeoff.scoring.verifiers.answers import read_answers, read_graded
-from bakeoff.settings import Prompts
+from bakeoff.settings import Fields, Prompts
 
 QUESTIONS = [f"Where did the {n} wheel of the cart end up?" for n in ("first", "second", "third", "fourth")]
 ROWS = [{"prompt": q} for q in QUESTIONS]
@@ -107,7 +107,7 @@ def test_what_looks_like_a_container_and_is_a_record(tmp_path):
     lines = written(tmp_path, "log.jsonl", "\n".join(map(json.dumps, rows)))
     assert [r for _, r, _ in found(lines)] == rows
     assert [r for _, r, _ in found(written(tmp_path, "log.json", "\n".join(map(json.dumps, rows))))] == rows
-    named = Prompts(prompt_field="title")
+    named = Prompts(fields=Fields(prompt="title"))
     page = written(tmp_path, "b.jsonl", json.dumps({"title": "What is on this page?", "data": ROWS}))
     assert clean([page], named).read == 1
 
@@ -299,6 +299,6 @@ def test_true_answers_may_hold_every_separator_that_json_allows(tmp_path):
     rows = [{"prompt": q, "answer": "1", "completions": ["1", "2"]} for q in questions]
     lines = "\n".join(json.dumps(r, ensure_ascii=False).replace("\\u001c", "\x1c") for r in rows[:2])
     path = written(tmp_path, "gold.jsonl", lines + "\n")
-    assert [a.messages[0].content for a in read_answers(path, "evaluate.gold")] == questions[:2]
+    assert [a.messages[0].content for a in read_answers(path, "evaluate.holdout")] == questions[:2]
     assert [g.messages[0].content for g in read_graded(path)] == questions[:2]
     assert [v["prompt"] for _, v, _ in found(path)] == questions[:2]

@@ -15,7 +15,7 @@ from bakeoff.data.preview import preview
 from bakeoff.data.read.readers import ROW_BYTES, Row, rows
 from bakeoff.data.schema import threads
 from bakeoff.errors import UserError
-from bakeoff.settings import Prompts
+from bakeoff.settings import Fields, Prompts
 
 TALKS = {
     "a": [
@@ -114,7 +114,7 @@ def test_no_answer_becomes_a_prompt_where_no_conversation_is_named(tmp_path):
     assert [s.reason for s in result.set_aside] == ["one message of a conversation"] * 3
     with pytest.raises(UserError, match="3 'one message of a conversation'.*give each row a conversation_id"):
         read(lines(path, records))
-    named = read(lines(path, records), prompt_field="text")
+    named = read(lines(path, records), fields=Fields(prompt="text"))
     assert [m.role for p in named.prompts for m in p.messages] == ["user", "user"]
     assert [s.reason for s in named.set_aside] == ["no user turn"]
 
@@ -179,7 +179,7 @@ def test_every_record_of_a_container_is_in_one_place(tmp_path):
         [{"prompt": "Why?"}],
     ]
     for record in (held, {"object": "list", "data": held}, {"status": 200, "data": {"items": held}}):
-        result = read(lines(tmp_path / "c.jsonl", [record, {"prompt": "How tall is the tower?"}]), min_words=1)
+        result = read(lines(tmp_path / "c.jsonl", [record, {"prompt": "How tall is the tower?"}]), skip=["short"])
         assert talks(result) == [[("user", q)] for q in ("Who feeds the swans?", "Why?", "How tall is the tower?")]
         assert [(s.source[-6:], s.reason) for s in result.set_aside] == [
             ("nl:1:2", "no prompt found"),

@@ -77,7 +77,7 @@ def test_a_sound_run_is_quiet():
             ["unverified"],
             {"gold.jsonl:3: timeout: not done within 10 s": 5, "gold.jsonl:9: raised: ValueError": 1},
             "6 answers could not be verified and count as wrong; the first by gold.jsonl:3: timeout: not done",
-            "mend evaluate.gold",
+            "mend evaluate.holdout",
         ),
         (["leaked"], 2, "2 prompts with true answers were also trained on", "take them out"),
     ],
@@ -116,7 +116,7 @@ def test_completions_that_are_no_answers_and_strategies_that_give_none():
     assert "(20% unfinished, 5% looping)" in alarm and "raise sample.max_tokens" in alarm
     rows = {"steps": {"share": m(0.5), "best": m(0.1), "lift": m(0.2)}, "plain": {"lift": m(1.8)}}
     (alarm,) = found(baked=BAKED | {"strategies": rows})
-    assert "'steps' drew 50% of the completions and 10% of the best" in alarm
+    assert "'steps' gave 50% of the completions and 10% of the best" in alarm
 
 
 def test_a_scorer_that_is_its_own_judge_is_said():

@@ -11,6 +11,7 @@ from bakeoff.evaluation.stage import Draws, answered_by_all, figures, unverified
 from bakeoff.math.statistics import Measured
 from bakeoff.records import Answer, Completion, Message, Prompt
 from bakeoff.sandbox import Limits
+from bakeoff.scoring import user_function
 from bakeoff.scoring.verifiers.answers import verdicts
 from bakeoff.settings import Recipe, Sample
 
@@ -32,8 +33,8 @@ def draws(*texts, rewards=None):
     return Draws(groups, np.array(own, float))
 
 
-def verified(drawn, answers=ANSWERS, limits=None):
-    return verdicts(answers, (c for d in drawn.values() for group in d.completions for c in group), limits or Limits())
+def verified(drawn, answers=ANSWERS):
+    return verdicts(answers, (c for d in drawn.values() for group in d.completions for c in group))
 
 
 def measured(drawn, answers=ANSWERS):
@@ -128,12 +129,13 @@ def test_a_prompt_that_one_policy_failed_is_compared_by_none():
         answered_by_all(PROMPTS, {"reference": draws("1 2"), "tuned": Draws([], np.zeros((0, 2)))})
 
 
-def test_a_verifier_that_hangs_or_fails_counts_as_wrong_with_its_reason_and_stops_nothing():
+def test_a_verifier_that_hangs_or_fails_counts_as_wrong_with_its_reason_and_stops_nothing(monkeypatch):
+    monkeypatch.setattr(user_function, "Limits", lambda: Limits(seconds=1))
     kinds = {"p": ("(.+)+x", "regex"), "q": ("two numbers: 1 and 2", "number"), "r": ("0", "exact")}
     answers = {p.id: Answer(p.id, p.messages, *kinds[p.id], f"gold:{p.id}") for p in PROMPTS}
     long = "1" * 40
     drawn = {"reference": draws(f"{long} 0", "1 2", "0 1"), "tuned": draws(f"{long} 0", "1 3", "1 0")}
-    right = verified(drawn, answers, Limits(seconds=1))
+    right = verified(drawn, answers)
     assert [right["r"][text].reward for text in "01"] == [1, 0] and right["p"]["0"].reward == 0
     assert unverified(right, answers, drawn) == {
         "gold:p: timeout: not done within 1 s": 2,

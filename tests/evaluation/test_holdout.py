@@ -10,7 +10,7 @@ from bakeoff.data.seal import questions, sealed
 from bakeoff.errors import UserError
 from bakeoff.evaluation.holdout import read_gold
 from bakeoff.sandbox import Limits
-from bakeoff.scoring.verifiers import answers
+from bakeoff.scoring import user_function
 from bakeoff.scoring.verifiers.answers import read_graded
 
 ROW = {"prompt": "What is 1 + 1?", "answer": "2", "verifier": "number"}
@@ -98,7 +98,7 @@ def test_the_same_prompt_may_stand_in_rows_with_other_answers(tmp_path):
 
 
 def test_completions_that_cannot_be_verified_are_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(answers, "Limits", lambda: Limits(seconds=0.5))
+    monkeypatch.setattr(user_function, "Limits", lambda: Limits(seconds=0.5))
     row = {"prompt": "p", "completions": ["a" * 40 + "!", "a"], "answer": "^(a+)+$", "verifier": "regex"}
     with pytest.raises(UserError, match=r"graded.jsonl:1: the verifier regex fails \(timeout: not done within 0.5 s\)"):
         read_graded(write_jsonl(tmp_path / "graded.jsonl", [row]))

@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 SAMPLINGS = [
     {"temperature": 0.0},
     {"temperature": 0.7},
-    {"temperature": 1.0, "top_k": 5, "top_p": 0.9, "min_p": 0.01},
+    {"temperature": 1.0, "top_p": 0.9},
 ]
 
 

@@ -149,7 +149,7 @@ def test_a_step_without_packing_is_that_of_the_plain_loss(kind, monkeypatch):
     monkeypatch.setattr(packed_ways, "ROW_TOKENS", 64)
     model, whole = made(kind), np.array([True, True])
     groups = [Group(str(i), t.branches[:2], np.array([0.0, 1.0]), np.array([2, 1]), whole) for i, t in enumerate(TREES)]
-    recipe = Recipe(bake=Bake(frozen=0.0, method="qrpo", batch_size=2), sample=Sample(group_size=3))
+    recipe = Recipe(bake=Bake(method="qrpo", batch_size=2), sample=Sample(group_size=3))
     models.freeze(model, 0.0)
     work = Training(model, groups, [t.prompt for t in TREES], recipe)
     logps = [torch.stack([plain_logps(model, t, b).sum() for b in t.branches]) for t in work.trees]

@@ -16,15 +16,16 @@ from bakeoff.settings import Recipe, Reward
 
 
 def test_the_mean_less_the_variance_by_hand():
-    r_KN = np.array([[1.0, 3.0, 2.0], [2.0, 8.0, 5.0]])  # means 2 and 5; apart -1 1 0 and -3 3 0
-    assert ensemble.combined(r_KN, r_KN.mean(1), 0.0).tolist() == [1.5, 5.5, 3.5]
-    assert ensemble.combined(r_KN, r_KN.mean(1), 0.5).tolist() == [1.0, 5.0, 3.5]
+    r_KN = np.array(
+        [[1.0, 3.0, 2.0], [2.0, 8.0, 5.0]]
+    )  # means 2 and 5; apart -1 1 0 and -3 3 0; half of variances 1 1 0
+    assert ensemble.combined(r_KN, r_KN.mean(1)).tolist() == [1.0, 5.0, 3.5]
 
 
 def test_a_members_own_constant_is_no_disagreement():
     r_KN = np.random.default_rng(0).normal(size=(4, 6))
     shifted = r_KN + np.array([[5.0], [-3.0], [0.0], [100.0]])
-    one, other = (ensemble.combined(r, r.mean(1), 2.0) for r in (r_KN, shifted))
+    one, other = (ensemble.combined(r, r.mean(1)) for r in (r_KN, shifted))
     assert one - one[0] == pytest.approx(other - other[0])
 
 
@@ -39,7 +40,7 @@ def test_a_bootstrap_draws_whole_prompts():
 def test_the_stage_trains_members_that_load_alone_and_the_scorer_is_all_of_them(tmp_path, tiny_llama):
     rows = [{"prompt": f"question {i}", "completions": ["aa", "b", "ccc"], "pick": i % 3} for i in range(24)]
     picks = write_jsonl(tmp_path / "picks.jsonl", rows)
-    settings = Reward(picks=[str(picks)], members=2, spread_penalty=3.0, learning_rate=1e-2)
+    settings = Reward(picks=[str(picks)], ensemble=2, learning_rate=1e-2)
     recipe = Recipe(model=str(tiny_llama), dtype="float32", reward=settings)
     run = open_run(tmp_path / "run", recipe)
     train_reward(run, recipe)
@@ -55,13 +56,11 @@ def test_the_stage_trains_members_that_load_alone_and_the_scorer_is_all_of_them(
     assert each[0] != each[1]
     r_KN = np.array(each)
     (scores,) = choose.scorer(run, recipe).score([group])
-    assert [s.reward for s in scores] == pytest.approx(ensemble.combined(r_KN, r_KN.mean(1), 3.0).tolist(), abs=1e-6)
+    assert [s.reward for s in scores] == pytest.approx(ensemble.combined(r_KN, r_KN.mean(1)).tolist(), abs=1e-6)
     (against,) = choose.scorer(run, recipe, (), {"p": group[1][:2]}).score([group])  # on the scale of its peers
-    assert [s.reward for s in against] == pytest.approx(
-        ensemble.combined(r_KN, r_KN[:, :2].mean(1), 3.0).tolist(), abs=1e-6
-    )
+    assert [s.reward for s in against] == pytest.approx(ensemble.combined(r_KN, r_KN[:, :2].mean(1)).tolist(), abs=1e-6)
 
     figures = read_json(run.details("reward_model"))
-    alone = open_run(tmp_path / "alone", dataclasses.replace(recipe, reward=dataclasses.replace(settings, members=1)))
-    train_reward(alone, dataclasses.replace(recipe, reward=dataclasses.replace(settings, members=1)))
+    alone = open_run(tmp_path / "alone", dataclasses.replace(recipe, reward=dataclasses.replace(settings, ensemble=1)))
+    train_reward(alone, dataclasses.replace(recipe, reward=dataclasses.replace(settings, ensemble=1)))
     assert figures["trained_tokens"] > read_json(alone.details("reward_model"))["trained_tokens"]

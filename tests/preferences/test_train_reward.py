@@ -44,7 +44,7 @@ def train(*arguments):
     return cli.main(["reward", "train", *map(str, arguments)])
 
 
-QUICK = ("dtype=float32", "epochs=2", "learning_rate=3e-3", "frozen=0.0")
+QUICK = ("dtype=float32", "epochs=2", "learning_rate=3e-3")
 
 
 def test_the_command_learns_from_every_shape_and_is_read_by_transformers(tiny, tmp_path, capsys):
@@ -146,7 +146,7 @@ def test_adapters_leave_a_plain_model_with_other_weights_in_the_trained_layers_a
     scorer = reward_model.fresh(tiny)
     before = {name: p.clone() for name, p in scorer.model.state_dict().items()}
     picks = [Pick(USER, ["xx", "y"], 0, "f:1")] * 16
-    training = reward_model.Training(scorer, picks, Reward(lora=4, learning_rate=1e-2, frozen=0.5), seed=0)
+    training = reward_model.Training(scorer, picks, Reward(learning_rate=1e-2), seed=0, lora=4)
     assert sum(m.numel() for m in training.optimizer.masters) < 0.3 * sum(p.numel() for p in before.values())
     list(training.steps())
     within = scorer.rewards([(USER, ["xx", "y"])])[0]
@@ -160,24 +160,26 @@ def test_adapters_leave_a_plain_model_with_other_weights_in_the_trained_layers_a
     assert not any("layers.0" in n or "embed" in n or "norm" in n for n in changed)
 
 
-def test_rewards_are_pulled_to_the_centre(tiny_llama):
+def test_rewards_are_pulled_to_the_centre(tiny_llama, monkeypatch):
     def mean(centre):
+        monkeypatch.setattr(reward_model, "CENTRE", centre)
         scorer = reward_model.fresh(tiny_llama)
         with torch.no_grad():
             scorer.model.model.norm.weight.mul_(3)
         picks = [Pick([Message("user", str(i))], ["xx", "y"], i % 2, "f") for i in range(32)]
-        list(reward_model.Training(scorer, picks, Reward(centre=centre, learning_rate=3e-3), seed=0).steps())
+        list(reward_model.Training(scorer, picks, Reward(learning_rate=3e-3), seed=0).steps())
         return abs(sum(scorer.rewards([(p.messages, p.completions) for p in picks])[0]))
 
     assert mean(1.0) < 0.5 * mean(0.0)
 
 
-def test_what_nobody_found_good_is_rewarded_below_0_and_what_was_chosen_above(tiny_llama, tmp_path):
+def test_what_nobody_found_good_is_rewarded_below_0_and_what_was_chosen_above(tiny_llama, tmp_path, monkeypatch):
     """Groups of "b" with a "c" are good, groups of "y" with a "z" never: a choice within groups could not tell."""
+    monkeypatch.setattr(reward_model, "ERROR_RATE", 0.0)
     kinds = [(["bbb", "c"], 0), (["yyy", "z"], "none is good")]
     rows = [{"prompt": f"Which, {i}?", "completions": kinds[i % 2][0], "pick": kinds[i % 2][1]} for i in range(96)]
     data, out = write_jsonl(tmp_path / "picks.jsonl", rows), tmp_path / "scorer"
-    assert train(data, *QUICK, "error_rate=0", "--base", tiny_llama, "--out", out) == 0
+    assert train(data, *QUICK, "--base", tiny_llama, "--out", out) == 0
     found = reward_model.load(out).rewards([([Message("user", "Which, 7?")], ["bbb", "c", "yyy", "z"])])[0]
     assert found[0] > 0.5 and found[0] > found[1] and max(found[2:]) < -0.5
 
@@ -196,9 +198,9 @@ def test_what_was_said_of_one_prompt_is_read_once():
         (["none.jsonl"], "no such file of picks"),
         ([], "no data given"),
         (["rows.jsonl", "epoch=2"], "did you mean 'epochs'"),
-        (["rows.jsonl", "heads=3"], "reward.heads was dropped; reward.members makes an ensemble"),
-        (["rows.jsonl", "error_rate=nan"], "reward: error_rate: expected float, found 'nan'"),
-        (["rows.jsonl", "members=2"], "train each with a seed of its own"),
+        (["rows.jsonl", "heads=3"], "reward.heads was dropped; reward.ensemble trains several models"),
+        (["rows.jsonl", "learning_rate=nan"], "reward.learning_rate: found 'nan'; give a number"),
+        (["rows.jsonl", "ensemble=2"], "train each with a seed of its own"),
         (["rows.jsonl", "heldout=1.0"], "leaves no picks to train on"),
     ],
 )

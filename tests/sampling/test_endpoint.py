@@ -119,9 +119,7 @@ def test_what_is_asked(serve, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     server = serve()
     run(engine(server), prompts("one", "two"))
-    run(
-        engine(server), prompts("one"), Sampling(group_size=1, temperature=0.5, top_k=7, min_p=0.1, stop=("x",), seed=1)
-    )
+    run(engine(server), prompts("one"), Sampling(group_size=1, temperature=0.5, top_p=0.9, stop=("x",), seed=1))
     (path, key, body, _), (_, _, other, _), (_, _, changed, _) = sorted(
         server.seen, key=lambda s: (len(s[2]), asked(s[2]))
     )
@@ -130,7 +128,7 @@ def test_what_is_asked(serve, monkeypatch):
         "model": "tiny", "n": 4, "max_tokens": 8, "temperature": 1.0, "logprobs": True,
     }  # fmt: skip
     assert "top_p" not in body and "stop" not in body and len({b["seed"] for b in (body, other, changed)}) == 3
-    assert changed["top_k"] == 7 and changed["min_p"] == 0.1 and changed["stop"] == ["x"] and "logprobs" not in changed
+    assert changed["top_p"] == 0.9 and changed["stop"] == ["x"] and "logprobs" not in changed
     run(engine(server), prompts("one", "two"))
     assert {b["seed"] for _, _, b, _ in server.seen[3:]} == {body["seed"], other["seed"]}
 

@@ -1,4 +1,4 @@
-"""Strategies share a group; their answers stand under the plain prompt, and are told apart afterwards."""
+"""Prompt variants share a group; their answers stand under the plain prompt and carry the name of their variant."""
 
 import functools
 
@@ -15,8 +15,8 @@ from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_
 from bakeoff.run import Run
 from bakeoff.sampling import Sampling
 from bakeoff.sampling.local import LocalEngine
-from bakeoff.sampling.variants import StrategyEngine, check, over, shares
-from bakeoff.settings import Recipe, Reward, Sample, Strategy
+from bakeoff.sampling.variants import VariantEngine, check, over, shares
+from bakeoff.settings import Prompts, Recipe, Sample, Variant
 from bakeoff.training.figures import earned
 
 QUESTION = [Message("user", "How much?")]
@@ -45,22 +45,22 @@ class Says:
             yield [Completion(f"{p.id}{i}", p.id, i, t, [i], -1.0, "stop") for i, t in enumerate(texts)]
 
 
-def drawn(engine, *strategies, size=4, failed=None):
-    wrapped = StrategyEngine(engine, strategies, byte_tokenizer(), PICKS)
+def drawn(engine, *variants, size=4, failed=None):
+    wrapped = VariantEngine(engine, variants, byte_tokenizer(), PICKS)
     return list(wrapped.complete(PROMPTS, Sampling(group_size=size), failed or pytest.fail))
 
 
 def test_shares_add_up_and_nobody_is_left_out():
-    a, b, c = (Strategy(n, share=s) for n, s in (("a", 1), ("b", 2), ("c", 97)))
+    a, b, c = (Variant(n, share=s) for n, s in (("a", 1), ("b", 2), ("c", 97)))
     assert shares([a], 5) == [5]
     assert shares([a, b], 8) == [3, 5]
     assert shares([a, b, c], 16) == [2, 1, 13]
     assert shares([a, b, c], 3) == [1, 1, 1]
 
 
-def test_a_group_is_whole_in_the_order_of_the_strategies_under_the_plain_prompt():
+def test_a_group_is_whole_in_the_order_of_the_variants_under_the_plain_prompt():
     engine = Says(lambda messages, i: f"{len(messages)}:{messages[-1].content}:{i}")
-    plain, steps = Strategy("plain"), Strategy("steps", system="Be exact.", instruction="Think first.")
+    plain, steps = Variant("plain"), Variant("steps", system="Be exact.", instruction="Think first.")
     groups = drawn(engine, plain, steps)
     assert [g[0].prompt_id for g in groups] == [p.id for p in PROMPTS]
     assert [c.strategy for c in groups[0]] == ["plain", "plain", "steps", "steps"]
@@ -80,13 +80,13 @@ def test_what_only_marks_its_answer_has_draws_of_its_own():
             return super().complete(prompts, sampling, failed)
 
     engine = Noting(lambda messages, i: f"so Answer: {i}")
-    drawn(engine, Strategy("plain"), Strategy("marked", answer_after="Answer:"))
+    drawn(engine, Variant("plain"), Variant("marked", answer_after="Answer:"))
     assert seen[0] == [p.id for p in PROMPTS] and not set(seen[0]) & set(seen[1])
 
 
 def test_examples_are_picked_answers_to_other_prompts():
     engine = Says(lambda messages, i: "a")
-    drawn(engine, Strategy("few", examples=4), size=1)
+    drawn(engine, Variant("few", examples=4), size=1)
     (messages, _), _ = engine.asked
     assert [m.role for m in messages] == ["user", "assistant"] * 4 + ["user"]
     pairs = {(messages[i].content, messages[i + 1].content) for i in range(0, 8, 2)}
@@ -96,8 +96,8 @@ def test_examples_are_picked_answers_to_other_prompts():
 def test_a_conversation_has_one_system_message_at_its_head(monkeypatch):
     said = [Message("system", "Own."), Message("user", "q"), Message("assistant", "a"), Message("user", "How much?")]
     pool = [Pick([Message("system", "Another's."), Message("user", "q0")], ["bad", "good"], 1, "picks:1")]
-    strategy = Strategy("few", examples=1, system="Be exact.")
-    wrapped = StrategyEngine(Says(lambda messages, i: "x"), [strategy], byte_tokenizer(), pool)
+    variant = Variant("few", examples=1, system="Be exact.")
+    wrapped = VariantEngine(Says(lambda messages, i: "x"), [variant], byte_tokenizer(), pool)
     list(wrapped.complete([Prompt("p", said, "log:1", 1, "train")], Sampling(group_size=1), pytest.fail))
     (messages, _), *_ = wrapped.engine.asked
     assert [m.role for m in messages] == ["system", "user", "assistant", "user", "assistant", "user"]
@@ -106,44 +106,33 @@ def test_a_conversation_has_one_system_message_at_its_head(monkeypatch):
 
 def test_only_the_marked_answer_counts():
     texts = ["so 4 + 5. Answer: 9 ", "no mark", "Answer: 1, no, Answer: 2"]
-    (group, _) = drawn(Says(lambda m, i: texts[i]), Strategy("steps", answer_after="Answer:"), size=3)
+    (group, _) = drawn(Says(lambda m, i: texts[i]), Variant("steps", answer_after="Answer:"), size=3)
     assert [c.text for c in group] == ["9", "no mark", "2"]
     assert [c.finish for c in group] == ["stop", "length", "stop"]
     assert byte_tokenizer().decode(group[0].tokens[:-1]) == "9"
     assert group[0].tokens[-1] == byte_tokenizer().eos_token_id
     assert [c.logp for c in group] == [None, -1.0, None]
-    texts = ['{"answer": "9 %"} ok', '{"answer": 9}', '{"other": 1}']
-    (group, _) = drawn(Says(lambda m, i: texts[i]), Strategy("json", answer_key="answer"), size=3)
-    assert [c.text for c in group] == ["9 %", "9", '{"other": 1}']
-    assert group[2].finish == "length"
 
 
-def test_a_revision_sees_its_own_first_try():
-    engine = Says(lambda messages, i: f"try {i}" if len(messages) == 1 else f"better than {messages[1].content}")
-    (group, _) = drawn(engine, Strategy("revised", revise="Improve it."), size=2)
-    assert [c.text for c in group] == ["better than try 0", "better than try 1"]
-    assert {size for messages, size in engine.asked if len(messages) == 3} == {1}
-
-
-def test_a_prompt_that_one_strategy_cannot_complete_has_no_group_and_one_failure():
+def test_a_prompt_that_one_variant_cannot_complete_has_no_group_and_one_failure():
     failures = []
     engine = Says(lambda messages, i: "a", bad="much?\n\nhow")
-    groups = drawn(engine, Strategy("plain"), Strategy("how", instruction="how"), failed=failures.append)
+    groups = drawn(engine, Variant("plain"), Variant("how", instruction="how"), failed=failures.append)
     assert [g[0].prompt_id for g in groups] == ["other"]
     assert [(f.prompt_id, f.reason) for f in failures] == [(PROMPTS[0].id, "too_long")]
 
 
-def test_the_plain_part_is_what_would_have_been_drawn_without_strategies(tiny_llama):
+def test_the_plain_part_is_what_would_have_been_drawn_without_variants(tiny_llama):
     engine = LocalEngine(*models.load_policy(str(tiny_llama)))
     alone = {g[0].prompt_id: g for g in engine.complete(PROMPTS, Sampling(group_size=2, max_tokens=6))}
-    both = [Strategy("plain"), Strategy("again", instruction="Now.")]
-    mixed = StrategyEngine(engine, both, byte_tokenizer(), []).complete(PROMPTS, Sampling(group_size=4, max_tokens=6))
+    both = [Variant("plain"), Variant("again", instruction="Now.")]
+    mixed = VariantEngine(engine, both, byte_tokenizer(), []).complete(PROMPTS, Sampling(group_size=4, max_tokens=6))
     for group in mixed:
         assert group[:2] == alone[group[0].prompt_id]
         assert group[2].tokens != group[0].tokens
 
 
-def test_what_a_strategy_earns():
+def test_what_a_variant_earns():
     names = [["a", "a", "b", "b"]] * 2
     found = earned(names, [[1.0, 3.0, 2.0, 0.0], [0.0, 5.0, 5.0, 1.0]], seed=0)
     assert found["a"]["share"].value == 0.5 and found["a"]["reward"].value == 2.25
@@ -152,7 +141,7 @@ def test_what_a_strategy_earns():
 
 
 def test_examples_may_be_what_users_said_of_old_answers(tmp_path, tiny_llama):
-    asks = Recipe(sample=Sample(strategies=[Strategy("few", examples=1)]))
+    asks = Recipe(sample=Sample(variants=[Variant("few", examples=1)]))
     check(asks)
     run = Run(tmp_path / "rounds" / "bake-2")
     picks = functools.partial(known, run.whole(), asks.reward)
@@ -167,23 +156,22 @@ def test_examples_may_be_what_users_said_of_old_answers(tmp_path, tiny_llama):
 
 
 def test_mistakes_are_told(tmp_path):
-    for strategies, words in (
-        ([Strategy(), Strategy("a")], "a name of its own"),
-        ([Strategy("a"), Strategy("a")], "a name of its own"),
-        ([Strategy(n) for n in "abcde"], "5 cannot share a group of 4"),
-        ([Strategy("a", examples=2)], "reward.picks"),
-        ([Strategy("a"), Strategy("b")], "all ask the plain prompt"),
+    without = Prompts(skip=["feedback"])
+    for variants, words in (
+        ([Variant(), Variant("a")], "a name of its own"),
+        ([Variant("a"), Variant("a")], "a name of its own"),
+        ([Variant(n) for n in "abcde"], "5 cannot share a group of 4"),
+        ([Variant("a", examples=2)], "reward.picks"),
+        ([Variant("a"), Variant("b")], "all ask the plain prompt"),
     ):
         with pytest.raises(UserError, match=words):
-            check(Recipe(sample=Sample(group_size=4, strategies=strategies), reward=Reward(feedback=False)))
+            check(Recipe(sample=Sample(group_size=4, variants=variants), prompts=without))
     path = tmp_path / "r.toml"
-    path.write_text(
-        '[[sample.strategies]]\nname = "steps"\ninstruction = "Think."\n[[sample.strategies]]\nname="plain"\n'
-    )
-    assert config.load(path).sample.strategies == [Strategy("steps", instruction="Think."), Strategy("plain")]
+    path.write_text('[[sample.variants]]\nname = "steps"\ninstruction = "Think."\n[[sample.variants]]\nname="plain"\n')
+    assert config.load(path).sample.variants == [Variant("steps", instruction="Think."), Variant("plain")]
     again = tmp_path / "again.toml"
     again.write_text(config.dump(config.load(path)))
     assert config.load(again) == config.load(path)
-    path.write_text("[[sample.strategies]]\nnmae = 'x'\n")
+    path.write_text("[[sample.variants]]\nnmae = 'x'\n")
     with pytest.raises(UserError, match="did you mean 'name'"):
         config.load(path)

@@ -20,7 +20,7 @@ from bakeoff.settings import Recipe, Sample
 
 INSTALLED = importlib.util.find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed")
-SHARP = Sampling(group_size=4, max_tokens=12, temperature=0.7, top_k=40, seed=3)
+SHARP = Sampling(group_size=4, max_tokens=12, temperature=0.7, top_p=0.9, seed=3)
 
 
 @pytest.fixture(scope="module")

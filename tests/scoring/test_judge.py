@@ -35,7 +35,7 @@ def answers(body):
 
 
 def endpoint(server):
-    return EndpointEngine(server.url, "", judge.Unknown(), QUICK, "score.judge_url")
+    return EndpointEngine(server.url, "", judge.Unknown(), QUICK, "score.scorer")
 
 
 def reply(text):
@@ -101,8 +101,7 @@ def test_the_loop_by_a_judge_behind_an_endpoint_tells_what_it_cost(serve, tmp_pa
     (tmp_path / "rubric.txt").write_text("Is it long?")
     path = tmp_path / "recipe.toml"
     path.write_text(
-        RECIPE.format(model=tiny_llama)
-        + f'[score]\nscorer = "judge"\nrubric = "rubric.txt"\njudge_url = "{server.url}"\n'
+        RECIPE.format(model=tiny_llama) + f'[score]\nscorer = "judge:{server.url}"\nrubric = "rubric.txt"\n'
     )
     run = Run(tmp_path / "run")
     small = [
@@ -124,5 +123,5 @@ def test_the_loop_by_a_judge_behind_an_endpoint_tells_what_it_cost(serve, tmp_pa
 def test_a_judge_that_refuses_the_key_is_one_line_about_the_judge(serve, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     server = serve(lambda body, number: (401, {}, {}))
-    with pytest.raises(UserError, match="^score.judge_url: http.* it wants a key"):
+    with pytest.raises(UserError, match="^score.scorer: http.* it wants a key"):
         list(judge.Judge(endpoint(server)).score([group("a")]))

@@ -40,6 +40,6 @@ def test_scores_in_the_order_of_completions_and_what_does_not_fit_is_missing(tmp
     texts = ["short", "x" * 600, "short"]
     rows = [Completion(f"c{i}", "p", i, t, [], None, "stop") for i, t in enumerate(texts)]
     scores = next(judge.score([([Message("user", "ask")], rows)]))
-    assert [s.completion_id for s in scores] == ["c0", "c1", "c2"] and {s.scorer for s in scores} == {"yes"}
+    assert [s.completion_id for s in scores] == ["c0", "c1", "c2"] and {s.scorer for s in scores} == {"logit_judge"}
     assert scores[0].reward == scores[2].reward is not None
     assert scores[1].reward is None and scores[1].reason == "too long: more than 512 tokens with its prompt"

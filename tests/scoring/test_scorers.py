@@ -81,7 +81,7 @@ def test_a_scorer_that_fails_in_the_evaluation_ends_it_in_one_line(recipe, tmp_p
 
 
 def test_the_loop_by_a_blend(recipe, tmp_path):
-    recipe.write_text(recipe.read_text() + '[score]\nscorer = ["majority", "mine.py:vowels"]\nweights = [1, 2]\n')
+    recipe.write_text(recipe.read_text() + '[score]\nscorer = {majority = 1, "mine.py:vowels" = 2}\n')
     run = Run(tmp_path / "run")
     assert main(["run", str(recipe), "--out", str(run.folder)]) == 0
     for name in ("scores", "reference_scores", "tuned_scores"):
@@ -95,7 +95,7 @@ def test_the_loop_by_a_blend(recipe, tmp_path):
 def test_the_loop_by_majority(recipe, tmp_path):
     gold = [{"prompt": q.upper(), "answer": "12", "verifier": "number"} for q in QUESTIONS[:6]]
     write_jsonl(tmp_path / "gold.jsonl", gold)
-    recipe.write_text(recipe.read_text() + 'gold = "gold.jsonl"\n[score]\nscorer = "majority"\nextract = "."\n')
+    recipe.write_text(recipe.read_text() + 'holdout = "gold.jsonl"\n[score]\nscorer = "majority"\nextract = "."\n')
     run = Run(tmp_path / "run")
     assert main(["run", str(recipe), "--out", str(run.folder)]) == 0
     for name, others in (("reference", 3), ("tuned", 4), ("tuned_greedy", 4)):  # all are counted by the same votes
@@ -114,13 +114,14 @@ def test_the_loop_by_majority(recipe, tmp_path):
         (["score.scorer=verifier:exact"], "verifier:exact compares with answers; give their file as score.answers"),
         (["score.scorer=verifier:exact", "score.answers=/none.jsonl"], "/none.jsonl: no such file of true answers"),
         (["score.scorer=majority", "score.extract=("], "score.extract: not a regular expression"),
-        (["score.scorer=[]"], "the list names no scorer"),
+        (["score.scorer=[]"], "score.scorer: names no scorer"),
         (
-            ["score.scorer=['majority','yes']", "score.weights=[1]"],
-            "one weight, not 0, for each of ['majority', 'yes']",
+            ["score.scorer={majority=1,logit_judge=0}"],
+            "found {'majority': 1.0, 'logit_judge': 0.0}; give each a weight other than 0",
         ),
-        (["score.scorer=judge:pairs"], "'judge:pairs': judge:pairs was dropped; 'judge' rewards each completion"),
-        (["score.judge_url=http://me:key@host/v1"], "score.judge_url: expected a base URL"),
+        (["score.scorer=yes"], "'yes' is now 'logit_judge'"),
+        (["score.scorer=logit_judge:http://host/v1"], "'judge:URL' asks an endpoint"),
+        (["score.scorer=judge:http://me:key@host/v1"], "score.scorer: expected a base URL"),
         (["score.rubric=/none.txt"], "score.rubric: /none.txt: cannot be read"),
         (["score.scorer=/none.py:f"], "/none.py: cannot be read as Python"),
         (["score.scorer={}/mine.py:consonants"], "defines no function 'consonants'; it defines ['vowels']"),
@@ -130,7 +131,7 @@ def test_the_loop_by_majority(recipe, tmp_path):
 def test_what_a_user_gets_wrong(recipe, tmp_path, settings, words):
     (tmp_path / "odd.py").write_text("def odd(completion, gold, answer, more=1, *, by, so=2): ...")
     with pytest.raises(UserError) as raised:
-        choose.check(config.load(recipe, [s.format(tmp_path) for s in settings]).score)
+        choose.check(config.load(recipe, [s.replace("{}", str(tmp_path)) for s in settings]).score)
     assert words in str(raised.value)
 
 

@@ -33,16 +33,16 @@ def groups():
     return [Group(f"p{i}", [BAD, GOOD, [60]], np.array([0.0, 1.0, 0.2]), np.array([3, 1, 2]), ok) for i in range(6)]
 
 
-def recipe(**changes):
-    settings = Bake(**{"batch_size": 2, "epochs": 2, "learning_rate": 3e-3, "frozen": 0.0} | changes)
-    return Recipe(bake=settings, sample=Sample(group_size=6))
+def recipe(lora=0, **changes):
+    settings = Bake(**{"batch_size": 2, "epochs": 2, "learning_rate": 3e-3} | changes)
+    return Recipe(bake=settings, lora=lora, sample=Sample(group_size=6))
 
 
-def training(folder, temperature=1.0, **settings):
+def training(folder, temperature=1.0, frozen=0.0, **settings):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     chosen = recipe(**settings)
     chosen = dataclasses.replace(chosen, sample=dataclasses.replace(chosen.sample, temperature=temperature))
-    models.freeze(model, chosen.bake.frozen)
+    models.freeze(model, frozen)
     return Training(model, groups(), PROMPTS, chosen)
 
 
@@ -199,7 +199,7 @@ def test_nothing_to_bake_names_the_cause_and_the_advice_for_it_alone(tmp_path, c
     assert cause == "no_spread" or not any(word in str(raised.value) for word in others)
 
 
-def test_the_surest_groups_of_each_task_are_those_whose_best_answer_is_often_given():
+def test_the_groups_kept_of_each_task_are_those_whose_best_answer_is_often_given():
     def drawn(key, texts, finish=()):
         return [
             Completion(f"{key}{i}", key, i, t, [i], -1.0, "length" if i in finish else "stop")
@@ -221,15 +221,15 @@ def test_the_surest_groups_of_each_task_are_those_whose_best_answer_is_often_giv
     assert shares == {"a1": 0.5, "a2": 0.25, "a3": 0.25, "b1": 0.5, "b2": 0.25}
     both = [Task("a"), Task("b")]
 
-    def recipe(**changes):
-        return Recipe(bake=Bake(**changes), tasks=both)
+    def kept(drawn, share):
+        chosen = Recipe(bake=Bake(agreement_quantile=share), tasks=both)
+        return [g.prompt_id for g in most_agreed(groups, prompts, drawn, chosen)]
 
-    assert [g.prompt_id for g in most_agreed(groups, prompts, completions, recipe(surest=0.4))] == ["a1", "b1"]
+    assert kept(completions, 0.4) == ["a1", "b1"]
     both[1] = Task("b", score=Scoring(extract="[qw]"))  # each task's answers are told as its own settings say
     with_letters = [dataclasses.replace(c, text=f"{c.text} q") if c.prompt_id == "b2" else c for c in completions]
-    assert [g.prompt_id for g in most_agreed(groups, prompts, with_letters, recipe(surest=0.4))] == ["a1", "b2"]
-    assert most_agreed(groups, prompts, completions, recipe()) == groups
-    assert len(most_agreed(groups, prompts, completions, recipe(surest=0.01))) == 2
+    assert kept(with_letters, 0.4) == ["a1", "b2"]
+    assert len(kept(completions, 1.0)) == len(groups) and len(kept(completions, 0.01)) == 2
 
 
 def test_what_is_no_whole_answer_ranks_below_all_that_are():
@@ -264,7 +264,7 @@ def training_data(model, size=4):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_adapters_train_alone_and_leave_a_plain_model_that_a_budget_can_watch(tiny_llama, tmp_path, dtype):
-    chosen = recipe(lora=4, learning_rate=1e-2, epochs=4, kl_budget=1e6, frozen=0.5)
+    chosen = recipe(lora=4, learning_rate=1e-2, epochs=4, kl_budget=1e6)
     chosen = dataclasses.replace(chosen, model=str(tiny_llama), dtype=dtype, sample=Sample(group_size=3, max_tokens=8))
     run = open_run(tmp_path / "run", chosen)
     train(run, chosen, training_data(tiny_llama), "bake", run.policy)
@@ -314,7 +314,7 @@ def test_dealt_rewards_are_trained_on_in_the_groups_that_the_real_ones_are_sure_
     rows = [dataclasses.replace(c, text=texts.get(c.id, c.text)) for c in given.completions]
     wrong = [dataclasses.replace(s, reward=float(c.index)) for s, c in zip(given.scores, rows, strict=True)]
     level = [dataclasses.replace(s, reward=1.0) for s in given.scores]  # as dealing may leave them
-    chosen = recipe(surest=0.5, epochs=1)
+    chosen = recipe(agreement_quantile=0.5, epochs=1)
     chosen = dataclasses.replace(chosen, model=str(tiny_llama), sample=Sample(group_size=3, max_tokens=8))
     for number, dealt in enumerate((None, wrong, level)):
         run = open_run(tmp_path / str(number), chosen)
@@ -328,7 +328,7 @@ def test_dealt_rewards_are_trained_on_in_the_groups_that_the_real_ones_are_sure_
 def test_where_no_layer_is_left_for_adapters_it_is_one_line(tiny_llama):
     model, _ = models.load_policy(str(tiny_llama))
     models.freeze(model, 1.0)
-    with pytest.raises(UserError, match="no linear layer is left to adapt; lower `frozen`"):
+    with pytest.raises(UserError, match="no linear layer is left to adapt; set lora to 0"):
         models.add_lora(model, 4)
 
 

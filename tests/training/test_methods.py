@@ -132,7 +132,8 @@ def test_at_most_so_many_completions_are_trained_on_from_best_to_worst():
     g = group(list(range(16)))
     chosen = METHODS["qrpo"].select(g, N, 8)
     assert len(chosen) == 8 and chosen[0] == 15 and chosen[-1] == 0
-    assert len(METHODS["best_of_n_sft"].select(g, 2, 3)) == 3
+    few, many = (METHODS["best_of_n_sft"].select(g, n, 3) for n in (16, 2))
+    assert few == [15] and best_weights(g, 2)[many].sum() > 0.95
 
 
 def test_a_pair_needs_two_rewards():

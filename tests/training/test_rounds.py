@@ -38,23 +38,20 @@ group_size = 4
 max_tokens = 24
 prompts = 6
 stop = ["a", "e", "i", "o", "0", "1", "T", "S"]
-[[sample.strategies]]
+[[sample.variants]]
 name = "plain"
-[[sample.strategies]]
+[[sample.variants]]
 name = "revised"
-revise = "Say it again."
+instruction = "Say it again."
 examples = 1
 [reward]
 picks = ["picks.jsonl"]
 [bake]
 batch_size = 2
 rounds = 3
-patience = 3
 method = "grpo"
-frozen = 0.0
 [evaluate]
 samples = 2
-referee = false
 """
 
 
@@ -83,11 +80,10 @@ def test_the_rule():
     assert (rounds.best(worse), rounds.kept(worse)) == (0, 2)
 
     def last(patience=1, kl_budget=0.0, history=history):
-        settings = Recipe(bake=Bake(rounds=9, patience=patience, kl_budget=kl_budget))
+        settings = Recipe(bake=Bake(rounds=9, method="grpo" if patience > 1 else "best_of_n_sft", kl_budget=kl_budget))
         return next(i for i in range(1, 6) if i == 5 or rounds.finished(history[:i], settings)) - 1
 
     assert last() == 3  # an equal round has not helped
-    assert last(patience=2) == 4
     assert last(history=[row(0.0), row(-1.0)]) == 1
     far = [row(i, kl=i) for i in range(5)]
     assert last(kl_budget=2.0, history=far) == 2
@@ -242,7 +238,7 @@ def test_a_spent_budget_ends_the_bake(recipe, tmp_path, monkeypatch):
 
     spent = Run(tmp_path / "spent")  # by the training's own prompts alone: those that choose among rounds are nearer
     monkeypatch.setattr(once, "kl_meter", lambda *_: lambda model, step: 9.0 * (step > 0))
-    settings = [str(recipe), "bake.kl_budget=8", "bake.rounds=3", "bake.patience=3", "--out", str(spent.folder)]
+    settings = [str(recipe), "bake.kl_budget=8", "bake.rounds=3", "--out", str(spent.folder)]
     for stage in ("prompts", "sample", "reward", "score", "bake"):
         assert main([stage, *settings]) == 0
     told = json.loads(spent.details("bake").read_text())
@@ -259,7 +255,7 @@ def test_a_spent_budget_ends_the_bake(recipe, tmp_path, monkeypatch):
 
 def test_rounds_need_prompts_to_choose_by(recipe, tmp_path, capsys):
     write_jsonl(tmp_path / "gold.jsonl", [{"prompt": "p", "answer": "a"}])
-    gold = f"evaluate.gold={tmp_path / 'gold.jsonl'}"
+    gold = f"evaluate.holdout={tmp_path / 'gold.jsonl'}"
     settings = [str(recipe), "prompts.heldout=0.0", gold, "--out", str(tmp_path / "run")]
     assert main(["run", *settings]) == 2
     assert "prompts.heldout: 0 prompts are held out, 1 needed" in capsys.readouterr().err

@@ -52,16 +52,16 @@ class Questions:
 
 
 def questions(settings: Prompts, also: Iterable[Sequence[Message]] = ()) -> Questions:
-    """The questions of the files of `prompts.avoid` and of `also`, cleaned like the prompts that they are sought in.
+    """The questions of `prompts.decontaminate` and of `also`, cleaned like the prompts that they are sought in.
 
     Raises UserError for a file that holds none.
     """
     texts = [*map(_text, also)]
-    for path in sources.files(map(Path, settings.avoid)):
+    for path in sources.files(map(Path, settings.decontaminate)):
         drafts = (draft for row in threads.joined(readers.rows(path)) for draft in steps.drafts([row], Prompts()))
         asked = [_text(d.messages) for d in drafts if not d.reason]
         if not asked:
-            raise UserError(f"prompts.avoid: {path}: no question in it; give rows of prompts or conversations")
+            raise UserError(f"prompts.decontaminate: {path}: no question in it; give rows of prompts or conversations")
         texts += asked
     kinds = settings.redact
     return _indexed([tokens(redact([repair.neutral(repair.tidy(text))], kinds)[0][0]) for text in sorted(set(texts))])

@@ -21,7 +21,7 @@ class Draft:
     """The kind of each placeholder put in."""
     feedback: list[Feedback] = dataclasses.field(default_factory=list)
     stratum: str = ""
-    """The value of `prompts.stratify`, redacted."""
+    """The value of `prompts.fields.stratify`, redacted."""
 
     @property
     def texts(self) -> list[str]:

@@ -21,8 +21,10 @@ from bakeoff.data.schema.turns import asked as up_to_question
 from bakeoff.records import SetAside
 from bakeoff.settings import PERSONAL, Prompts
 
-SKIPPABLE = ("template_tokens", "noise", "health_checks", "near_duplicates")
+SKIPPABLE = ("template_tokens", "short", "noise", "health_checks", "near_duplicates", "feedback")
 """What `prompts.skip` may name."""
+MIN_WORDS = 3
+"""A first turn of fewer words is set aside: there is nothing in it to answer."""
 STRATUM = 60
 """Characters of the name of a stratum that are looked at."""
 EXCERPT = 200
@@ -35,7 +37,7 @@ CountTokens = Callable[[list[str]], list[int]]
 
 def drafts(rows: Sequence[Row], settings: Prompts) -> list[Draft]:
     """Rows as drafts that hold a conversation, or say why there is none; one for each record of a row."""
-    return [_draft(record, settings) for row in rows for record in records(row, settings.prompt_field)]
+    return [_draft(record, settings) for row in rows for record in records(row, settings.fields.prompt)]
 
 
 def records(row: Row, prompt_field: str = "") -> list[Row]:
@@ -74,10 +76,10 @@ def _draft(record: Row, settings: Prompts) -> Draft:
         return Draft(source, reason=record.reason, raw=value)
     if traces.other_call(value):
         return Draft(source, reason="no model call", raw=value)
-    turns = conversations.dialogue(value, settings.prompt_field)
+    turns = conversations.dialogue(value, settings.fields.prompt)
     if isinstance(turns, str):
         return Draft(source, reason=turns, raw=value)
-    said = feedback(value, turns, settings)
+    said = [] if "feedback" in settings.skip else feedback(value, turns, settings.fields)
     asked = up_to_question(standing(turns))
     if not asked or asked[-1].content == SHOWN:
         return Draft(source, reason="images only" if asked else NO_USER, raw=value)
@@ -85,11 +87,11 @@ def _draft(record: Row, settings: Prompts) -> Draft:
 
 
 def _stratum(value: Any, text: str, settings: Prompts) -> str:
-    if not settings.stratify:
+    if not settings.fields.stratify:
         return ""
-    found = conversations.field(value, settings.stratify)
+    found = conversations.field(value, settings.fields.stratify)
     if found is None:
-        return language(text) if settings.stratify == "language" else ""
+        return language(text) if settings.fields.stratify == "language" else ""
     (name,), _ = redact([repair.tidy(str(found))], settings.redact and PERSONAL)
     return name[:STRATUM]
 
@@ -110,7 +112,7 @@ def _each_question(why: Callable[[str, Draft, Prompts], str]) -> Step:
 def _short(text: str, draft: Draft, settings: Prompts) -> str:
     """A later turn may be short ("And in 2021?"); a first one must say what it is about."""
     first = all(m.role != "assistant" for m in draft.messages)
-    return filters.short(text, settings.min_words if first else 1)
+    return filters.short(text, MIN_WORDS if first and "short" not in settings.skip else 1)
 
 
 def _foreign(text: str, draft: Draft, settings: Prompts) -> str:

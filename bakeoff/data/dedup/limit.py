@@ -35,8 +35,8 @@ def limited(parts: Sequence[Part], fate: merge.Fate, settings: Prompts, seed: in
 
 
 def strata(parts: Sequence[Part], settings: Prompts) -> list[str]:
-    """The value of `prompts.stratify` of every kept row; nothing where it is not set."""
-    return [v for part in parts for v in np.load(part.marks)["strata"].tolist()] if settings.stratify else []
+    """The value of `prompts.fields.stratify` of every kept row; nothing where it is not set."""
+    return [v for part in parts for v in np.load(part.marks)["strata"].tolist()] if settings.fields.stratify else []
 
 
 def _documents(parts: Sequence[Part]) -> Iterator[list[str]]:

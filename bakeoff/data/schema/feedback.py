@@ -12,7 +12,7 @@ from bakeoff.data.schema.scores import FLAGS, NAMED, RATINGS, better, given, gra
 from bakeoff.data.schema.turns import Said, asked
 from bakeoff.models import thoughts
 from bakeoff.records import Message
-from bakeoff.settings import Prompts
+from bakeoff.settings import Fields
 
 NAMEABLE = ("answer_field", "rating_field", "edit_field", "choice_field")
 """What the user names goes before what is recognised."""
@@ -59,7 +59,7 @@ class Feedback:
     """One per answer, higher is preferred."""
 
 
-def feedback(value: Any, turns: Sequence[Message], settings: Prompts) -> list[Feedback]:
+def feedback(value: Any, turns: Sequence[Message], named: Fields) -> list[Feedback]:
     """What is said of the answers among the turns of a record, and beside them, without thoughts."""
     found: list[Feedback] = []
     for i, turn in enumerate(turns):
@@ -70,10 +70,9 @@ def feedback(value: Any, turns: Sequence[Message], settings: Prompts) -> list[Fe
             found += _said(_fields(turn.item), shown, before)
     value = parsed(value) if isinstance(value, str) else value
     fields = _fields(value) if isinstance(value, dict) else {}
-    paths = (settings.answer_field, settings.rating_field, settings.edit_field, settings.choice_field)
-    for name, path in zip(NAMEABLE, paths, strict=True):
-        if path and (named := field(value, path)) is not None:
-            fields[name] = named
+    for name, path in zip(NAMEABLE, (named.answer, named.rating, named.edit, named.choice), strict=True):
+        if path and (at_path := field(value, path)) is not None:
+            fields[name] = at_path
     if _tells(fields) and (end := len(asked(standing(turns)))):
         found += _said(fields, _shown(fields, turns), end)
     return [dataclasses.replace(f, answers=[thoughts.answer(text) or "" for text in f.answers]) for f in found]

@@ -9,7 +9,6 @@ from bakeoff.data.schema.prompt_columns import messages
 from bakeoff.errors import UserError
 from bakeoff.preferences.evaluation import Graded
 from bakeoff.records import Answer, Completion, Message, Score, prompt_id
-from bakeoff.sandbox import Limits
 from bakeoff.scoring.user_function import FunctionScorer
 from bakeoff.scoring.verifiers.by_name import VERIFIERS
 from bakeoff.scoring.verifiers.sql import DATABASE
@@ -39,7 +38,7 @@ Verdicts = Mapping[str, Mapping[str, Score]]
 """What verifiers say of completions, by prompt and text: 1 or 0; or nothing, which counts as wrong, with the reason."""
 
 
-def verdicts(answers: Mapping[str, Answer], completions: Iterable[Completion], limits: Limits) -> Verdicts:
+def verdicts(answers: Mapping[str, Answer], completions: Iterable[Completion]) -> Verdicts:
     """The verdict on each text that answers a prompt with a true answer, by the `prompt_id` of the completions.
 
     Verifiers run as scorers do, in processes with limits: a pattern that hangs ends nothing but its own check.
@@ -51,7 +50,7 @@ def verdicts(answers: Mapping[str, Answer], completions: Iterable[Completion], l
     found: dict[str, dict[str, Score]] = {}
     for name in dict.fromkeys(answer.verifier for answer in answers.values()):
         mine = [key for key, answer in answers.items() if answer.verifier == name and texts[key]]
-        scorer = FunctionScorer.verifier(name, lambda messages: truth[id(messages)], limits)
+        scorer = FunctionScorer.verifier(name, lambda messages: truth[id(messages)])
         scored = scorer.score([(answers[key].messages, list(texts[key].values())) for key in mine])
         found |= {key: dict(zip(texts[key], scores, strict=True)) for key, scores in zip(mine, scored, strict=True)}
     return found
@@ -71,7 +70,7 @@ def read_graded(path: Path) -> list[Graded]:
     texts = [
         Completion("", key, i, t, [], None, "stop") for key in answers for i, t in enumerate(groups[key].completions)
     ]
-    for source, told in verdicts(answers, texts, Limits()).items():
+    for source, told in verdicts(answers, texts).items():
         if failed := next((score.reason for score in told.values() if score.reward is None), ""):
             raise UserError(f"{source}: the verifier {answers[source].verifier} fails ({failed}); mend the answer")
         groups[source].worth.extend(float(told[text].reward or 0) for text in groups[source].completions)
