@@ -207,11 +207,11 @@ def _packed(subject: Subject) -> str:
 
 
 def _sampling(subject: Subject) -> str:
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         LocalEngine(subject.model, subject.tokenizer)
-    if told:
-        raise Doubt(str(told[0].message))
+    if warned:
+        raise Doubt(str(warned[0].message))
     return "completions share what was read of their prompt"
 
 

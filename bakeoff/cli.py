@@ -53,9 +53,9 @@ def run(parsed: argparse.Namespace) -> None:
     from bakeoff.training.figures import read_figures
 
     recipe = _recipe(parsed)
-    pipeline.check(recipe)
+    pipeline.check_recipe(recipe)
     folder = open_run(_out(parsed), recipe)
-    _warn([*other_versions(folder), *pipeline.outdated(folder, recipe)])
+    _warn([*other_versions(folder), *pipeline.outdated_stages(folder, recipe)])
     pipeline.run_all(folder, recipe, anyway=parsed.anyway)
     if not folder.report.exists():
         write_report(folder, recipe)
@@ -86,10 +86,10 @@ def stage(parsed: argparse.Namespace) -> None:
     recipe = _recipe(parsed)
     chosen = next(s for s in pipeline.STAGES if s.name == parsed.stage)
     if parsed.stage != "prompts":  # which needs no picks yet
-        pipeline.check(recipe, with_gold=chosen.opens_gold)
+        pipeline.check_recipe(recipe, with_gold=chosen.opens_gold)
     folder = open_run(_out(parsed), recipe)
     made, judge = chosen.made(folder), folder.details("reward_model")
-    _warn([*other_versions(folder), *pipeline.outdated(folder, recipe)])
+    _warn([*other_versions(folder), *pipeline.outdated_stages(folder, recipe)])
     _warn(doubts(read_json(judge)) if judge.exists() else ())
     if not made.exists():
         if parsed.stage == "prompts":

@@ -46,7 +46,6 @@ from bakeoff.sampling import Sampling
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training.methods import METHODS, Group
-from bakeoff.training.trainer import Training
 from benchmarks import results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -491,7 +490,7 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
         sample=Sample(group_size=16),
         bake=Bake(method="grpo", batch_size=4, epochs=6, learning_rate=1e-6),
     )
-    training = Training(model, groups, [t.prompt for t in trees_], recipe)
+    training = PolicyTraining(model, groups, [t.prompt for t in trees_], recipe)
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     steps = training.steps()

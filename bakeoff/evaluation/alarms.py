@@ -124,16 +124,16 @@ POLICY = (_gamed, _control, _greedy, _drift)
 
 def _moved(summary: Summary, baked: Baked) -> Iterator[str]:
     """A bake that did nothing, or more than it was allowed."""
-    spent, budget = summary["kl"]["tuned"], baked.get("kl_budget", 0.0)
-    if spent.high < STILL:
+    moved, budget = summary["kl"]["tuned"], baked.get("kl_budget", 0.0)
+    if moved.high < STILL:
         yield (
-            f"The bake changed next to nothing ({spent.value:.2g} nats a sequence), so any difference is chance: raise "
+            f"The bake changed next to nothing ({moved.value:.2g} nats a sequence), so any difference is chance: raise "
             "bake.learning_rate or bake.epochs."
         )
-    elif 0 < budget < spent.low:
+    elif 0 < budget < moved.low:
         yield (
-            f"The tuned model is {spent.value:.3g} nats a sequence from the reference, bake.kl_budget is {budget:g}: "
-            "lower bake.learning_rate, so that the training is looked at before it is spent."
+            f"The tuned model is {moved.value:.3g} nats a sequence from the reference, bake.kl_budget is {budget:g}: "
+            "lower bake.learning_rate, so that the divergence is measured before it is beyond."
         )
 
 

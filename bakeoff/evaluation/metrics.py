@@ -82,15 +82,15 @@ def comparison(
 def wins(judge: str, value: dict[str, np.ndarray], kl_P: np.ndarray, *, seed: int) -> Wins:
     """`win_rate`, `k_eff` and `kl_efficiency` of the tuned policy's draws against the reference's, by one judge.
 
-    `kl_efficiency` is the divergence that a best-of-`k_eff` needs at most, over the one that was spent (`kl_P`, nats).
+    `kl_efficiency` is the divergence that a best-of-`k_eff` needs at most, divided by the measured one (`kl_P`, nats).
     Where the judge holds no draws equal 1 is ideal, and less means that the policy also moved where the judge does not
     look; of right and wrong answers even an exact best-of-N has less (0.4 to 0.9).
     """
     wins_P = win_shares(value["tuned"], value["reference"])
 
     def efficiency(i: np.ndarray) -> float:
-        tries, spent = best_of_n.k_eff(float(wins_P[i].mean())), float(kl_P[i].mean())
-        return best_of_n.kl_bound(max(tries, 1.0)) / spent if spent > 0 and math.isfinite(tries) else math.nan
+        tries, moved = best_of_n.k_eff(float(wins_P[i].mean())), float(kl_P[i].mean())
+        return best_of_n.kl_bound(max(tries, 1.0)) / moved if moved > 0 and math.isfinite(tries) else math.nan
 
     return {
         "judge": judge,

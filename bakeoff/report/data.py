@@ -90,10 +90,10 @@ def data_text(data: Data) -> str:
 def render_data(data: Data, *, title: str) -> str:
     """The page: one HTML file that needs nothing else."""
     kept = f"{data.counts['kept']:,} prompts from {data.counts['read']:,} rows"
-    return template("data.html").render(title=title, verdict=kept, data=data)
+    return page_template("data.html").render(title=title, verdict=kept, data=data)
 
 
-def template(name: str) -> jinja2.Template:
+def page_template(name: str) -> jinja2.Template:
     """A page of this folder, to be filled."""
     folder = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from bakeoff.evaluation.figures import Comparison, Summary, measure_of
 from bakeoff.math.statistics import Measured
 from bakeoff.report import wording
-from bakeoff.report.data import Data, template
+from bakeoff.report.data import Data, page_template
 from bakeoff.report.plots import curve_svg
 from bakeoff.report.verdict import outcome, picker, verdict
 
@@ -52,7 +52,7 @@ def render_report(
     `notes` are sentences under the verdict (what is simulated or synthetic).
     """
     measure = measure_of(summary)
-    return template("page.html").render(
+    return page_template("page.html").render(
         title=title,
         notes=notes,
         summary=summary,

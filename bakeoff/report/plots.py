@@ -12,7 +12,7 @@ from bakeoff.report import wording
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 760, 62, 222, 48, 62
 EDGE = WIDTH - RIGHT
-NAMES = 300
+NAMES_WIDTH = 300
 """Room for the names beside dots."""
 LINE = 16
 """Height of a line of text."""
@@ -116,14 +116,14 @@ def lines_svg(  # noqa: PLR0913  (a plot is what it shows, and how)
 def dots_svg(rows: Sequence[tuple[str, Measured]], *, title: str, form: Callable[[float], str]) -> str:
     """A dot with its interval for every (name, value), one under the other on a shared axis."""
     ticks = _ticks([measured for _, measured in rows], zero=True)
-    across, floor = Axis(ticks[0], ticks[-1], NAMES, WIDTH - 70), TOP + 26 * len(rows)
+    across, floor = Axis(ticks[0], ticks[-1], NAMES_WIDTH, WIDTH - 70), TOP + 26 * len(rows)
     parts = []
     for x, tick in ((across(tick), tick) for tick in ticks):
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{TOP - 8}" y2="{floor}"/>')
         parts.append(f'<text x="{x}" y="{floor + 18}" text-anchor="middle">{form(tick)}</text>')
     for number, (name, measured) in enumerate(rows):
         y = TOP + 26 * number + 8
-        parts.append(f'<text x="{NAMES - 14}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<text x="{NAMES_WIDTH - 14}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
         parts.append(f'<path class="curve" d="M {across(measured.low)},{y} H {across(measured.high)}"/>')
         parts.append(f'<circle class="curve-dot" cx="{across(measured.value)}" cy="{y}" r="4.5"/>')
         parts.append(f'<text class="strong curve-text" x="{WIDTH - 62}" y="{y + 4}">{form(measured.value)}</text>')

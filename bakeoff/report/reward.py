@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from bakeoff.math.statistics import Measured
 from bakeoff.report import wording
-from bakeoff.report.data import template
+from bakeoff.report.data import page_template
 from bakeoff.report.plots import Line, dots_svg, lines_svg
 
 AGREEMENT = {
@@ -24,7 +24,7 @@ AGREEMENT = {
     "regret": "regret: best value less the chosen one's",
 }
 PEOPLE = {"people": "two people agree", "scorer": "the reward model agrees with a person", "difference": "difference"}
-LENGTH = {
+LENGTH_NAMES = {
     "reward_correlation": "correlation of reward with length, within groups",
     "value_correlation": "correlation of people's choice with length",
     "shorter_better": "pairs in which the shorter is better: right",
@@ -38,7 +38,7 @@ SHOWN_SLICES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Quantity:
     name: str
     measured: Measured
     form: Callable[[float], str]
@@ -47,7 +47,7 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Section:
     title: str
-    rows: list[Row]
+    rows: list[Quantity]
     note: str = ""
     picture: Markup | None = None
 
@@ -91,7 +91,7 @@ def reward_text(figures: dict[str, Any]) -> str:
 
 def render_reward(figures: dict[str, Any], *, title: str) -> str:
     """The page: one HTML file that needs nothing else."""
-    return template("reward.html").render(
+    return page_template("reward.html").render(
         title=title,
         verdict=_verdict(figures),
         seen=_seen(figures),
@@ -105,9 +105,9 @@ def _sections(figures: dict[str, Any]) -> list[Section]:
     return [section(figures[name]) for name, section in SECTIONS.items() if figures[name]]
 
 
-def _rows(figures: dict[str, Any], names: dict[str, str]) -> list[Row]:
+def _rows(figures: dict[str, Any], names: dict[str, str]) -> list[Quantity]:
     """The quantities by their names, written by their keys: differences of shares in points, shares in per cent."""
-    return [Row(name, Measured.of(figures[key]), FORMS.get(key, wording.percent)) for key, name in names.items()]
+    return [Quantity(name, Measured.of(figures[key]), FORMS.get(key, wording.percent)) for key, name in names.items()]
 
 
 def _agreement(figures: dict[str, Any], title: str = "Agreement with people") -> Section:
@@ -141,12 +141,12 @@ def _calibration(figures: dict[str, Any]) -> Section:
 
 def _length(figures: dict[str, Any]) -> Section:
     note = "A reward that follows length more than people do will be gamed by length."
-    return Section("Length", _rows(figures, LENGTH), note)
+    return Section("Length", _rows(figures, LENGTH_NAMES), note)
 
 
 def _slices(slices: list[dict[str, Any]]) -> Section:
     rows = [
-        Row(f"{s['by']}: {Path(s['name']).name}", Measured.of(s["lift"]), wording.percent)
+        Quantity(f"{s['by']}: {Path(s['name']).name}", Measured.of(s["lift"]), wording.percent)
         for s in slices[:SHOWN_SLICES]
     ]
     worst = slices[0]
@@ -163,36 +163,37 @@ def _gold(gold: dict[str, Any]) -> Section:
     form = wording.percent if min(values) >= 0 and max(values) <= 1 else wording.number  # shares, or another scale
     last = gold["curve"][-1]["k"]
     shown = [row for row in gold["curve"] if row["k"].bit_count() == 1 < row["k"] or row["k"] == last]
-    rows = [
-        Row("a random completion", Measured.of(gold["random"]), form),
-        *(Row(f"the best of {row['k']} by the reward model", Measured.of(row), form) for row in shown),
-        Row(f"the best of {last} by an oracle", Measured.of(gold["oracle"][-1]), form),
-        Row(f"right choice where there is one among {last}", Measured.of(gold["agreement"]["pick_accuracy"]), form),
-    ]
-    curve = f"It is highest at {gold['peak']} completions; "
-    note = (
-        f"{curve}more than that harm: the reward model is being gamed."
+    found = {"a random completion": gold["random"]}
+    found |= {f"the best of {row['k']} by the reward model": row for row in shown}
+    found |= {
+        f"the best of {last} by an oracle": gold["oracle"][-1],
+        f"right choice where there is one among {last}": gold["agreement"]["pick_accuracy"],
+    }
+    fall = (
+        "more than that harm: the reward model is being gamed."
         if gold["turns_down"]
-        else f"{curve}no fall after that can be told from chance."
+        else "no fall after that can be told from chance."
     )
-    level = [Measured.of(gold["random"])] * len(gold["curve"])
+    level = [gold["random"] | {"k": row["k"]} for row in gold["curve"]]
     lines = [
         _line("by the reward model", "curve", gold["curve"], "k"),
         _line("by an oracle", "oracle", gold["oracle"], "k"),
-        Line("at random", "oracle", [row["k"] for row in gold["curve"]], level),
+        _line("at random", "oracle", level, "k"),
     ]
     return Section(
         "The best of k, by true answers",
-        rows,
-        note,
+        [Quantity(name, Measured.of(row), form) for name, row in found.items()],
+        f"It is highest at {gold['peak']} completions; {fall}",
         _lines(lines, title="True worth of the chosen one", under="completions", form=form),
     )
 
 
 def _learning(learning: dict[str, Any]) -> Section:
     step = Measured.of(learning["per_doubling"])
-    rows = [Row(f"trained on {row['picks']} picks", Measured.of(row), wording.percent) for row in learning["curve"]]
-    rows.append(Row("for each doubling", step, wording.points))
+    rows = [
+        Quantity(f"trained on {row['picks']} picks", Measured.of(row), wording.percent) for row in learning["curve"]
+    ]
+    rows.append(Quantity("for each doubling", step, wording.points))
     note = (
         f"Label more: each doubling of the picks added {wording.points(step.value)}."
         if learning["label_more"]
@@ -211,7 +212,7 @@ def _line(name: str, kind: str, rows: list[dict[str, Any]], x: str) -> Line:
     return Line(name, kind, [row[x] for row in rows], [Measured.of(row) for row in rows])
 
 
-def _dots(rows: list[Row], title: str) -> Markup | None:
+def _dots(rows: list[Quantity], title: str) -> Markup | None:
     known = [(row.name, row.measured) for row in rows if math.isfinite(row.measured.value)]
     return Markup(dots_svg(known, title=title, form=wording.percent)) if known else None
 

@@ -7,7 +7,7 @@ from bakeoff.evaluation.figures import Comparison, Summary, measure_of
 from bakeoff.report import wording
 
 Outcome = Literal["better", "unclear", "worse", "unknown"]
-FEW = 10
+FEWEST = 10
 """Of fewer prompts no interval is believed: where all changes have one sign, it leaves out zero too often."""
 
 NOTHING = 1e-9
@@ -32,7 +32,7 @@ def verdict(summary: Summary) -> str:
 def outcome(summary: Summary) -> Outcome:
     """Whether the first answer got better, by the interval of its paired gain."""
     gain = measure_of(summary)["gain"]
-    if gain.n < FEW or math.isinf(gain.low) or math.isnan(gain.value):
+    if gain.n < FEWEST or math.isinf(gain.low) or math.isnan(gain.value):
         return "unknown"
     if gain.low > 0:
         return "better"

@@ -58,10 +58,10 @@ class Baked(TypedDict):
 
 def read_figures(path: Path) -> Any:
     """The figures in a JSON file; each `{value, low, high, n}` becomes a `Measured`."""
-    return json.loads(path.read_text(encoding="utf-8"), object_hook=measured)
+    return json.loads(path.read_text(encoding="utf-8"), object_hook=_measured)
 
 
-def measured(row: dict[str, Any]) -> dict[str, Any] | Measured:
+def _measured(row: dict[str, Any]) -> dict[str, Any] | Measured:
     """A JSON object, which is a `Measured` where it has just the keys of one."""
     return Measured.of(row) if row.keys() == {"value", "low", "high", "n"} else row
 

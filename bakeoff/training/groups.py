@@ -90,12 +90,12 @@ def most_agreed(
     task, drawn = {p.id: p.task for p in prompts}, by_prompt(completions)
     for name, alone in tasks.each(recipe).items():
         mine = [g for g in groups if task[g.prompt_id] == name]
-        found = {g.prompt_id: agreement(g, drawn[g.prompt_id], alone.score.extract) for g in mine}
+        found = {g.prompt_id: draw_agreement(g, drawn[g.prompt_id], alone.score.extract) for g in mine}
         kept.update(sorted(found, key=lambda key: -found[key])[: max(1, round(share * len(mine)))])
     return [g for g in groups if g.prompt_id in kept]
 
 
-def agreement(group: Group, drawn: Sequence[Completion], extract: str = "") -> float:
+def draw_agreement(group: Group, drawn: Sequence[Completion], extract: str = "") -> float:
     """The share of a group's draws that are whole and answer what its best one does; 0 where that answers nothing."""
     voters = Majority(extract)
     answers = [voters.answer(c.text) for c in drawn if is_whole(c)]

@@ -115,7 +115,7 @@ def _qrpo(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int],
 
 def _grpo(logp_ST: Tensor, old_logp_ST: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
     """Every token of a batch weighs the same, so that a long answer is not let off lightly (arXiv:2503.14476)."""
-    advantage_M = _by_draw(lambda reward: losses.standardised(torch.tensor(reward)).numpy(), group)
+    advantage_M = _by_draw(lambda reward: losses.group_standardised(torch.tensor(reward)).numpy(), group)
     loss_ST = losses.clipped(logp_ST, old_logp_ST, _like(advantage_M[selected], logp_ST)[:, None], CLIP)
     length_S = torch.tensor([len(group.tokens[i]) for i in selected], device=logp_ST.device)
     inside_ST = torch.arange(logp_ST.shape[1], device=logp_ST.device) < length_S[:, None]
@@ -158,7 +158,7 @@ METHODS: dict[str, Method] = {
     "grpo": Method(_spread, _grpo, ratios="tokens", mean_over="tokens", most=4, patience=5, on_policy=True),
     "dpo": Method(_pair, _dpo),
 }
-FORMER = {
+FORMER_METHODS = {
     "distil": "is now called 'best_of_n_sft'",
     "regress": "is now called 'qrpo'",
     "regress_log": "was dropped; use 'qrpo' or 'best_of_n_sft'",

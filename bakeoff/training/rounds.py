@@ -50,21 +50,14 @@ def bake(run: Run, recipe: Recipe) -> None:
     if not prompts:
         raise UserError("bake.rounds: no prompt is held out to choose among rounds; raise prompts.heldout")
     history = [validated(run.round("bake", 0), recipe, recipe.model, prompts)]
-    while not finished(history, recipe):
+    while not is_last(history, recipe) and _trained(run, recipe, "bake", len(history)):
         current = run.round("bake", len(history))
-        try:
-            if not current.details("validation").exists():
-                _train_round(run, recipe, "bake", len(history))
-        except NothingToBake:
-            if len(history) == 1:
-                raise
-            break
         history.append(validated(current, recipe, str(current.policy), prompts))
-        _prune(run, "bake", {kept(history), len(history) - 1})
+        _prune(run, "bake", {kept_round(history), len(history) - 1})
         if read_figures(current.details("bake")).get("spent"):
             break
-    _keep(run, "bake", kept(history), len(history) - 1)
-    figures = {"rounds": history, "kept": kept(history), "kl_budget": recipe.bake.kl_budget}
+    _keep(run, "bake", kept_round(history), len(history) - 1)
+    figures = {"rounds": history, "kept": kept_round(history), "kl_budget": recipe.bake.kl_budget}
     write_json(run.details("bake"), _totals(run, "bake", len(history) - 1) | figures)
 
 
@@ -75,17 +68,10 @@ def control(run: Run, recipe: Recipe) -> None:
     """
     if recipe.bake.rounds == 1:
         return train(run, recipe, training_data(run, recipe, "control", 1), "control", run.control)
-    count = read_figures(run.details("bake"))["kept"]
-    for number in range(1, count + 1):
-        try:
-            if not run.round("control", number).details("bake").exists():
-                _train_round(run, recipe, "control", number)
-        except NothingToBake:
-            if number == 1:
-                raise
-            count = number - 1
-            break
-        _prune(run, "control", {number})
+    count, wanted = 0, read_figures(run.details("bake"))["kept"]
+    while count < wanted and _trained(run, recipe, "control", count + 1):
+        count += 1
+        _prune(run, "control", {count})
     _keep(run, "control", count, count)
     write_json(run.details("control"), _totals(run, "control", count))
 
@@ -105,30 +91,39 @@ def training_data(run: Run, recipe: Recipe, stage: str, number: int) -> Training
     return TrainingData(start, prompts, completions, scores, seed, random_scores)
 
 
-def _train_round(run: Run, recipe: Recipe, stage: str, number: int) -> None:
+def _trained(run: Run, recipe: Recipe, stage: str, number: int) -> bool:
+    """Whether a round is trained, which it is now unless it was; False where a later one finds nothing to bake."""
     current, before = run.round(stage, number), run.round(stage, number - 1)
+    if current.details("bake").exists():
+        return True
     current.folder.mkdir(parents=True, exist_ok=True)
     goes_on = before.checkpoint("bake") if METHODS[recipe.bake.method].on_policy else None
-    data = dataclasses.replace(training_data(run, recipe, stage, number), checkpoint=goes_on)
-    train(current, recipe, data, "bake", current.policy)
+    try:
+        data = dataclasses.replace(training_data(run, recipe, stage, number), checkpoint=goes_on)
+        train(current, recipe, data, "bake", current.policy)
+    except NothingToBake:
+        if number == 1:
+            raise
+        return False
+    return True
 
 
-def finished(history: Sequence[Round], recipe: Recipe) -> bool:
+def is_last(history: Sequence[Round], recipe: Recipe) -> bool:
     """Whether the rounds so far (the first entry is the reference) are the last: all, of no more help, or too far."""
     settings = recipe.bake
-    without_gain = len(history) - 1 - best(history)
+    without_gain = len(history) - 1 - best_round(history)
     far = settings.kl_budget and history[-1]["kl"].value >= settings.kl_budget
     return len(history) > settings.rounds or without_gain >= METHODS[settings.method].patience or bool(far)
 
 
-def best(history: Sequence[Round]) -> int:
+def best_round(history: Sequence[Round]) -> int:
     """The entry with the highest mean reward, the earliest among equals."""
     return int(np.argmax([row["reward"].value for row in history]))
 
 
-def kept(history: Sequence[Round]) -> int:
-    """The best of the rounds, whether or not it beats the reference, as the evaluation will tell."""
-    return 1 + best(history[1:])
+def kept_round(history: Sequence[Round]) -> int:
+    """The best of the rounds, whether or not it beats the reference, as the evaluation will show."""
+    return 1 + best_round(history[1:])
 
 
 def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt]) -> Round:
@@ -149,7 +144,7 @@ def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt
         scores = score_table(current, "validation_scores", prompts, drawn, scorer)
         if first.table("validation_scores").exists():
             before = read_table(first.table("validation_scores"), Score)
-        rewards, rewarded = compared(scores, before or scores, recipe, prompts)
+        rewards, rewarded = on_reference_prompts(scores, before or scores, recipe, prompts)
         if not rewarded.any():
             raise UserError("bake.rounds: no prompt held out to choose among rounds has a reward; see *_scores.parquet")
         kl_P = _kl(recipe, model, prompts, drawn)
@@ -161,7 +156,7 @@ def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt
     return read_figures(made)
 
 
-def compared(
+def on_reference_prompts(
     scores: Sequence[Score], before: Sequence[Score], recipe: Recipe, prompts: Sequence[Prompt]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(rewards [P, SAMPLES] of a round without gaps, the prompts [P] that count), a row for each that the reference

@@ -23,7 +23,7 @@ from bakeoff.scorer import by_prompt, missing
 from bakeoff.settings import Recipe
 from bakeoff.training.figures import Earned, earned, idle
 from bakeoff.training.groups import is_whole, most_agreed, teaching
-from bakeoff.training.trainer import Training
+from bakeoff.training.trainer import PolicyTraining
 
 KL_CHECKS = 8
 """How often a training with a budget measures its divergence."""
@@ -72,7 +72,7 @@ def train(run: Run, recipe: Recipe, data: TrainingData, stage: str, folder: Path
         if rank:
             torch.manual_seed(data.seed)  # a training that begins again after a kill has the same adapters
             models.add_lora(model, rank)
-        training = Training(model, groups, rendered, recipe, seed=data.seed)
+        training = PolicyTraining(model, groups, rendered, recipe, seed=data.seed)
         if data.checkpoint is not None and data.checkpoint.exists() and not rank:
             training.optimizer.load(data.checkpoint, anew=True)
         steps = training.steps()
@@ -115,7 +115,7 @@ def by_variant(data: TrainingData) -> dict[str, Earned]:
 
 
 def within_budget(
-    steps: Iterator[dict[str, float]], training: Training, measure: Callable[[Any, int], float]
+    steps: Iterator[dict[str, float]], training: PolicyTraining, measure: Callable[[Any, int], float]
 ) -> Iterator[dict[str, float]]:
     """The steps of a training until its `kl_budget` is reached: what is measured after a step is the step's `kl`.
 

@@ -19,7 +19,7 @@ def size(recipe: Recipe) -> tuple[float, int]:
     return recipe.bake.n or recipe.sample.group_size, METHODS[recipe.bake.method].most
 
 
-class Training:
+class PolicyTraining:
     """A policy being trained in place on groups; each step is a batch of prompts. Dropout is off.
 
     The gradient of a group is that of its method's loss; a batch's is their mean, by groups or by trained tokens.

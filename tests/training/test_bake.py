@@ -19,10 +19,9 @@ from bakeoff.records import Completion, Message, Prompt, Score
 from bakeoff.run import open_run
 from bakeoff.settings import Bake, Recipe, Sample, Scoring, Task
 from bakeoff.training import stage
-from bakeoff.training.groups import agreement, group_of, most_agreed, shuffled, teaching
+from bakeoff.training.groups import draw_agreement, group_of, most_agreed, shuffled, teaching
 from bakeoff.training.methods import METHODS, Group, best_weights
 from bakeoff.training.stage import NothingToBake, TrainingData, by_variant, train
-from bakeoff.training.trainer import Training
 
 PROMPTS = [[5, 6, 7 + i] for i in range(6)]
 GOOD, BAD = [40, 41, 42], [50, 51]
@@ -43,7 +42,7 @@ def training(folder, temperature=1.0, frozen=0.0, **settings):
     chosen = recipe(**settings)
     chosen = dataclasses.replace(chosen, sample=dataclasses.replace(chosen.sample, temperature=temperature))
     models.freeze(model, frozen)
-    return Training(model, groups(), PROMPTS, chosen)
+    return PolicyTraining(model, groups(), PROMPTS, chosen)
 
 
 def logps(model, branch):
@@ -217,7 +216,7 @@ def test_the_groups_kept_of_each_task_are_those_whose_best_answer_is_often_given
     scores = [Score(c.id, c.prompt_id, "test", float(-c.index)) for c in completions]
     prompts = [Prompt(key, [Message("user", key)], "log:1", 1, "train", key[0]) for key in rows]
     groups, _ = teaching(completions, scores, Recipe())
-    shares = {g.prompt_id: agreement(g, rows[g.prompt_id]) for g in groups}
+    shares = {g.prompt_id: draw_agreement(g, rows[g.prompt_id]) for g in groups}
     assert shares == {"a1": 0.5, "a2": 0.25, "a3": 0.25, "b1": 0.5, "b2": 0.25}
     both = [Task("a"), Task("b")]
 
@@ -285,13 +284,13 @@ def test_adapters_under_a_budget_go_on_bit_for_bit_too(tiny_llama, tmp_path, mon
     whole, broken = (open_run(tmp_path / name, chosen) for name in ("whole", "broken"))
     train(whole, chosen, training_data(tiny_llama), "bake", whole.policy)
 
-    class Stopped(Training):
+    class Stopped(PolicyTraining):
         def steps(self):
             yield from itertools.islice(super().steps(), 3)
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stage, "Training", Stopped)
+        patch.setattr(stage, "PolicyTraining", Stopped)
         train(broken, chosen, training_data(tiny_llama), "bake", broken.policy)
     assert broken.checkpoint("bake").exists() and not broken.policy.exists()
     train(broken, chosen, training_data(tiny_llama), "bake", broken.policy)
@@ -303,12 +302,12 @@ def test_adapters_under_a_budget_go_on_bit_for_bit_too(tiny_llama, tmp_path, mon
 def test_dealt_rewards_are_trained_on_in_the_groups_that_the_real_ones_are_sure_of(tiny_llama, tmp_path, monkeypatch):
     seen = []
 
-    class Seen(Training):
+    class Seen(PolicyTraining):
         def __init__(self, model, groups, *args, **kwargs):
             seen.append({g.prompt_id: g.tokens[int(g.reward_M.argmax())] for g in groups})
             super().__init__(model, groups, *args, **kwargs)
 
-    monkeypatch.setattr(stage, "Training", Seen)
+    monkeypatch.setattr(stage, "PolicyTraining", Seen)
     given = training_data(tiny_llama)
     texts = {"p11": "good", "p12": "good", "p31": "good", "p02": "bad", "p22": "bad"}  # where the best has company
     rows = [dataclasses.replace(c, text=texts.get(c.id, c.text)) for c in given.completions]

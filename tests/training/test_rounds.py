@@ -75,20 +75,20 @@ def row(reward, kl=0.0):
 
 def test_the_rule():
     history = [row(0.0), row(1.0), row(2.0), row(2.0), row(1.5)]
-    assert rounds.best(history) == rounds.kept(history) == 2
+    assert rounds.best_round(history) == rounds.kept_round(history) == 2
     worse = [row(3.0), row(1.0), row(2.0)]
-    assert (rounds.best(worse), rounds.kept(worse)) == (0, 2)
+    assert (rounds.best_round(worse), rounds.kept_round(worse)) == (0, 2)
 
     def last(patience=1, kl_budget=0.0, history=history):
         settings = Recipe(bake=Bake(rounds=9, method="grpo" if patience > 1 else "best_of_n_sft", kl_budget=kl_budget))
-        return next(i for i in range(1, 6) if i == 5 or rounds.finished(history[:i], settings)) - 1
+        return next(i for i in range(1, 6) if i == 5 or rounds.is_last(history[:i], settings)) - 1
 
     assert last() == 3  # an equal round has not helped
     assert last(history=[row(0.0), row(-1.0)]) == 1
     far = [row(i, kl=i) for i in range(5)]
     assert last(kl_budget=2.0, history=far) == 2
-    assert not rounds.finished(far, Recipe(bake=Bake(rounds=5)))
-    assert rounds.finished([*far, row(5)], Recipe(bake=Bake(rounds=5)))
+    assert not rounds.is_last(far, Recipe(bake=Bake(rounds=5)))
+    assert rounds.is_last([*far, row(5)], Recipe(bake=Bake(rounds=5)))
 
 
 def test_no_prompt_both_chooses_and_is_evaluated_and_rounds_take_turns():
@@ -109,12 +109,12 @@ def test_all_rounds_are_validated_on_the_prompts_that_the_reference_has_rewards_
 
     before = told({"a1": [0.0, 1.0, 2.0, 3.0], "a2": [None] * 4, "b1": [0.0, 1.0, 2.0, 3.0]})
     now = told({"a1": [3.0, None, None, None], "a2": [9.0] * 4})  # b1 failed this time
-    rewards, counted = rounds.compared(now, before, Recipe(), prompts)
+    rewards, counted = rounds.on_reference_prompts(now, before, Recipe(), prompts)
     assert counted.tolist() == [True, False, True]
     assert rewards[counted].tolist() == [[3, 0, 0, 0], [0, 0, 0, 0]]  # a lost form is no perfect score
     scorings = {name: Scoring(scorer=f"verifier:{verifier}") for name, verifier in (("a", "number"), ("b", "exact"))}
     several = Recipe(tasks=[Task(name, 1, score=scoring) for name, scoring in scorings.items()])
-    apart, _ = rounds.compared(now, before, several, prompts)
+    apart, _ = rounds.on_reference_prompts(now, before, several, prompts)
     assert apart[0, 0] == pytest.approx(1.5 / np.std(range(4)))
 
 
