@@ -46,6 +46,7 @@ from bakeoff.sampling import Sampling
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training.methods import METHODS, Group
+from bakeoff.training.trainer import PolicyTraining
 from benchmarks import results
 
 ROOT = Path(__file__).resolve().parents[1]

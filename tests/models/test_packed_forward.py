@@ -17,6 +17,7 @@ from bakeoff.models.packed_logps import Tree
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training.methods import Group
+from bakeoff.training.trainer import PolicyTraining
 
 WIDE = SHAPE | {"initializer_range": 0.15}
 SLIDING = WIDE | {"sliding_window": 8}

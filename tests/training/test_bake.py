@@ -22,6 +22,7 @@ from bakeoff.training import stage
 from bakeoff.training.groups import draw_agreement, group_of, most_agreed, shuffled, teaching
 from bakeoff.training.methods import METHODS, Group, best_weights
 from bakeoff.training.stage import NothingToBake, TrainingData, by_variant, train
+from bakeoff.training.trainer import PolicyTraining
 
 PROMPTS = [[5, 6, 7 + i] for i in range(6)]
 GOOD, BAD = [40, 41, 42], [50, 51]
