@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from bakeoff import tasks
@@ -67,7 +67,7 @@ def _logs(recipe: Recipe) -> list[str]:
     return [source for alone in tasks.each(recipe).values() for source in alone.prompts.sources]
 
 
-def _gold(recipe: Recipe) -> Iterable[str]:
+def _gold(recipe: Recipe) -> Collection[str]:
     return tasks.gold_files(recipe).values()
 
 

@@ -68,7 +68,7 @@ def evaluate(run: Run, recipe: Recipe) -> None:
     made = figures(recipe, right, prompts, on_one_scale(recipe, prompts, drawn), moved)
     if not (made["quality"] or made["reward"]):
         raise UserError("nothing to evaluate: no held-out prompt has a reward or a true answer; see *_scores.parquet")
-    each = {}
+    each: dict[str, Policies] = {}
     for name, alone in tasks.each(recipe).items() if recipe.tasks else ():
         mine = np.array([p.task == name for p in prompts])
         own = list(itertools.compress(prompts, mine))

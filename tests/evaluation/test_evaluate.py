@@ -102,7 +102,7 @@ def test_where_no_reward_can_pick_the_best_of_n_is_not_told():
     half, none = blind([1]), blind([0, 1])
     for key in ("reference_at_1", "tuned_at_1", "gain", "control_at_1"):  # these ask no reward
         assert half[key] == none[key] == measured(SOUND)["quality"][key]
-    assert half["reference_best_of_n"].n == 1 and half["curve"][0].n == 1
+    assert half["reference_best_of_n"].n == 1 and half["curve"][0]["n"] == 1
     assert half["selection_gain"].value == 3 / 4 and half["gap_closed"].value == 1.0
     for key in ("reference_best_of_n", "selection_gain", "gap_closed", "equivalent_n", "k_eff"):
         assert math.isnan(none[key].value) and none[key].n == 0
