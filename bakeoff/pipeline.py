@@ -12,8 +12,7 @@ from bakeoff.data.read import sources
 from bakeoff.data.seal import sealed
 from bakeoff.data.stage import prompts
 from bakeoff.errors import Missing, UserError
-from bakeoff.evaluation.holdout import read_gold
-from bakeoff.evaluation.stage import evaluate
+from bakeoff.evaluation.stage import evaluate, read_gold
 from bakeoff.evaluation.summary import summarize
 from bakeoff.models import checkpoint
 from bakeoff.models import load as models

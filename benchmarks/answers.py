@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bakeoff.evaluation.holdout import gold_answers
+from bakeoff.evaluation.stage import gold_answers
 from bakeoff.math import best_of_n
 from bakeoff.records import Completion, Prompt
 from bakeoff.run import Run

@@ -36,9 +36,7 @@ def alarms(
         *_tasks(summary),
         *_moved(summary, baked),
         *_lost(summary),
-        *_rounds(baked),
-        *_groups(baked),
-        *_strategies(baked),
+        *_training(baked),
         *_data(summary),
     ]
 
@@ -78,21 +76,18 @@ def _tasks(summary: Summary) -> Iterator[str]:
             )
 
 
-def _control(figures: Policies) -> Iterator[str]:
+def _elsewhere(figures: Policies) -> Iterator[str]:
+    """Gains that the scorer, or the bake, is not needed for."""
     measure = measure_of(figures)
-    over_control = measure.get("gain_over_control")
-    if over_control and over_control.low <= 0 < measure["gain"].low:
+    if measure["gain"].low <= 0:
+        return
+    over_control, greedy = measure.get("gain_over_control"), measure.get("greedy_gain")
+    if over_control and over_control.low <= 0:
         yield (
             "The same bake on random picks did as well, as far as can be told: the gain is not the scorer's; "
             "mend it (a reward model: add picks), or take a smaller temperature instead of a bake."
         )
-
-
-def _greedy(figures: Policies) -> Iterator[str]:
-    """A sharper policy is right more often when sampled, and no better than the reference at temperature 0."""
-    measure = measure_of(figures)
-    gain = measure.get("greedy_gain")
-    if gain and gain.low <= 0 < measure["gain"].low:
+    if greedy and greedy.low <= 0:  # it is sharper: right more often when sampled, and no better at temperature 0
         yield (
             "At temperature 0 the tuned model is no better than the reference, as far as can be told: what it gained "
             "is sharpness, which serving the reference at temperature 0 gives without a bake."
@@ -118,7 +113,7 @@ def _drift(figures: Policies) -> Iterator[str]:
         yield f"{figures['truncated']['tuned']:.0%} of the tuned answers are cut short: raise sample.max_tokens."
 
 
-POLICY = (_gamed, _control, _greedy, _drift)
+POLICY = (_gamed, _elsewhere, _drift)
 """What may be wrong with the tuned policy on each task."""
 
 
@@ -161,8 +156,19 @@ def _lost(summary: Summary) -> Iterator[str]:
         )
 
 
-def _strategies(baked: Baked) -> Iterator[str]:
-    """Ways to ask that cost draws and give none of the best, and completions that are no answers."""
+def _training(baked: Baked) -> Iterator[str]:
+    """Rounds of which none helped, groups and completions that teach nothing, prompt variants that give no best."""
+    if "rounds" in baked:
+        before, *_ = reward = [row["reward"].value for row in baked["rounds"]]
+        if (after := reward[baked["kept"]]) <= before:
+            yield (
+                f"No round raised the reward on the validation prompts ({before:.3g} before, {after:.3g} in the round "
+                "that was kept): lower bake.learning_rate, or keep the model as it is."
+            )
+    groups, flat = sum(baked["groups"].values()), sum(baked["groups"].get(kind, 0) for kind in IDLE)
+    if flat > MANY * groups:
+        said, advice = idle(baked["groups"])
+        yield f"{flat} of {groups} groups taught nothing ({said}): {advice}."
     for name, row in baked["strategies"].items():
         if row["lift"].high < 1 / 2:
             yield (
@@ -175,40 +181,17 @@ def _strategies(baked: Baked) -> Iterator[str]:
         yield f"Many completions to learn from are no whole answers ({said}): {idle(baked['faults'])[1]}."
 
 
-def _rounds(baked: Baked) -> Iterator[str]:
-    """A round is kept even if none of them helped."""
-    if "rounds" in baked:
-        reward = [row["reward"].value for row in baked["rounds"]]
-        if reward[baked["kept"]] <= reward[0]:
-            yield (
-                f"No round raised the reward on the validation prompts ({reward[0]:.3g} before, "
-                f"{reward[baked['kept']]:.3g} in the round that was kept): lower bake.learning_rate, or keep the model "
-                "as it is."
-            )
-
-
-def _groups(baked: Baked) -> Iterator[str]:
-    groups = sum(baked["groups"].values())
-    flat = sum(baked["groups"].get(kind, 0) for kind in IDLE)
-    if flat > MANY * groups:
-        said, advice = idle(baked["groups"])
-        yield f"{flat} of {groups} groups taught nothing ({said}): {advice}."
-
-
 def _data(summary: Summary) -> Iterator[str]:
     """Prompts that are missing from a stage, or were where they should not be."""
     for stage, tables in (("sample", "completions_failed.parquet"), ("evaluate", "*_failed.parquet")):
-        kinds = ", ".join(f"{count} {reason}" for reason, count in summary["failed"][stage].items())
-        if kinds:
+        if kinds := _counted(summary["failed"][stage]):
             yield f"Prompts without completions in the stage {stage}: {kinds}; {tables} says why, prompt by prompt."
     for stage, tables in (("score", "scores.parquet"), ("evaluate", "*_scores.parquet")):
-        kinds = ", ".join(f"{count} {reason}" for reason, count in summary["scorer"]["missing"][stage].items())
-        if kinds:
+        if kinds := _counted(summary["scorer"]["missing"][stage]):
             yield f"Completions without a reward in the stage {stage}: {kinds}; {tables} says why, one by one."
-    if away := summary["turned_away"]:
-        said = ", ".join(f"{count} {kind}" for kind, count in away.items())
+    if kinds := _counted(summary["turned_away"]):
         yield (
-            f"In place of completions the endpoint gave {said}, and was asked again: raise sample.max_tokens where "
+            f"In place of completions the endpoint gave {kinds}, and was asked again: raise sample.max_tokens where "
             "they were cut short, for such prompts lose their longest answers."
         )
     if summary["unverified"]:
@@ -219,3 +202,7 @@ def _data(summary: Summary) -> Iterator[str]:
             f"{summary['leaked']} prompts with true answers were also trained on and were left out: "
             "take them out of the logs or the picks."
         )
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())

@@ -15,7 +15,6 @@ from bakeoff.data import splits
 from bakeoff.errors import UserError
 from bakeoff.evaluation import metrics
 from bakeoff.evaluation.figures import MAIN, Comparison, Judges, Outside, Policies
-from bakeoff.evaluation.holdout import gold_answers
 from bakeoff.math import best_of_n, statistics
 from bakeoff.models import kl
 from bakeoff.models import load as models
@@ -27,7 +26,7 @@ from bakeoff.sampling import Engine, Sampling, choose
 from bakeoff.sampling.resume import complete_table, failures
 from bakeoff.scorer import by_prompt, missing_rewards, score_table, score_tables
 from bakeoff.scoring import choose as scorers
-from bakeoff.scoring.verifiers.answers import Verdicts, verdicts
+from bakeoff.scoring.verifiers.answers import Verdicts, read_answers, verdicts
 from bakeoff.settings import Recipe
 from bakeoff.training.stage import packed
 
@@ -118,6 +117,23 @@ def answered_by_all(prompts: Sequence[Prompt], drawn: dict[str, Draws]) -> tuple
             "nothing to evaluate: no held-out prompt could be completed by every policy; see *_failed.parquet"
         )
     return [p for p in prompts if p.id in ids], {name: draws.of(ids) for name, draws in drawn.items()}
+
+
+def gold_answers(recipe: Recipe) -> list[Answer]:
+    """The held-out prompts and true answers of all tasks; of a prompt that several have, the first one's.
+
+    Only the evaluation reads them; `bakeoff.data.seal` keeps the files shut until then.
+    """
+    files = tasks.gold_files(recipe).items()
+    rows = [dataclasses.replace(answer, task=name) for name, path in files for answer in read_gold(Path(path))]
+    return list({answer.prompt_id: answer for answer in reversed(rows)}.values())[::-1]
+
+
+def read_gold(path: Path) -> list[Answer]:
+    """The prompts and true answers of the file `evaluate.holdout`, as `read_answers` reads them; at least one."""
+    if not (found := read_answers(path, "evaluate.holdout")):
+        raise UserError(f"{path}: holds no true answers; correct evaluate.holdout")
+    return found
 
 
 def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:

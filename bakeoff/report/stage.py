@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bakeoff.evaluation.figures import MAIN
-from bakeoff.evaluation.holdout import gold_answers
+from bakeoff.evaluation.stage import gold_answers
 from bakeoff.records import Completion, Score, read_table
 from bakeoff.report.data import Data, describe_data, render_data
 from bakeoff.report.page import EXAMPLES, Example, Shown, render_report
