@@ -486,11 +486,8 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
         Group(f"p{t.key}", t.branches, np.linspace(0, 1, len(t.branches)), one.astype(int), one.astype(bool))
         for t, one in zip(trees_, ones, strict=True)
     ]
-    METHODS["grpo"] = dataclasses.replace(METHODS["grpo"], most=16)
-    recipe = Recipe(
-        sample=Sample(group_size=16),
-        bake=Bake(method="grpo", batch_size=4, epochs=6, learning_rate=1e-6),
-    )
+    recipe = Recipe(sample=Sample(group_size=16), bake=Bake(method="grpo", batch_size=4, epochs=6, learning_rate=1e-6))
+    METHODS["grpo"] = dataclasses.replace(METHODS["grpo"], most=16)  # every completion of the group
     training = PolicyTraining(model, groups, [t.prompt for t in trees_], recipe)
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
