@@ -196,14 +196,15 @@ def _meeting(
 def _names(lines: Sequence[Line], up: Axis, form: Callable[[float], str]) -> Iterable[str]:
     """What each line is, at its right end, moved apart where names would overlap."""
     ordered = sorted(lines, key=lambda line: -line.points[-1].value)
-    gap = LINE * max(line.name.count("\n") + 1 for line in lines) + 8
-    places = _apart([up(line.points[-1].value) for line in ordered], gap, TOP + LINE - 8, up.start - 4)
+    height = LINE * max(line.name.count("\n") + 1 for line in lines)
+    places = _apart([up(line.points[-1].value) for line in ordered], height + 8, TOP + height / 2 - 8, up.start - 4)
     for line, place in zip(ordered, places, strict=True):
         value = line.points[-1].value
         yield f'<path class="axis" d="M {EDGE + 3},{up(value)} L {EDGE + 14},{place}"/>'
-        amount, (first, *rest) = f'<tspan class="strong">{form(value)}</tspan> ', escape(line.name).split("\n")
-        for number, words in enumerate([amount + first, *rest]):
-            yield f'<text class="{line.kind}-text" x="{EDGE + 19}" y="{place - 3 + number * LINE}">{words}</text>'
+        rows = f'<tspan class="strong">{form(value)}</tspan> {escape(line.name)}'.split("\n")
+        for y, words in enumerate(rows, start=-len(rows)):
+            at = place + 13 + LINE * (y + len(rows) / 2)
+            yield f'<text class="{line.kind}-text" x="{EDGE + 19}" y="{at}">{words}</text>'
 
 
 def _apart(wanted: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
