@@ -13,7 +13,7 @@ from bakeoff.sampling.resume import TURNED_AWAY, failures
 from bakeoff.scorer import JUDGED, missing_rewards
 from bakeoff.scoring import choose as scorers
 from bakeoff.settings import Recipe
-from bakeoff.training.figures import read_figures
+from bakeoff.training.figures import Baked, read_figures
 
 EVALUATION = ("quality", "reward", "wins", "kl", "forgotten", "length", "truncated", "style", "leaked", "tasks")
 """What the summary takes over from the evaluation as it is."""
@@ -26,7 +26,8 @@ SCORED = ("scores", "validation_scores")
 
 def summarize(run: Run, recipe: Recipe) -> None:
     """Write `summary.json`; its keys are documented in docs/summary.md."""
-    evaluation, baked = read_figures(run.details("evaluation")), read_figures(run.details("bake"))
+    evaluation = read_figures(run.details("evaluation"))
+    baked: Baked = read_figures(run.details("bake"))
     reward, referee, control = (
         read_json(file) if (file := run.details(stage)).exists() else None
         for stage in ("reward_model", "referee", "control")

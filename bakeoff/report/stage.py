@@ -2,10 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
 
-from bakeoff.evaluation.figures import MAIN
+from bakeoff.evaluation.figures import MAIN, Summary
 from bakeoff.evaluation.stage import gold_answers
 from bakeoff.records import Completion, Score, read_table
 from bakeoff.report.data import Data, describe_data, render_data
@@ -19,13 +17,13 @@ from bakeoff.training.figures import read_figures
 
 def report(run: Run, recipe: Recipe) -> None:
     """Write the run's `report.html`."""
-    summary = read_figures(run.summary)
+    summary: Summary = read_figures(run.summary)
     settings, notes = dataclasses.asdict(recipe), noted(summary, recipe)
     page = render_report(summary, describe_data(run), examples(run, recipe), settings, notes=notes)
     write_text(run.report, page)
 
 
-def noted(summary: Mapping[str, Any], recipe: Recipe) -> list[str]:
+def noted(summary: Summary, recipe: Recipe) -> list[str]:
     """Sentences that belong under a verdict: those of the recipe, and what is to be known of its model."""
     return [*recipe.notes, *filter(None, [summary.get("model_note")])]
 

@@ -66,11 +66,11 @@ def _measured(row: dict[str, Any]) -> dict[str, Any] | Measured:
     return Measured.of(row) if row.keys() == {"value", "low", "high", "n"} else row
 
 
-def earned(strategies: Sequence[Sequence[str]], rewards: Sequence[Sequence[float]], *, seed: int) -> dict[str, Earned]:
+def earned(variants: Sequence[Sequence[str]], rewards: Sequence[Sequence[float]], *, seed: int) -> dict[str, Earned]:
     """What each prompt variant gave, from groups of variants' names and of rewards (NaN where there is none)."""
     found: dict[str, Earned] = {}
-    for name in dict.fromkeys(name for group in strategies for name in group):
-        mine = [np.array([s == name for s in group]) for group in strategies]
+    for name in dict.fromkeys(name for group in variants for name in group):
+        mine = [np.array([variant == name for variant in group]) for group in variants]
         top = [np.array(r) == np.nanmax(r) for r in rewards]
         best = np.array([(m & t).sum() / t.sum() for m, t in zip(mine, top, strict=True)])
         share = np.array([m.mean() for m in mine])
