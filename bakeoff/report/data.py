@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from bakeoff.data.clean.language import STOPWORDS, language
 from bakeoff.report import wording
-from bakeoff.report.advice import advice
+from bakeoff.report.advice import UNKNOWN, advice
 from bakeoff.run import Run, read_json
 
 SAMPLE = 10_000
@@ -59,7 +59,7 @@ def describe_data(run: Run) -> Data:
     counts = read_json(run.details("prompts"))
     texts, sampled = _texts(run.table("prompts"))
     note = f"Of {len(texts):,} prompts, drawn evenly." if sampled else ""
-    languages = Counter(language(text) or "not told" for text in texts).most_common()
+    languages = Counter(language(text) or UNKNOWN for text in texts).most_common()
     sizes = Counter(next(name for most, name in LENGTHS if len(text.split()) <= most) for text in texts)
     repeated = _repeated(run.table("prompts"))
     funnel = {"read": "read", "kept": "kept", "train": "to train on", "heldout": "held out"}
@@ -73,7 +73,7 @@ def describe_data(run: Run) -> Data:
         Bars("Languages", languages, note),
         Bars("Topics, by key terms", topics(texts), note),
     ]
-    return Data(counts, [s for s in sections if s.rows], advice(counts, languages, repeated))
+    return Data(counts, [s for s in sections if s.rows], list(advice(counts, languages, repeated)))
 
 
 def data_text(data: Data) -> str:

@@ -86,7 +86,7 @@ COUNTS = {"read": 10_000, "kept": 9_000, "train": 8_000, "heldout": 1_000, "drop
     ],
 )
 def test_advice_follows_from_the_counts(changed, languages, repeated, told):
-    found = advice(COUNTS | changed, languages, repeated)
+    found = list(advice(COUNTS | changed, languages, repeated))
     assert len(found) == len(told) and all(a.startswith(b) for a, b in zip(found, told, strict=True)), found
 
 
