@@ -90,6 +90,11 @@ def _too_few(run: Run, recipe: Recipe) -> Iterable[str]:
     return ()
 
 
+def _bad_judge(run: Run, recipe: Recipe) -> Iterable[str]:
+    alone = scorers.relies(recipe) or not scorers.trains(recipe)  # the combined choice gives a bad one no weight
+    return doubts(read_json(run.details("reward_model"))) if alone else ()
+
+
 STAGES = (
     Stage("prompts", prompts, lambda run: run.details("prompts"), reads=_logs, doubted=_too_few),
     Stage("sample", _sample, lambda run: run.details("sample")),
@@ -99,7 +104,7 @@ STAGES = (
         lambda run: run.details("reward_model"),
         wanted=_has_reward_model,
         reads=lambda recipe: recipe.reward.picks,
-        doubted=lambda run, recipe: doubts(read_json(run.details("reward_model"))),
+        doubted=_bad_judge,
     ),
     Stage("score", score, lambda run: run.table("scores")),
     Stage("bake", bake, lambda run: run.details("bake")),

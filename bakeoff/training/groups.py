@@ -12,7 +12,7 @@ import numpy as np
 from bakeoff import tasks
 from bakeoff.models.incomplete import fault
 from bakeoff.records import Completion, Prompt, Score
-from bakeoff.scorer import by_prompt
+from bakeoff.scorer import COMBINED, by_prompt, names
 from bakeoff.scoring.majority import Majority
 from bakeoff.settings import Recipe
 from bakeoff.training.methods import METHODS, Group
@@ -82,7 +82,7 @@ def most_agreed(
     """The groups that `bake.agreement_quantile` keeps, in their order; at least one of each task.
 
     Where many draws give the answer of the best one it is right more often (self-consistency, arXiv:2203.11171), so
-    that what is learnt has fewer mistakes in it.
+    that what is learnt has fewer mistakes in it. The combined choice says how probable its answer is.
     """
     share, kept = recipe.bake.agreement_quantile, set[str]()
     if share >= 1:
@@ -90,7 +90,8 @@ def most_agreed(
     task, drawn = {p.id: p.task for p in prompts}, by_prompt(completions)
     for name, alone in tasks.each(recipe).items():
         mine = [g for g in groups if task[g.prompt_id] == name]
-        found = {g.prompt_id: draw_agreement(g, drawn[g.prompt_id], alone.score.extract) for g in mine}
+        how = confidence if COMBINED in names(alone.score) else draw_agreement
+        found = {g.prompt_id: how(g, drawn[g.prompt_id], alone.score.extract) for g in mine}
         kept.update(sorted(found, key=lambda key: -found[key])[: max(1, round(share * len(mine)))])
     return [g for g in groups if g.prompt_id in kept]
 
@@ -101,6 +102,15 @@ def draw_agreement(group: Group, drawn: Sequence[Completion], extract: str = "")
     answers = [voters.answer(c.text) for c in drawn if is_whole(c)]
     chosen = voters.answer(next(c.text for c in drawn if c.tokens == group.tokens[group.best]))
     return answers.count(chosen) / len(drawn) if chosen is not None else 0.0
+
+
+def confidence(group: Group, drawn: Sequence[Completion], extract: str = "") -> float:
+    """The probability of the best one's answer by the combined choice: softmax of the rewards over the whole draws."""
+    voters, whole = Majority(extract), np.flatnonzero(group.finished_M)
+    text = {tuple(c.tokens): c.text for c in drawn}
+    answers = {int(i): voters.answer(text[tuple(group.tokens[i])]) for i in whole}
+    share_M = group.count_M[whole] * np.exp(group.reward_M[whole] - group.reward_M[whole].max())
+    return float(share_M[[answer == answers[group.best] for answer in answers.values()]].sum() / share_M.sum())
 
 
 def shuffled(completions: Sequence[Completion], scores: Sequence[Score], rng: random.Random) -> list[Score]:
