@@ -46,11 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(parsed: argparse.Namespace) -> None:
     """`bakeoff run RECIPE`: the whole loop."""
     from bakeoff import pipeline
-    from bakeoff.report.stage import noted
+    from bakeoff.report.stage import conclusion
     from bakeoff.report.stage import report as write_report
-    from bakeoff.report.verdict import verdict
     from bakeoff.run import open_run, other_versions
-    from bakeoff.training.figures import read_figures
 
     recipe = _recipe(parsed)
     pipeline.check_recipe(recipe)
@@ -59,9 +57,7 @@ def run(parsed: argparse.Namespace) -> None:
     pipeline.run_all(folder, recipe, anyway=parsed.anyway)
     if not folder.report.exists():
         write_report(folder, recipe)
-    summary = read_figures(folder.summary)
-    alarms = [f"Alarm: {alarm}" for alarm in summary["alarms"]]
-    print("\n".join(["", verdict(summary), *noted(summary, recipe), "", *alarms, f"Report: {folder.report}"]))
+    print(conclusion(folder, recipe))
 
 
 def report(parsed: argparse.Namespace) -> None:

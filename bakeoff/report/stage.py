@@ -8,6 +8,7 @@ from bakeoff.evaluation.stage import gold_answers
 from bakeoff.records import Completion, Score, read_table
 from bakeoff.report.data import Data, describe_data, render_data
 from bakeoff.report.page import EXAMPLES, Example, Shown, render_report
+from bakeoff.report.verdict import verdict
 from bakeoff.run import Run, write_text
 from bakeoff.scorer import by_prompt
 from bakeoff.scoring.verifiers.answers import verdicts
@@ -21,6 +22,13 @@ def report(run: Run, recipe: Recipe) -> None:
     settings, notes = dataclasses.asdict(recipe), noted(summary, recipe)
     page = render_report(summary, describe_data(run), examples(run, recipe), settings, notes=notes)
     write_text(run.report, page)
+
+
+def conclusion(run: Run, recipe: Recipe) -> str:
+    """What a finished run says on a terminal: the verdict with its notes, the alarms, where the report lies."""
+    summary: Summary = read_figures(run.summary)
+    alarms = [f"Alarm: {alarm}" for alarm in summary["alarms"]]
+    return "\n".join(["", verdict(summary), *noted(summary, recipe), "", *alarms, f"Report: {run.report}"])
 
 
 def noted(summary: Summary, recipe: Recipe) -> list[str]:
