@@ -43,8 +43,8 @@ def advice(
     if not heldout:
         yield "Hold out some prompts (prompts.heldout): without any, no gain can be measured."
     elif heldout < FEW_HELDOUT:
-        known = f"a share is known to within {wording.points(0.98 / heldout**0.5)} either way"
-        yield f"Hold out more prompts (prompts.heldout): with {heldout:,}, {known}."
+        width = f"a share is known to within {wording.points(0.98 / heldout**0.5)} either way"
+        yield f"Hold out more prompts (prompts.heldout): with {heldout:,}, {width}."
     for reason, n in counts["dropped"].items():
         known = next((what for start, what in REASONS.items() if reason.startswith(start)), None)
         if known and n > OFTEN * rows:
