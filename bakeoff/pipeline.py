@@ -16,14 +16,13 @@ from bakeoff.evaluation.stage import evaluate, read_gold
 from bakeoff.evaluation.summary import summarize
 from bakeoff.models import checkpoint
 from bakeoff.models import load as models
-from bakeoff.preferences.gate import FEW, doubts
-from bakeoff.preferences.load import known, read_picks, split
+from bakeoff.preferences import ENOUGH_PROMPTS, doubts, known_picks, read_picks, split
 from bakeoff.preferences.stage import referee, train_reward
 from bakeoff.run import Run, read_json
 from bakeoff.sampling import choose, variants
 from bakeoff.sampling.stage import sample
 from bakeoff.sampling.stop import end_tokens
-from bakeoff.scorer import finished
+from bakeoff.scorer import finished_reward_model
 from bakeoff.scoring import choose as scorers
 from bakeoff.scoring.stage import score
 from bakeoff.settings import Recipe
@@ -53,13 +52,13 @@ NO_PICKS = (
 
 def has_referee(recipe: Recipe) -> bool:
     """Whether a second reward model judges the result: true answers are the better judge where a task has them."""
-    picks = bool(recipe.reward.picks) or (tasks.learns_from_logs(recipe) and scorers.trains(recipe))
+    picks = bool(recipe.reward.picks) or (tasks.learns_from_logs(recipe) and scorers.trains_reward_model(recipe))
     return picks and tasks.gold_files(recipe).keys() != tasks.each(recipe).keys()
 
 
 def _has_reward_model(recipe: Recipe) -> bool:
     """Whether there is a reward model to train on picks, or a finished one that picks can be held against."""
-    return scorers.trains(recipe) or bool(finished(recipe.score) and recipe.reward.picks)
+    return scorers.trains_reward_model(recipe) or bool(finished_reward_model(recipe.score) and recipe.reward.picks)
 
 
 def _logs(recipe: Recipe) -> list[str]:
@@ -71,7 +70,7 @@ def _gold(recipe: Recipe) -> Collection[str]:
 
 
 def _sample(run: Run, recipe: Recipe) -> None:
-    sample(run, recipe, functools.partial(known, run, recipe.reward))
+    sample(run, recipe, functools.partial(known_picks, run, recipe.reward))
 
 
 def _too_few(run: Run, recipe: Recipe) -> Iterable[str]:
@@ -81,17 +80,18 @@ def _too_few(run: Run, recipe: Recipe) -> Iterable[str]:
         raise UserError(
             f"prompts.heldout: {had} prompts are held out, {needed} needed; raise it or give evaluate.holdout"
         )
-    if scorers.trains(recipe):
-        if not (picks := known(run, recipe.reward)):
+    if scorers.trains_reward_model(recipe):
+        if not (picks := known_picks(run, recipe.reward)):
             raise UserError(f"{NO_PICKS} and the logs hold none")
         heldout = len(split(picks, recipe.reward.heldout)[1])
-        if heldout < FEW:
+        if heldout < ENOUGH_PROMPTS:
             return doubts({"pick_accuracy": {"n": heldout}})
     return ()
 
 
 def _bad_judge(run: Run, recipe: Recipe) -> Iterable[str]:
-    alone = scorers.relies(recipe) or not scorers.trains(recipe)  # the combined choice gives a bad one no weight
+    # the combined choice gives a bad reward model no weight
+    alone = scorers.relies_on_reward_model(recipe) or not scorers.trains_reward_model(recipe)
     return doubts(read_json(run.details("reward_model"))) if alone else ()
 
 
@@ -157,18 +157,18 @@ def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
 
 def check_recipe(recipe: Recipe, *, with_gold: bool = True) -> None:
     """Raise UserError for what a late stage would stumble over, before any long work."""
-    tasks.check(recipe)
+    tasks.check_tasks(recipe)
     gold = [("evaluate.holdout", path) for path in _gold(recipe) if with_gold]
     for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), *gold]:
         if not Path(path).is_file():
             raise UserError(f"{setting}: {path}: no such file; correct the setting")
     if with_gold:
         check_holdout(recipe)
-    if scorers.trains(recipe) and not recipe.reward.picks and not tasks.learns_from_logs(recipe):
+    if scorers.trains_reward_model(recipe) and not recipe.reward.picks and not tasks.learns_from_logs(recipe):
         raise UserError(NO_PICKS)
     read_picks(recipe.reward.picks)
     for alone in tasks.each(recipe).values():
-        scorers.check(alone.score)
+        scorers.check_scorers(alone.score)
         prepare.check(alone.prompts)
         if not alone.prompts.sources:
             raise UserError("prompts.sources: names no log; give files, folders or globs")
@@ -207,4 +207,4 @@ def check_models(recipe: Recipe) -> None:
             f"model {recipe.model!r}: its tokenizer and generation_config.json name no end token, so no completion "
             "ends; set eos_token in tokenizer_config.json, or give sample.stop"
         )
-    scorers.load_all(recipe)
+    scorers.load_scorers(recipe)

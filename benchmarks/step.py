@@ -37,7 +37,7 @@ def main() -> None:
     args = parser.parse_args()
     prompts = work.filings_prompts(PROMPTS)
     with tempfile.TemporaryDirectory() as folder:
-        scorer = reward_model.fresh(work.MODEL)
+        scorer = reward_model.RewardModel.fresh(work.MODEL)
         models.save(scorer.model, scorer.tokenizer, Path(folder) / "reward_model")
         theirs = trl(args.trl, prompts, Path(folder) / "reward_model") if args.trl else math.nan
         whole, frozen = Step(scorer, frozen=0.0, through_prompt=True), Step(scorer, frozen=0.5, through_prompt=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bakeoff.evaluation.figures import MAIN, Policies, Summary, measure_of
-from bakeoff.preferences.gate import doubts
+from bakeoff.preferences import doubts
 from bakeoff.training.figures import IDLE, Baked, idle
 
 LENGTH_DRIFT = 1.5

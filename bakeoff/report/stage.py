@@ -11,7 +11,7 @@ from bakeoff.report.page import EXAMPLES, Example, Shown, render_report
 from bakeoff.report.verdict import verdict
 from bakeoff.run import Run, write_text
 from bakeoff.scorer import by_prompt
-from bakeoff.scoring.verifiers.answers import verdicts
+from bakeoff.scoring import verdicts
 from bakeoff.settings import Recipe
 from bakeoff.training.figures import read_figures
 

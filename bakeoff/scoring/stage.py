@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run
 from bakeoff.scorer import score_table
-from bakeoff.scoring import choose
+from bakeoff.scoring.choose import make_scorer
 from bakeoff.settings import Recipe
 
 
@@ -19,8 +19,8 @@ def score(run: Run, recipe: Recipe) -> None:
 def reward(run: Run, recipe: Recipe, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Score]:
     """The rewards that a bake learns from, by the recipe's scorer, in the run's table `scores`.
 
-    Completions that are no whole answers may have none: see `choose.scorer`. Some must have one; else UserError tells
+    Completions that are no whole answers may have none: see `make_scorer`. Some must have one; else UserError tells
     why.
     """
-    scorer = functools.partial(choose.scorer, run.whole(), recipe, prompts, to_bake=True)
+    scorer = functools.partial(make_scorer, run.whole(), recipe, prompts, to_bake=True)
     return score_table(run, "scores", prompts, completions, scorer, needed=True)

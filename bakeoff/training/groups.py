@@ -12,8 +12,8 @@ import numpy as np
 from bakeoff import tasks
 from bakeoff.models.incomplete import fault
 from bakeoff.records import Completion, Prompt, Score
-from bakeoff.scorer import COMBINED, by_prompt, names
-from bakeoff.scoring.majority import Majority
+from bakeoff.scorer import COMBINED, by_prompt, scorer_kinds
+from bakeoff.scoring import Majority
 from bakeoff.settings import Recipe
 from bakeoff.training.methods import METHODS, Group
 from bakeoff.training.trainer import size
@@ -90,7 +90,7 @@ def most_agreed(
     task, drawn = {p.id: p.task for p in prompts}, by_prompt(completions)
     for name, alone in tasks.each(recipe).items():
         mine = [g for g in groups if task[g.prompt_id] == name]
-        how = confidence if COMBINED in names(alone.score) else draw_agreement
+        how = confidence if (COMBINED, "") in scorer_kinds(alone.score) else draw_agreement
         found = {g.prompt_id: how(g, drawn[g.prompt_id], alone.score.extract) for g in mine}
         kept.update(sorted(found, key=lambda key: -found[key])[: max(1, round(share * len(mine)))])
     return [g for g in groups if g.prompt_id in kept]

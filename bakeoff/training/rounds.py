@@ -23,7 +23,7 @@ from bakeoff.errors import UserError
 from bakeoff.math import best_of_n, statistics
 from bakeoff.models import kl
 from bakeoff.models import load as models
-from bakeoff.preferences.load import known
+from bakeoff.preferences import known_picks
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, write_json
 from bakeoff.sampling import Sampling, choose, seed_of
@@ -82,7 +82,7 @@ def training_data(run: Run, recipe: Recipe, stage: str, number: int) -> Training
     if number > 1:
         tables, start = run.round(stage, number), str(run.round(stage, number - 1).policy)
         seed = seed_of(recipe.seed, "round", number)
-        asked, picks = splits.training(prompts, recipe, number), functools.partial(known, run, recipe.reward)
+        asked, picks = splits.training(prompts, recipe, number), functools.partial(known_picks, run, recipe.reward)
         draw(tables, recipe, start, asked, Sampling.of(recipe.sample, seed), picks)
     completions = read_table(tables.table("completions"), Completion)
     scores = reward(tables, recipe, prompts, completions)
@@ -140,7 +140,7 @@ def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt
         peers, before = None, None
         if model != recipe.model and first.table("validation").exists():
             peers = by_prompt(read_table(first.table("validation"), Completion))
-        scorer = functools.partial(scorers.scorer, current.whole(), recipe, prompts, peers)
+        scorer = functools.partial(scorers.make_scorer, current.whole(), recipe, prompts, peers)
         scores = score_table(current, "validation_scores", prompts, drawn, scorer)
         if first.table("validation_scores").exists():
             before = read_table(first.table("validation_scores"), Score)
@@ -166,8 +166,8 @@ def on_reference_prompts(
     """
     task, asked = {p.id: p.task for p in prompts}, list(dict.fromkeys(s.prompt_id for s in before))
     rewards = {name: _table(rows, asked) for name, rows in (("reference", before), ("", scores))}
-    if tasks.differ(recipe):
-        rewards = tasks.standardised(rewards, [task[key] for key in asked], rewards["reference"])
+    if tasks.scored_differently(recipe):
+        rewards = tasks.standardised_by_task(rewards, [task[key] for key in asked], rewards["reference"])
     filled, rewarded = best_of_n.known_rewards(rewards)
     return filled[""], rewarded
 
