@@ -200,10 +200,10 @@ def _names(lines: Sequence[Line], up: Axis, form: Callable[[float], str]) -> Ite
     places = _apart([up(line.points[-1].value) for line in ordered], height + 8, TOP + height / 2 - 8, up.start - 4)
     for line, place in zip(ordered, places, strict=True):
         value = line.points[-1].value
-        yield f'<path class="axis" d="M {EDGE + 3},{up(value)} L {EDGE + 14},{place}"/>'
+        yield f'<line class="axis" x1="{EDGE + 3}" x2="{EDGE + 14}" y1="{up(value)}" y2="{place:.1f}"/>'
         rows = f'<tspan class="strong">{form(value)}</tspan> {escape(line.name)}'.split("\n")
         for y, words in enumerate(rows, start=-len(rows)):
-            at = place + 13 + LINE * (y + len(rows) / 2)
+            at = round(place + 13 + LINE * (y + len(rows) / 2), 1)
             yield f'<text class="{line.kind}-text" x="{EDGE + 19}" y="{at}">{words}</text>'
 
 
