@@ -58,7 +58,8 @@ def findings(name: str, recipe: Recipe, *, judge: bool = False) -> Iterator[Find
     """What each check says, in their order; what needs weights is left out where those are refused."""
     subject = Subject(name, recipe, judge, models.load_config(name), models.load_tokenizer(name))
     refused = set[str]()
-    for word, does in {**CHECKS, **(OF_JUDGE if judge else OF_POLICY)}.items():
+    checks = BEFORE_WEIGHTS | OF_WEIGHTS | (OF_JUDGE if judge else OF_POLICY)
+    for word, does in checks.items():
         if word not in BEFORE_WEIGHTS and refused & {"quantization", "weights", "finite"}:
             continue
         try:
@@ -71,24 +72,22 @@ def findings(name: str, recipe: Recipe, *, judge: bool = False) -> Iterator[Find
 
 
 def _quantization(subject: Subject) -> str:
-    if subject.judge and not subject.base:
-        method = checkpoint.quantization(subject.config)
-        return f"{method}: good for reading only" if method else "none"
+    if subject.judge and not subject.base and (method := checkpoint.quantization(subject.config)):
+        return f"{method}: good for reading only"
     checkpoint.check_not_quantized(subject.name, subject.config)
     return "none"
 
 
 def _weights(subject: Subject) -> str:
-    where, auto = (subject.name, subject.config, subject.recipe), AutoModelForSequenceClassification
+    where = subject.name, subject.config, subject.recipe
     if subject.judge:
-        check = models.check_base if subject.base else checkpoint.check_classifier
-        check(subject.name, subject.config)
-        model, _, loaded = models.open_model(auto, *where, num_labels=1)
+        (models.check_base if subject.base else checkpoint.check_classifier)(subject.name, subject.config)
+        model, _, loaded = models.open_model(AutoModelForSequenceClassification, *where, num_labels=1)
     else:
         model, _, loaded = models.open_model(AutoModelForCausalLM, *where)
     checkpoint.check_whole(subject.name, loaded, new_head=subject.judge and subject.base)
-    subject.model = model
-    said = f"{sum(p.numel() for p in model.parameters()):,}, all in the checkpoint, {_precision(model)}"
+    subject.model, precision = model, str(model.dtype).removeprefix("torch.")
+    said = f"{sum(p.numel() for p in model.parameters()):,}, all in the checkpoint, {precision}"
     left = sorted(k for k in loaded["unexpected_keys"] if not (subject.judge and k.startswith("lm_head.")))
     if left:
         raise Doubt(f"{said}; {len(left)} in the checkpoint are not used ({left[0]}): merge adapters, if it holds some")
@@ -207,11 +206,11 @@ def _packed(subject: Subject) -> str:
 
 
 def _sampling(subject: Subject) -> str:
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         LocalEngine(subject.model, subject.tokenizer)
-    if told:
-        raise Doubt(str(told[0].message))
+    if warned:
+        raise Doubt(str(warned[0].message))
     return "completions share what was read of their prompt"
 
 
@@ -225,42 +224,36 @@ def _memory(subject: Subject) -> str:
         models.freeze(model)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         needed, said = weights + trained * (BYTES_TO_TRAIN + 4), f"with {trained:,} weights trained"
-    there, text = (
-        _room(model.device),
-        f"{_size(weights)} of weights, about {_size(needed)} to train {said}, and batches",
+    text = f"{_size(weights)} of weights, about {_size(needed)} to train {said}, and batches"
+    on_gpu = model.device.type == "cuda"
+    there = (
+        torch.cuda.mem_get_info(model.device)[1] if on_gpu else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     )
     if needed > there:
         raise Doubt(f"{text}; {model.device} has {_size(there)}: set lora")
     return text
 
 
-def _room(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[1]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def _size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
-def _precision(model: Any) -> str:
-    return str(model.dtype).removeprefix("torch.")
-
-
-CHECKS: dict[str, Callable[[Subject], str]] = {
+Check = Callable[[Subject], str]
+BEFORE_WEIGHTS: dict[str, Check] = {
     "quantization": _quantization,
     "template": _template,
     "system turn": _system,
     "alternation": _alternation,
     "answer": _answer,
     "context window": _context,
+}
+"""What is looked at first, in this order: it needs no weights."""
+OF_WEIGHTS: dict[str, Check] = {
     "weights": _weights,
     "finite": _finite,
     "vocabulary": _vocabulary,
     "packing": _packed,
     "memory": _memory,
 }
-"""What is looked at, in this order."""
-OF_POLICY, OF_JUDGE = {"end": _end, "sampling": _sampling}, {"padding": _padding}
-BEFORE_WEIGHTS = ("quantization", "template", "system turn", "alternation", "answer", "context window")
+OF_POLICY: dict[str, Check] = {"end": _end, "sampling": _sampling}
+OF_JUDGE: dict[str, Check] = {"padding": _padding}

@@ -46,21 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(parsed: argparse.Namespace) -> None:
     """`bakeoff run RECIPE`: the whole loop."""
     from bakeoff import pipeline
-    from bakeoff.report.stage import noted
+    from bakeoff.report.stage import conclusion
     from bakeoff.report.stage import report as write_report
-    from bakeoff.report.verdict import verdict
-    from bakeoff.run import open_run, other_versions, read_json
+    from bakeoff.run import open_run, other_versions
 
     recipe = _recipe(parsed)
-    pipeline.check(recipe)
+    pipeline.check_recipe(recipe)
     folder = open_run(_out(parsed), recipe)
-    _warn([*other_versions(folder), *pipeline.outdated(folder, recipe)])
+    _warn([*other_versions(folder), *pipeline.outdated_stages(folder, recipe)])
     pipeline.run_all(folder, recipe, anyway=parsed.anyway)
     if not folder.report.exists():
         write_report(folder, recipe)
-    summary = read_json(folder.summary)
-    alarms = [f"Alarm: {alarm}" for alarm in summary["alarms"]]
-    print("\n".join(["", verdict(summary), *noted(summary, recipe), "", *alarms, f"Report: {folder.report}"]))
+    print(conclusion(folder, recipe))
 
 
 def report(parsed: argparse.Namespace) -> None:
@@ -85,10 +82,10 @@ def stage(parsed: argparse.Namespace) -> None:
     recipe = _recipe(parsed)
     chosen = next(s for s in pipeline.STAGES if s.name == parsed.stage)
     if parsed.stage != "prompts":  # which needs no picks yet
-        pipeline.check(recipe, with_gold=chosen.opens_gold)
+        pipeline.check_recipe(recipe, with_gold=chosen.opens_gold)
     folder = open_run(_out(parsed), recipe)
     made, judge = chosen.made(folder), folder.details("reward_model")
-    _warn([*other_versions(folder), *pipeline.outdated(folder, recipe)])
+    _warn([*other_versions(folder), *pipeline.outdated_stages(folder, recipe)])
     _warn(doubts(read_json(judge)) if judge.exists() else ())
     if not made.exists():
         if parsed.stage == "prompts":
@@ -139,10 +136,10 @@ def prompts(parsed: argparse.Namespace) -> None:
 
 
 def _tell_data(folder: "Run") -> None:
-    from bakeoff.report.data import text
+    from bakeoff.report.data import data_text
     from bakeoff.report.stage import data_report
 
-    print(f"{text(data_report(folder))}\nreport: {folder.folder / 'prompts.html'}")
+    print(f"{data_text(data_report(folder))}\nreport: {folder.folder / 'prompts.html'}")
 
 
 def reward_train(parsed: argparse.Namespace) -> None:
@@ -171,7 +168,7 @@ def reward_eval(parsed: argparse.Namespace) -> None:
     """`bakeoff reward eval MODEL DATA`: how far a reward model can be trusted, as text, JSON and a page."""
     from bakeoff.preferences import read_picks, split
     from bakeoff.preferences.evaluation import evaluate_reward
-    from bakeoff.report.reward import render, text
+    from bakeoff.report.reward import render_reward, reward_text
     from bakeoff.run import Run, write_text
     from bakeoff.scoring import read_graded
 
@@ -184,8 +181,8 @@ def reward_eval(parsed: argparse.Namespace) -> None:
     folder.folder.mkdir(parents=True, exist_ok=True)
     figures = evaluate_reward(folder, parsed.model, picks, gold, learn, base=parsed.base)
     page = folder.folder / "reward_eval.html"
-    write_text(page, render(figures, title=f"Reward model {Path(parsed.model).name}"))
-    print(f"{text(figures)}\n\nReport: {page}")
+    write_text(page, render_reward(figures, title=f"Reward model {Path(parsed.model).name}"))
+    print(f"{reward_text(figures)}\n\nReport: {page}")
 
 
 def check(parsed: argparse.Namespace) -> None:

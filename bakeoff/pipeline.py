@@ -3,9 +3,8 @@
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from bakeoff import tasks
 from bakeoff.data import prepare
@@ -13,8 +12,7 @@ from bakeoff.data.read import sources
 from bakeoff.data.seal import sealed
 from bakeoff.data.stage import prompts
 from bakeoff.errors import Missing, UserError
-from bakeoff.evaluation.holdout import read_gold
-from bakeoff.evaluation.stage import evaluate
+from bakeoff.evaluation.stage import evaluate, read_gold
 from bakeoff.evaluation.summary import summarize
 from bakeoff.models import checkpoint
 from bakeoff.models import load as models
@@ -27,8 +25,8 @@ from bakeoff.sampling.stop import end_tokens
 from bakeoff.scorer import finished_reward_model
 from bakeoff.scoring import choose as scorers
 from bakeoff.scoring.stage import score
-from bakeoff.settings import Bake, Recipe
-from bakeoff.training.methods import FORMER, METHODS
+from bakeoff.settings import Recipe
+from bakeoff.training.methods import FORMER_METHODS, METHODS
 from bakeoff.training.rounds import bake, control
 
 
@@ -42,6 +40,8 @@ class Stage:
     wanted: Callable[[Recipe], bool] = lambda recipe: True
     reads: Callable[[Recipe], Iterable[str]] = lambda recipe: ()
     """The user's files that it is made from, as the recipe names them."""
+    doubted: Callable[[Run, Recipe], Iterable[str]] = lambda run, recipe: ()
+    """Why the loop had better end after the stage; raises UserError where it has to."""
 
 
 NO_PICKS = (
@@ -56,7 +56,7 @@ def has_referee(recipe: Recipe) -> bool:
     return picks and tasks.gold_files(recipe).keys() != tasks.each(recipe).keys()
 
 
-def has_reward_model(recipe: Recipe) -> bool:
+def _has_reward_model(recipe: Recipe) -> bool:
     """Whether there is a reward model to train on picks, or a finished one that picks can be held against."""
     return scorers.trains_reward_model(recipe) or bool(finished_reward_model(recipe.score) and recipe.reward.picks)
 
@@ -65,31 +65,52 @@ def _logs(recipe: Recipe) -> list[str]:
     return [source for alone in tasks.each(recipe).values() for source in alone.prompts.sources]
 
 
+def _gold(recipe: Recipe) -> Collection[str]:
+    return tasks.gold_files(recipe).values()
+
+
 def _sample(run: Run, recipe: Recipe) -> None:
-    sample(run, recipe, functools.partial(known_picks, run.whole(), recipe.reward))
+    sample(run, recipe, functools.partial(known_picks, run, recipe.reward))
+
+
+def _too_few(run: Run, recipe: Recipe) -> Iterable[str]:
+    had = read_json(run.details("prompts"))["heldout"]
+    needed = (recipe.bake.rounds > 1) + (not tasks.gold_files(recipe))
+    if had < needed:
+        raise UserError(
+            f"prompts.heldout: {had} prompts are held out, {needed} needed; raise it or give evaluate.holdout"
+        )
+    if scorers.trains_reward_model(recipe):
+        if not (picks := known_picks(run, recipe.reward)):
+            raise UserError(f"{NO_PICKS} and the logs hold none")
+        heldout = len(split(picks, recipe.reward.heldout)[1])
+        if heldout < ENOUGH_PROMPTS:
+            return doubts({"pick_accuracy": {"n": heldout}})
+    return ()
+
+
+def _bad_judge(run: Run, recipe: Recipe) -> Iterable[str]:
+    # the combined choice gives a bad reward model no weight
+    alone = scorers.relies_on_reward_model(recipe) or not scorers.trains_reward_model(recipe)
+    return doubts(read_json(run.details("reward_model"))) if alone else ()
 
 
 STAGES = (
-    Stage("prompts", prompts, lambda run: run.details("prompts"), reads=_logs),
+    Stage("prompts", prompts, lambda run: run.details("prompts"), reads=_logs, doubted=_too_few),
     Stage("sample", _sample, lambda run: run.details("sample")),
     Stage(
         "reward",
         train_reward,
         lambda run: run.details("reward_model"),
-        wanted=has_reward_model,
+        wanted=_has_reward_model,
         reads=lambda recipe: recipe.reward.picks,
+        doubted=_bad_judge,
     ),
     Stage("score", score, lambda run: run.table("scores")),
     Stage("bake", bake, lambda run: run.details("bake")),
     Stage("control", control, lambda run: run.details("control"), wanted=lambda recipe: recipe.bake.control),
     Stage("referee", referee, lambda run: run.details("referee"), wanted=has_referee),
-    Stage(
-        "evaluate",
-        evaluate,
-        lambda run: run.details("evaluation"),
-        opens_gold=True,
-        reads=lambda recipe: tasks.gold_files(recipe).values(),
-    ),
+    Stage("evaluate", evaluate, lambda run: run.details("evaluation"), opens_gold=True, reads=_gold),
     Stage("summary", summarize, lambda run: run.summary),
 )
 
@@ -99,33 +120,24 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
 
     Raises UserError unless the reward model beats both chance and the longest answer on held-out picks.
     """
-    check(recipe)
+    check_recipe(recipe)
     if not run.details("sample").exists():
         check_models(recipe)
     for stage in STAGES:
-        if stage.wanted(recipe) and not stage.made(run).exists():
-            run_stage(run, recipe, stage)
-        if stage.name == "prompts":
-            _check_prompts(run, recipe, anyway=anyway)
-        # the combined choice gives a bad reward model no weight
-        alone = scorers.relies_on_reward_model(recipe) or not scorers.trains_reward_model(recipe)
-        if stage.name == "reward" and stage.wanted(recipe) and alone and not anyway:
-            gate(read_json(run.details("reward_model")))
+        if stage.wanted(recipe):
+            if not stage.made(run).exists():
+                run_stage(run, recipe, stage)
+            if (found := " ".join(stage.doubted(run, recipe))) and not anyway:
+                raise UserError(
+                    f"{found} With more picks: take another --out, or remove reward_model.json first. To go on all the "
+                    "same, with a warning in the report: --anyway"
+                )
 
 
-def outdated(run: Run, recipe: Recipe) -> Iterator[str]:
+def outdated_stages(run: Run, recipe: Recipe) -> Iterator[str]:
     """A sentence for each of the user's files that is newer than what a finished stage made from it."""
     for stage in STAGES:
         yield from sources.outdated(stage.reads(recipe), stage.made(run))
-
-
-def gate(figures: Mapping[str, Any]) -> None:
-    """Raise UserError unless the reward model beats chance and length on held-out picks with 95 % confidence."""
-    if found := doubts(figures):
-        raise UserError(
-            f"{' '.join(found)} With more picks: take another --out, or remove reward_model.json first. To go on all "
-            "the same, with a warning in the report: --anyway"
-        )
 
 
 def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
@@ -138,15 +150,15 @@ def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
             raise UserError(
                 f"{run.folder}: {stage.name} needs {earlier.made(run).name}; first run: bakeoff {earlier.name}"
             )
-    with run.timed(stage.name), sealed(() if stage.opens_gold else tasks.gold_files(recipe).values()):
+    with run.timed(stage.name), sealed(() if stage.opens_gold else _gold(recipe)):
         stage.work(run, recipe)
     models.give_back_memory()
 
 
-def check(recipe: Recipe, *, with_gold: bool = True) -> None:
+def check_recipe(recipe: Recipe, *, with_gold: bool = True) -> None:
     """Raise UserError for what a late stage would stumble over, before any long work."""
     tasks.check_tasks(recipe)
-    gold = [("evaluate.holdout", path) for path in tasks.gold_files(recipe).values() if with_gold]
+    gold = [("evaluate.holdout", path) for path in _gold(recipe) if with_gold]
     for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), *gold]:
         if not Path(path).is_file():
             raise UserError(f"{setting}: {path}: no such file; correct the setting")
@@ -167,13 +179,23 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
     checkpoint.check_not_quantized(recipe.model, models.load_config(recipe.model))
     if not importlib.util.find_spec("peft") and models.wants_lora(recipe):
         raise Missing(models.NO_PEFT)
-    _check_numbers(recipe)
-    _check_bake(recipe.bake)
+    _check_settings(recipe)
+
+
+def _check_settings(recipe: Recipe) -> None:
+    if not tasks.gold_files(recipe) and not any(one.prompts.heldout for one in tasks.each(recipe).values()):
+        raise UserError("evaluate.holdout: nothing to evaluate; give it, or prompts.heldout above 0")
+    if not (recipe.sample.temperature or recipe.sample.variants):
+        raise UserError("sample.temperature: at 0 all tries are alike; give more than 0")
+    if (method := recipe.bake.method) in FORMER_METHODS:
+        raise UserError(f"bake.method: {method!r} {FORMER_METHODS[method]}")
+    if method not in METHODS:
+        raise UserError(f"bake.method: unknown method {method!r}; known: {', '.join(METHODS)}")
 
 
 def check_holdout(recipe: Recipe) -> None:
     """Raise UserError for a true answer that its verifier cannot use; the stages before the evaluation see none."""
-    for path in tasks.gold_files(recipe).values():
+    for path in _gold(recipe):
         read_gold(Path(path))
 
 
@@ -186,33 +208,3 @@ def check_models(recipe: Recipe) -> None:
             "ends; set eos_token in tokenizer_config.json, or give sample.stop"
         )
     scorers.load_scorers(recipe)
-
-
-def _check_numbers(recipe: Recipe) -> None:
-    heldout = [alone.prompts.heldout for alone in tasks.each(recipe).values()]
-    if not tasks.gold_files(recipe) and not any(heldout):
-        raise UserError("evaluate.holdout: nothing to evaluate; give it, or prompts.heldout above 0")
-    if not (recipe.sample.temperature or recipe.sample.variants):
-        raise UserError("sample.temperature: at 0 all tries are alike; give more than 0")
-
-
-def _check_prompts(run: Run, recipe: Recipe, *, anyway: bool) -> None:
-    had = read_json(run.details("prompts"))["heldout"]
-    needed = (recipe.bake.rounds > 1) + (not tasks.gold_files(recipe))
-    if had < needed:
-        raise UserError(
-            f"prompts.heldout: {had} prompts are held out, {needed} needed; raise it or give evaluate.holdout"
-        )
-    if scorers.trains_reward_model(recipe):
-        if not (picks := known_picks(run, recipe.reward)):
-            raise UserError(f"{NO_PICKS} and the logs hold none")
-        heldout = len(split(picks, recipe.reward.heldout)[1])
-        if heldout < ENOUGH_PROMPTS and not anyway:
-            gate({"pick_accuracy": {"n": heldout}})
-
-
-def _check_bake(settings: Bake) -> None:
-    if settings.method in FORMER:
-        raise UserError(f"bake.method: {settings.method!r} {FORMER[settings.method]}")
-    if settings.method not in METHODS:
-        raise UserError(f"bake.method: unknown method {settings.method!r}; known: {', '.join(METHODS)}")

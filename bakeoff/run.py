@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import json
+import operator
 import os
 import platform
 import re
@@ -196,7 +197,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write JSON atomically; what is not plain, as a measured quantity, says itself what it is by `as_dict`."""
+    write_text(path, json.dumps(value, indent=2, default=operator.methodcaller("as_dict")) + "\n")
 
 
 def read_json(path: Path) -> dict:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bakeoff.evaluation.holdout import answers
+from bakeoff.evaluation.stage import gold_answers
 from bakeoff.math import best_of_n
 from bakeoff.records import Completion, Prompt
 from bakeoff.run import Run
@@ -44,12 +44,12 @@ def drawn(run: Run, name: str, recipe: Recipe, model: str, size: int) -> list[Co
 
 def prompts(recipe: Recipe) -> list[Prompt]:
     """The prompts with a true answer."""
-    return [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout", a.task) for a in answers(recipe)]
+    return [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout", a.task) for a in gold_answers(recipe)]
 
 
 def verified(recipe: Recipe, completions: Iterable[Completion]) -> np.ndarray:
     """[M]: whether each completion is right by the true answer to its prompt."""
-    return agrees({a.prompt_id: (a.answer, a.verifier) for a in answers(recipe)}, completions)
+    return agrees({a.prompt_id: (a.answer, a.verifier) for a in gold_answers(recipe)}, completions)
 
 
 def agrees(truth: Mapping[str, tuple[str, str]], completions: Iterable[Completion]) -> np.ndarray:

@@ -14,10 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bakeoff.math.statistics import Measured
-from bakeoff.report.page import Curve
-from bakeoff.report.picture import curve_svg
+from bakeoff.report.page import best_of_n_picture
 from bakeoff.run import Run, read_json, write_json, write_text
+from bakeoff.training.figures import read_figures
 from benchmarks import results
 
 RECIPES = {"demo": "quick.toml", "demo_full": "filings.toml"}
@@ -47,7 +46,7 @@ def main() -> None:
     runs = [demo(name, args.out / f"{name}-{seed}", seed) for seed in args.seeds]
     results.finish("demo", rows(name, args.seeds, [figures(run) for run in runs]), recorded=True)
     if args.full:
-        write_text(results.RESULTS / "demo.svg", picture(runs[0]))
+        write_text(results.RESULTS / "demo.svg", str(best_of_n_picture(read_figures(runs[0].summary)["quality"])))
 
 
 def demo(name: str, out: Path, seed: int) -> Run:
@@ -83,13 +82,6 @@ def rows(name: str, seeds: list[int], measured: list[dict[str, dict[str, Any]]])
         for seed, figures in zip(seeds, measured, strict=True)
     ]
     return worst + single
-
-
-def picture(run: Run) -> str:
-    """The run's one picture, as in its report."""
-    quality = read_json(run.summary)["quality"]
-    curve = Curve.of(quality)
-    return curve_svg(curve.ks, curve.picked, curve.oracle, Measured.of(quality["tuned_at_1"]), metric=quality["metric"])
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def filled(settings: Sequence[str], named: Runs) -> list[str]:
 
 def upto(folder: Path, recipe: Recipe, last: str) -> Run:
     """A run with all its stages up to `last`; what the gate thinks of the reward model stops no study."""
-    pipeline.check(recipe)
+    pipeline.check_recipe(recipe)
     run = open_run(folder, recipe)
     for stage in pipeline.STAGES:
         if stage.wanted(recipe) and not stage.made(run).exists():

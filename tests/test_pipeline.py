@@ -255,7 +255,7 @@ def test_the_reward_model_learns_from_what_users_said_in_the_logs(recipe, tmp_pa
     ):
         loaded = config.load(recipe, [*settings, "prompts.heldout=0"])
         run = open_run(tmp_path / f"run{len(list(tmp_path.iterdir()))}", loaded)
-        pipeline.check(loaded)
+        pipeline.check_recipe(loaded)
         pipeline.STAGES[0].work(run, loaded)
         pipeline.STAGES[2].work(run, loaded)
         assert sum(json.loads(run.details("reward_model").read_text())["picks"].values()) == expected

@@ -16,8 +16,8 @@ from bakeoff.errors import UserError
 from bakeoff.records import Completion, Prompt, read_table
 from bakeoff.run import Run, open_run, read_json, write_json
 from bakeoff.scoring.verifiers import VERIFIERS
+from bakeoff.training.groups import teaching
 from bakeoff.training.methods import best_weights
-from bakeoff.training.stage import teaching
 from benchmarks import answers, pictures, results, study
 from benchmarks.studies import dirt, labels, peers, surest, tatqa
 

@@ -1,6 +1,7 @@
 """Files of true answers: their rows, and the seal on them while anything trains."""
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -79,14 +80,14 @@ def sealed(paths: Collection[str]) -> Iterator[None]:
         os.environ.pop(SEALED, None)
 
 
-_watching = False
-
-
+@functools.cache
 def _watch_opens() -> None:
-    global _watching
-    if not _watching:
-        sys.addaudithook(_refuse)  # an audit hook cannot be taken off again: it stays, idle, for the process's life
-        _watching = True
+    """Add the hook once: Python has no way to take one off, so it stays for the process's life, idle without a seal.
+
+    Nothing more local would do. Whatever trains may open a file by any function of any library, from any thread; what
+    replaces `open` in one module is not asked by `os.open`, `pathlib` or another library. An audit hook always is.
+    """
+    sys.addaudithook(_refuse)
 
 
 def _refuse(event: str, arguments: tuple) -> None:

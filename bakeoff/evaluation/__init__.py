@@ -1,1 +1,1 @@
-"""A policy to numbers."""
+"""A policy to numbers. Others use `stage.evaluate`, `summary.summarize`, `stage.gold_answers` and `figures`."""

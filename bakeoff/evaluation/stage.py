@@ -6,15 +6,17 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from bakeoff import tasks
 from bakeoff.data import splits
 from bakeoff.errors import UserError
-from bakeoff.evaluation import holdout, metrics
+from bakeoff.evaluation import metrics
+from bakeoff.evaluation.figures import MAIN, Comparison, Judges, Outside, Policies
 from bakeoff.math import best_of_n, statistics
-from bakeoff.models import kl, packed_logps
+from bakeoff.models import kl
 from bakeoff.models import load as models
 from bakeoff.preferences import known_picks, reward_model
 from bakeoff.records import Answer, Completion, Message, Prompt, Score, prompt_id, read_table
@@ -22,9 +24,10 @@ from bakeoff.run import Run, write_json
 from bakeoff.sampling import Engine, Sampling, choose
 from bakeoff.sampling.resume import complete_table, failures
 from bakeoff.scorer import by_prompt, missing_rewards, score_table, score_tables
-from bakeoff.scoring import Verdicts, verdicts
+from bakeoff.scoring import Verdicts, read_answers, verdicts
 from bakeoff.scoring import choose as scorers
 from bakeoff.settings import Recipe
+from bakeoff.training.stage import packed
 
 UNRELATED = Path(__file__).with_name("unrelated.txt")
 """Everyday prompts, one a line, on which forgetting is measured."""
@@ -63,15 +66,20 @@ def evaluate(run: Run, recipe: Recipe) -> None:
     made = figures(recipe, right, prompts, on_one_scale(recipe, prompts, drawn), moved)
     if not (made["quality"] or made["reward"]):
         raise UserError("nothing to evaluate: no held-out prompt has a reward or a true answer; see *_scores.parquet")
-    each = {
-        name: told
-        for name, one in tasks.each(recipe).items()
-        if recipe.tasks and any(p.task == name for p in prompts)
-        for told in [figures(one, right, *_of_task(name, prompts, drawn, moved))]
-        if told["quality"] or told["reward"]
+    each: dict[str, Policies] = {}
+    for name, alone in tasks.each(recipe).items() if recipe.tasks else ():
+        mine = np.array([p.task == name for p in prompts])
+        own = list(itertools.compress(prompts, mine))
+        if own:
+            draws_of = {policy: draws.of({p.id for p in own}) for policy, draws in drawn.items()}
+            found = figures(alone, right, own, draws_of, (moved[0][mine], moved[1]))
+            each |= {name: found} if found["quality"] or found["reward"] else {}
+    counts = {
+        "leaked": leaked,
+        "failed": failed,
+        "missing": missing_rewards(run, [f"{name}_scores" for name in drawn]),
+        "unverified": unverified(right, answers, drawn),
     }
-    missing = missing_rewards(run, [f"{name}_scores" for name in drawn])
-    counts = {"leaked": leaked, "failed": failed, "missing": missing, "unverified": unverified(right, answers, drawn)}
     write_json(run.details("evaluation"), made | {"tasks": each} | counts)
 
 
@@ -82,16 +90,6 @@ def on_one_scale(recipe: Recipe, prompts: Sequence[Prompt], drawn: dict[str, Dra
     rewards = {name: draws.reward_PM for name, draws in drawn.items()}
     scaled = tasks.standardised_by_task(rewards, [p.task for p in prompts], rewards["reference"])
     return {name: dataclasses.replace(draws, reward_PM=scaled[name]) for name, draws in drawn.items()}
-
-
-def _of_task(
-    name: str, prompts: Sequence[Prompt], drawn: dict[str, Draws], moved: tuple[np.ndarray, np.ndarray]
-) -> tuple[list[Prompt], dict[str, Draws], tuple[np.ndarray, np.ndarray]]:
-    """What `figures` needs of one task."""
-    mine = np.array([p.task == name for p in prompts])
-    own = list(itertools.compress(prompts, mine))
-    ids = {p.id for p in own}
-    return own, {policy: draws.of(ids) for policy, draws in drawn.items()}, (moved[0][mine], moved[1])
 
 
 def _policies(run: Run, recipe: Recipe) -> Iterator[tuple[str, tuple[str, Sampling]]]:
@@ -120,9 +118,26 @@ def answered_by_all(prompts: Sequence[Prompt], drawn: dict[str, Draws]) -> tuple
     return [p for p in prompts if p.id in ids], {name: draws.of(ids) for name, draws in drawn.items()}
 
 
+def gold_answers(recipe: Recipe) -> list[Answer]:
+    """The held-out prompts and true answers of all tasks; of a prompt that several have, the first one's.
+
+    Only the evaluation reads them; `bakeoff.data.seal` keeps the files shut until then.
+    """
+    files = tasks.gold_files(recipe).items()
+    rows = [dataclasses.replace(answer, task=name) for name, path in files for answer in read_gold(Path(path))]
+    return list({answer.prompt_id: answer for answer in reversed(rows)}.values())[::-1]
+
+
+def read_gold(path: Path) -> list[Answer]:
+    """The prompts and true answers of the file `evaluate.holdout`, as `read_answers` reads them; at least one."""
+    if not (found := read_answers(path, "evaluate.holdout")):
+        raise UserError(f"{path}: holds no true answers; correct evaluate.holdout")
+    return found
+
+
 def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:
     """(true answers by prompt id, how many were left out because their prompt was trained on)."""
-    answers = {a.prompt_id: a for a in holdout.answers(recipe)}
+    answers = {a.prompt_id: a for a in gold_answers(recipe)}
     if not answers:
         return {}, 0
     seen = {p.id for p in read_table(run.table("prompts"), Prompt) if p.split == "train"}
@@ -163,11 +178,11 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, D
     score_tables(run, scored, prompts, scorer, together="answers_scores")
     drawn = {name: Draws([*by_prompt(table).values()], rewards(name, "scores")) for name, table in tables.items()}
     if run.referee.exists():
-        main = {f"{name}_referee": tables[name] for name in metrics.MAIN}
+        main = {f"{name}_referee": tables[name] for name in MAIN}
         score_tables(
             run, main, prompts, lambda: reward_model.RewardModel.load(run.referee, recipe), together="answers_referee"
         )
-        for name in metrics.MAIN:
+        for name in MAIN:
             drawn[name] = dataclasses.replace(drawn[name], referee_PM=rewards(name, "referee"))
     return drawn, everyday
 
@@ -182,15 +197,13 @@ def movement(
     policy, tokenizer = models.load_policy(str(run.policy), recipe)
     reference, _ = models.load_policy(recipe.model, recipe)
 
-    def read(prompts: Sequence[Prompt], groups: Sequence[Sequence[Completion]]) -> list[packed_logps.Tree]:
-        return [
-            packed_logps.Tree(i, models.render(tokenizer, p.messages), [c.tokens for c in group if c.tokens])
-            for i, (p, group) in enumerate(zip(prompts, groups, strict=True))
-        ]
-
-    drawn = read(prompts, [group[:2] for group in tuned.completions])
-    kl_P = kl.sequence_kl(policy, reference, drawn, recipe.sample.temperature or 1.0)
-    return kl_P, kl.forgotten(policy, reference, read(everyday[0], [[c] for c in everyday[1]]))
+    kl_P = kl.sequence_kl(
+        policy,
+        reference,
+        packed(tokenizer, prompts, [group[:2] for group in tuned.completions]),
+        recipe.sample.temperature or 1.0,
+    )
+    return kl_P, kl.forgotten(policy, reference, packed(tokenizer, everyday[0], [[c] for c in everyday[1]]))
 
 
 def unrelated(run: Run, recipe: Recipe, engine: Callable[[], Engine]) -> Everyday:
@@ -210,84 +223,66 @@ def figures(
     prompts: Sequence[Prompt],
     drawn: dict[str, Draws],
     moved: tuple[np.ndarray, np.ndarray],
-) -> dict:
+) -> Policies:
     """Everything the report and `summary.json` say about quality, reward, divergence and style."""
     seed, (kl_P, forgotten_U) = recipe.seed, moved
-    with_gold = np.array([p.id in right for p in prompts])
+    gold_P = np.array([p.id in right for p in prompts])
     raw = {name: draws.reward_PM for name, draws in drawn.items()}
-    rewards, rewarded = best_of_n.known_rewards(raw)
-    referee = {name: draws.referee_PM for name, draws in drawn.items() if draws.referee_PM is not None}
+    rewards, rewarded_P = best_of_n.known_rewards(raw)
     picker = scorers.scorer_noun(recipe)
-    quality, reward, wins, outside = None, None, None, None
-    if with_gold.any():
-        correct = {name: _correct(right, draws)[with_gold] for name, draws in drawn.items()}
-        of_gold = {name: r[with_gold] for name, r in rewards.items()}
-        quality = {"metric": "correct", "picker": picker, "measure": "true answers"}
-        quality |= metrics.comparison(correct, of_gold, rewarded[with_gold], seed=seed)
-        raw = {name: r[with_gold] for name, r in raw.items()}
-        outside = _outside("true answers", correct, raw, kl_P[with_gold], seed=seed)
-    elif referee:
-        outside = _outside("referee", referee, raw, kl_P, seed=seed)
-    if rewarded.any():
-        known = {name: r[rewarded] for name, r in rewards.items()}
-        reward = {"metric": "reward", "picker": picker, "measure": picker}
-        reward |= metrics.comparison(known, known, seed=seed)
-        wins = {"judge": picker} | metrics.wins(known, kl_P[rewarded], seed=seed)
+    quality, reward, judges = None, None, Judges(scorer=None, outside=None)
+    if gold_P.any():
+        correct = {name: _correct(right, draws)[gold_P] for name, draws in drawn.items()}
+        found = metrics.comparison(correct, _of(gold_P, rewards), rewarded_P[gold_P], seed=seed)
+        quality = cast(Comparison, {"metric": "correct", "picker": picker, "measure": "true answers"} | found)
+        judges["outside"] = _outside("true answers", correct, _of(gold_P, raw), kl_P[gold_P], seed=seed)
+    elif referee := {name: draws.referee_PM for name, draws in drawn.items() if draws.referee_PM is not None}:
+        judges["outside"] = _outside("referee", referee, raw, kl_P, seed=seed)
+    if rewarded_P.any():
+        known = _of(rewarded_P, rewards)
+        found = metrics.comparison(known, known, seed=seed)
+        reward = cast(Comparison, {"metric": "reward", "picker": picker, "measure": picker} | found)
+        judges["scorer"] = metrics.wins(picker, known, kl_P[rewarded_P], seed=seed)
+    tries = recipe.bake.n or recipe.sample.group_size
+    size = min(len(drawn[name].completions[0]) for name in MAIN)  # equally many first answers of each
+    shown = {name: [group[:size] for group in drawn[name].completions] for name in MAIN}
+    style = {name: metrics.style(groups, seed=seed) for name, groups in shown.items()}
     return {
         "quality": quality,
         "reward": reward,
-        "wins": {"scorer": wins, "outside": outside},
-        "kl": {
-            "tuned": statistics.bootstrap(kl_P, seed=seed).as_dict(),
-            "best_of_n": best_of_n.kl_bound(recipe.bake.n or recipe.sample.group_size),
-        },
-        "forgotten": statistics.bootstrap(forgotten_U, seed=seed).as_dict(),
-        **_style(drawn, seed=seed),
-    }
-
-
-def _outside(
-    judge: str, value: dict[str, np.ndarray], rewards: dict[str, np.ndarray], kl_P: np.ndarray, *, seed: int
-) -> dict:
-    """What a judge that took no part in the training says: wins, the first answer's gain, coverage, agreement."""
-    gain_P = value["tuned"].mean(1) - value["reference"].mean(1)
-    return {
-        "judge": judge,
-        **metrics.wins(value, kl_P, seed=seed),
-        "gain": statistics.bootstrap(gain_P, seed=seed).as_dict(),
-        "coverage": metrics.coverage(value, seed=seed),
-        "agreement": metrics.agreement(value, rewards, seed=seed),
-    }
-
-
-def _style(drawn: dict[str, Draws], *, seed: int) -> dict:
-    """`length`, `truncated` and `style` of both policies, from equally many first answers of each."""
-    size = min(len(drawn[name].completions[0]) for name in metrics.MAIN)
-    shown = {name: [group[:size] for group in drawn[name].completions] for name in ("reference", "tuned")}
-    style = {
-        name: metrics.style(
-            [[c.tokens for c in group] for group in groups], [[c.logp for c in group] for group in groups], seed=seed
-        )
-        for name, groups in shown.items()
-    }
-    return {
+        "wins": judges,
+        "kl": {"tuned": statistics.bootstrap(kl_P, seed=seed), "best_of_n": best_of_n.kl_bound(tries)},
+        "forgotten": statistics.bootstrap(forgotten_U, seed=seed),
         "length": {name: row.pop("length") for name, row in style.items()},
         "truncated": {
-            name: float(np.mean([c.finish == "length" for group in drawn[name].completions for c in group]))
-            for name in shown
+            name: float(np.mean([c.finish == "length" for c in itertools.chain(*drawn[name].completions)]))
+            for name in MAIN
         },
         "style": style,
     }
 
 
+def _of(kept_P: np.ndarray, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: rows[kept_P] for name, rows in columns.items()}
+
+
+def _outside(
+    judge: str, value: dict[str, np.ndarray], rewards: dict[str, np.ndarray], kl_P: np.ndarray, *, seed: int
+) -> Outside:
+    """What a judge that took no part in the training says: wins, the first answer's gain, coverage, agreement."""
+    gain_P = value["tuned"].mean(1) - value["reference"].mean(1)
+    return {
+        **metrics.wins(judge, value, kl_P, seed=seed),
+        "gain": statistics.bootstrap(gain_P, seed=seed),
+        "coverage": metrics.coverage(value, seed=seed),
+        "agreement": metrics.order_agreement(value, rewards, seed=seed),
+    }
+
+
 def _correct(right: Verdicts, draws: Draws) -> np.ndarray:
     """1 where a completion is right by its prompt's verifier, else 0; prompts without a true answer are 0."""
-    return np.array([[_right(right, c) for c in group] for group in draws.completions], float)
-
-
-def _right(right: Verdicts, completion: Completion) -> float:
-    verdict = right.get(completion.prompt_id, {}).get(completion.text)
-    return verdict.reward or 0.0 if verdict else 0.0
+    found = [[right.get(c.prompt_id, {}).get(c.text) for c in group] for group in draws.completions]
+    return np.array([[(verdict and verdict.reward) or 0.0 for verdict in group] for group in found], float)
 
 
 def unverified(right: Verdicts, answers: dict[str, Answer], drawn: dict[str, Draws]) -> dict[str, int]:

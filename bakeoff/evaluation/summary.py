@@ -2,8 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import cast
 
 from bakeoff.evaluation.alarms import alarms
+from bakeoff.evaluation.figures import Summary
 from bakeoff.models import load as models
 from bakeoff.records import Completion, Score, read_table
 from bakeoff.run import Run, read_json, write_json
@@ -11,6 +13,7 @@ from bakeoff.sampling.resume import TURNED_AWAY, failures
 from bakeoff.scorer import SCORER_USAGE, missing_rewards
 from bakeoff.scoring import choose as scorers
 from bakeoff.settings import Recipe
+from bakeoff.training.figures import Baked, read_figures
 
 EVALUATION = ("quality", "reward", "wins", "kl", "forgotten", "length", "truncated", "style", "leaked", "tasks")
 """What the summary takes over from the evaluation as it is."""
@@ -23,7 +26,8 @@ SCORED = ("scores", "validation_scores")
 
 def summarize(run: Run, recipe: Recipe) -> None:
     """Write `summary.json`; its keys are documented in docs/summary.md."""
-    evaluation, baked = read_json(run.details("evaluation")), read_json(run.details("bake"))
+    evaluation = read_figures(run.details("evaluation"))
+    baked: Baked = read_figures(run.details("bake"))
     reward, referee, control = (
         read_json(file) if (file := run.details(stage)).exists() else None
         for stage in ("reward_model", "referee", "control")
@@ -56,8 +60,7 @@ def summarize(run: Run, recipe: Recipe) -> None:
         "tokens": _tokens(run) | {"trained": sum(stage["trained_tokens"] for stage in trainings)},
         "peak_memory_mb": peak,
     }
-    summary["alarms"] = alarms(summary, reward, referee, baked)
-    write_json(run.summary, summary)
+    write_json(run.summary, summary | {"alarms": alarms(cast(Summary, summary), reward, referee, baked)})
 
 
 def judging(run: Run) -> dict[str, int]:

@@ -100,7 +100,7 @@ def dpo(logp_B2: Tensor, ref_logp_B2: Tensor, beta: float) -> Tensor:
     return -logsigmoid(beta * (ratio_B2[..., 0] - ratio_B2[..., 1]))
 
 
-def standardised(reward_GM: Tensor) -> Tensor:
+def group_standardised(reward_GM: Tensor) -> Tensor:
     """Each reward less its group's mean, over the group's deviation: GRPO (arXiv:2402.03300); 0 without spread."""
     centred = reward_GM - reward_GM.mean(-1, keepdim=True)
     deviation = centred.square().mean(-1, keepdim=True).sqrt()

@@ -46,7 +46,7 @@ def interval(
     resamples: int = 2000,
     level: float = 0.95,
     owners: Sequence[Hashable] | None = None,
-) -> "Measured":
+) -> Measured:
     """The percentile bootstrap over n rows (Efron 1979) of any function of resampled row indices.
 
     With `owners` (the prompt of each row, say) whole owners are drawn, because their rows are not independent.
@@ -87,12 +87,12 @@ def bootstrap(
     seed: int,
     resamples: int = 2000,
     owners: Sequence[Hashable] | None = None,
-) -> "Measured":
+) -> Measured:
     """The interval of a statistic (np.mean, np.median) of one number per prompt, values [P], or per row of an owner."""
     values = np.asarray(values, float)
     return interval(lambda rows: statistic(values[rows]), len(values), seed=seed, resamples=resamples, owners=owners)
 
 
-def ratio_of_sums(above_P: np.ndarray, below_P: np.ndarray, *, seed: int) -> dict:
+def ratio_of_sums(above_P: np.ndarray, below_P: np.ndarray, *, seed: int) -> Measured:
     """The sum of `above_P` divided by the sum of `below_P`, with its interval."""
-    return interval(lambda i: float(above_P[i].sum() / below_P[i].sum()), len(above_P), seed=seed).as_dict()
+    return interval(lambda i: float(above_P[i].sum() / below_P[i].sum()), len(above_P), seed=seed)

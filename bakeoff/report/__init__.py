@@ -1,1 +1,1 @@
-"""What a person reads: the verdict, the picture, the page. Nothing of the loop imports it."""
+"""What a person reads: the verdict, the plots, the pages. Nothing of the loop imports it."""

@@ -5,8 +5,10 @@ from typing import Any
 
 from bakeoff.report import wording
 
-FEW, FEW_HELDOUT = 200, 100
+FEW_PROMPTS, FEW_HELDOUT = 200, 100
 """Fewer prompts to train on teach little; on fewer held-out prompts an interval is wider than most gains."""
+UNKNOWN = "not known"
+"""The language of a text that is too short to say."""
 OFTEN = 0.05
 """A reason for this share of the rows is worth a sentence."""
 REASONS = {
@@ -33,44 +35,26 @@ REASONS = {
 
 def advice(
     counts: dict[str, Any], languages: Sequence[tuple[str, int]], repeated: Sequence[tuple[str, int]]
-) -> list[str]:
+) -> Iterator[str]:
     """What to do next; nothing when nothing stands out."""
-    return [*_too_few(counts), *_lost(counts), *_repeats(counts, repeated), *_mixed(languages), *_secrets(counts)]
-
-
-def _too_few(counts: dict[str, Any]) -> Iterator[str]:
-    train, heldout = counts["train"], counts["heldout"]
-    if train < FEW:
-        yield f"Gather more prompts: {train:,} to train on teach little; aim at {FEW} or more."
-    if heldout < FEW_HELDOUT:
-        half = wording.points(0.98 / max(1, heldout) ** 0.5) if heldout else "nothing known"
-        yield (
-            f"Hold out more prompts (prompts.heldout): with {heldout:,}, a share is known to within {half} either way."
-            if heldout
-            else "Hold out some prompts (prompts.heldout): without any, no gain can be measured."
-        )
-
-
-def _lost(counts: dict[str, Any]) -> Iterator[str]:
+    train, heldout, rows = counts["train"], counts["heldout"], counts["read"]
+    if train < FEW_PROMPTS:
+        yield f"Gather more prompts: {train:,} to train on teach little; aim at {FEW_PROMPTS} or more."
+    if not heldout:
+        yield "Hold out some prompts (prompts.heldout): without any, no gain can be measured."
+    elif heldout < FEW_HELDOUT:
+        width = f"a share is known to within {wording.points(0.98 / heldout**0.5)} either way"
+        yield f"Hold out more prompts (prompts.heldout): with {heldout:,}, {width}."
     for reason, n in counts["dropped"].items():
         known = next((what for start, what in REASONS.items() if reason.startswith(start)), None)
-        if known and n > OFTEN * counts["read"]:
-            yield f"{wording.percent(n / counts['read'])} of the rows are {reason!r}: {known}."
-
-
-def _repeats(counts: dict[str, Any], repeated: Sequence[tuple[str, int]]) -> Iterator[str]:
-    if repeated and repeated[0][1] > OFTEN * counts["read"] and repeated[0][1] > 10:
-        rows = wording.percent(repeated[0][1] / counts["read"])
-        yield f"One prompt makes {rows} of the rows: see whether a script or a template sends it."
-
-
-def _mixed(languages: Sequence[tuple[str, int]]) -> Iterator[str]:
+        if known and n > OFTEN * rows:
+            yield f"{wording.percent(n / rows)} of the rows are {reason!r}: {known}."
+    if repeated and (most := repeated[0][1]) > max(10, OFTEN * rows):
+        share = wording.percent(most / rows)
+        yield f"One prompt makes {share} of the rows: see whether a script or a template sends it."
     total = sum(n for _, n in languages)
-    often = [name for name, n in languages if name != "not told" and n > OFTEN * total]
+    often = [name for name, n in languages if name != UNKNOWN and n > OFTEN * total]
     if len(often) > 1:
         yield f"The prompts are in {' and '.join(often)}: if one is meant, name it in prompts.languages."
-
-
-def _secrets(counts: dict[str, Any]) -> Iterator[str]:
     if keys := counts["redacted"].get("key"):
         yield f"Revoke the keys and passwords that users pasted ({keys:,} found): they stand in your logs in the clear."

@@ -6,7 +6,7 @@ Everything is read from the tables of a run, in which personal data and secrets 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from bakeoff.data.clean.language import STOPWORDS, language
 from bakeoff.report import wording
-from bakeoff.report.advice import advice
+from bakeoff.report.advice import UNKNOWN, advice
 from bakeoff.run import Run, read_json
 
 SAMPLE = 10_000
@@ -54,28 +54,29 @@ class Data:
     advice: list[str]
 
 
-def describe(run: Run) -> Data:
+def describe_data(run: Run) -> Data:
     """The data report of a run whose prompts are made."""
     counts = read_json(run.details("prompts"))
     texts, sampled = _texts(run.table("prompts"))
     note = f"Of {len(texts):,} prompts, drawn evenly." if sampled else ""
-    languages = _languages(texts)
+    languages = Counter(language(text) or UNKNOWN for text in texts).most_common()
+    sizes = Counter(next(name for most, name in LENGTHS if len(text.split()) <= most) for text in texts)
     repeated = _repeated(run.table("prompts"))
-    funnel = [(name, counts[key]) for key, name in (("read", "read"), ("kept", "kept"), ("train", "to train on"))]
+    funnel = {"read": "read", "kept": "kept", "train": "to train on", "heldout": "held out"}
     sections = [
-        Bars("From rows to prompts", [*funnel, ("held out", counts["heldout"])]),
+        Bars("From rows to prompts", [(name, counts[key]) for key, name in funnel.items()]),
         Bars("Not kept, by reason", list(counts["dropped"].items()), "", _examples(run.table("set_aside"))),
         Bars("Said most often", [(excerpt(text), n) for text, n in repeated], "Rows that a prompt stands for."),
         Bars("Redacted, by kind", list(counts["redacted"].items()), "Placeholders in the prompts that were kept."),
         Bars("What users said of old answers", list(counts["feedback"].items()), "By kind; picks come of it."),
-        Bars("Words in the question", _lengths(texts), note),
+        Bars("Words in the question", [(name, sizes[name]) for _, name in LENGTHS if sizes[name]], note),
         Bars("Languages", languages, note),
         Bars("Topics, by key terms", topics(texts), note),
     ]
-    return Data(counts, [s for s in sections if s.rows], advice(counts, languages, repeated))
+    return Data(counts, [s for s in sections if s.rows], list(advice(counts, languages, repeated)))
 
 
-def text(data: Data) -> str:
+def data_text(data: Data) -> str:
     """The report in a few lines, for a terminal."""
     counts = data.counts
     aside = ", ".join(f"{n:,} {reason}" for reason, n in counts["dropped"].items())
@@ -89,18 +90,15 @@ def text(data: Data) -> str:
 def render_data(data: Data, *, title: str) -> str:
     """The page: one HTML file that needs nothing else."""
     kept = f"{data.counts['kept']:,} prompts from {data.counts['read']:,} rows"
-    return template("data.html").render(title=title, verdict=kept, data=data, count=wording.number, share=share)
+    return page_template("data.html").render(title=title, verdict=kept, data=data)
 
 
-def template(name: str) -> jinja2.Template:
+def page_template(name: str) -> jinja2.Template:
     """A page of this folder, to be filled."""
     folder = jinja2.FileSystemLoader(Path(__file__).parent)
-    return jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)
-
-
-def share(value: float, rows: Sequence[tuple[str, float]]) -> float:
-    """The length of a bar in per cent of the longest in its table."""
-    return round(100 * value / (max(v for _, v in rows) or 1), 1)
+    environment = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
+    forms = (wording.number, wording.percent, wording.duration, wording.span)
+    return environment.get_template(name, globals={form.__name__: form for form in forms})
 
 
 def excerpt(text: str) -> str:
@@ -146,16 +144,6 @@ def _examples(table: Path) -> list[tuple[str, list[tuple[str, str]]]]:
     return [(reason, shown) for reason, shown in found.items() if shown]
 
 
-def _lengths(texts: Sequence[str]) -> list[tuple[str, int]]:
-    sizes = Counter(next(name for most, name in LENGTHS if len(text.split()) <= most) for text in texts)
-    return [(name, sizes[name]) for _, name in LENGTHS if sizes[name]]
-
-
-def _languages(texts: Sequence[str]) -> list[tuple[str, int]]:
-    """By code, as `prompts.languages` takes them."""
-    return Counter(language(text) or "not told" for text in texts).most_common()
-
-
 def topics(texts: Sequence[str]) -> list[tuple[str, int]]:
     """Key terms that occur together, and how many texts have the first: each text counts for one topic.
 
@@ -172,16 +160,11 @@ def topics(texts: Sequence[str]) -> list[tuple[str, int]]:
         if n < max(2, len(texts) / 200):
             break
         beside = Counter(term for bag in bags if first in bag for term in bag)
-        found.append((", ".join(_typical(beside, frequency, n)), n))
+        shared = [term for term, k in beside.items() if k >= max(2, n / 10)]  # the most its own: rare elsewhere
+        shared.sort(key=lambda term: (-beside[term] // n, -(beside[term] ** 2) / frequency[term], term))
+        found.append((", ".join(shared[:TERMS]), n))
         bags = [bag for bag in bags if first not in bag]
     return found
-
-
-def _typical(beside: Counter[str], frequency: Counter[str], n: int) -> Iterator[str]:
-    """The terms of a topic that are most its own: shared by its texts, rare elsewhere."""
-    likely: Callable[[str], float] = lambda term: beside[term] ** 2 / frequency[term]  # noqa: E731
-    common = [term for term, k in beside.items() if k >= max(2, n / 10)]
-    yield from sorted(common, key=lambda term: (-beside[term] // n, -likely(term), term))[:TERMS]
 
 
 def _singular(word: str) -> str:

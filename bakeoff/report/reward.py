@@ -1,7 +1,7 @@
 """How far a reward model can be trusted, as a person reads it: text for a terminal and a page with plots."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from bakeoff.math.statistics import Measured
 from bakeoff.report import wording
-from bakeoff.report.data import template
+from bakeoff.report.data import page_template
 from bakeoff.report.plots import Line, dots_svg, lines_svg
 
 AGREEMENT = {
@@ -21,12 +21,24 @@ AGREEMENT = {
     "over_longest_wins": "more than “the longest wins”",
     "pair_accuracy": "ranks the better of two above the other",
     "gap_closed": "of the way from a random completion to the best",
+    "regret": "regret: best value less the chosen one's",
 }
+PEOPLE = {"people": "two people agree", "scorer": "the reward model agrees with a person", "difference": "difference"}
+LENGTH_NAMES = {
+    "reward_correlation": "correlation of reward with length, within groups",
+    "value_correlation": "correlation of people's choice with length",
+    "shorter_better": "pairs in which the shorter is better: right",
+    "longer_better": "pairs in which the longer is better: right",
+}
+FORMS = dict.fromkeys(("over_chance", "over_longest_wins", "difference"), wording.points) | dict.fromkeys(
+    ("regret", "temperature", "loss", "reward_correlation", "value_correlation"), wording.number
+)
+"""How a quantity is written that is no share."""
 SHOWN_SLICES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Quantity:
     name: str
     measured: Measured
     form: Callable[[float], str]
@@ -35,12 +47,12 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Section:
     title: str
-    rows: list[Row]
+    rows: list[Quantity]
     note: str = ""
     picture: Markup | None = None
 
 
-def verdict(figures: dict[str, Any]) -> str:
+def _verdict(figures: dict[str, Any]) -> str:
     """Whether to use the reward model, in a sentence."""
     agreement, new = figures["unseen"] or figures["agreement"], "new " if figures["unseen"] else ""
     right = Measured.of(agreement["pick_accuracy"])
@@ -52,7 +64,7 @@ def verdict(figures: dict[str, Any]) -> str:
     return f"{'Not to be trusted yet' if figures['doubts'] else 'Better than chance and than length'}: {measured}"
 
 
-def seen(figures: dict[str, Any]) -> str:
+def _seen(figures: dict[str, Any]) -> str:
     """How many of the groups it was trained on."""
     count, groups = figures["data"]["seen"], figures["data"]["groups"]
     if count is None:
@@ -65,10 +77,10 @@ def seen(figures: dict[str, Any]) -> str:
     )
 
 
-def text(figures: dict[str, Any]) -> str:
+def reward_text(figures: dict[str, Any]) -> str:
     """Everything on the page but its plots, for a terminal."""
-    lines = [verdict(figures), seen(figures), *(f"Alarm: {doubt}" for doubt in figures["doubts"])]
-    for section in sections(figures):
+    lines = [_verdict(figures), _seen(figures), *(f"Alarm: {doubt}" for doubt in figures["doubts"])]
+    for section in _sections(figures):
         lines += ["", section.title, *([f"  {section.note}"] if section.note else [])]
         width = max((len(row.name) for row in section.rows), default=0)
         for row in section.rows:
@@ -77,49 +89,44 @@ def text(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def render(figures: dict[str, Any], *, title: str) -> str:
+def render_reward(figures: dict[str, Any], *, title: str) -> str:
     """The page: one HTML file that needs nothing else."""
-    shown = {
-        "verdict": verdict(figures),
-        "seen": seen(figures),
-        "doubts": figures["doubts"],
-        "sections": list(sections(figures)),
-    }
-    return template("reward.html").render(title=title, span=wording.span, **shown)
+    return page_template("reward.html").render(
+        title=title,
+        verdict=_verdict(figures),
+        seen=_seen(figures),
+        doubts=figures["doubts"],
+        sections=_sections(figures),
+    )
 
 
-def sections(figures: dict[str, Any]) -> Iterator[Section]:
+def _sections(figures: dict[str, Any]) -> list[Section]:
     """The parts of the page, in order; those that were not measured are left out."""
-    yield from (section(figures[name]) for name, section in SECTIONS.items() if figures[name])
+    return [section(figures[name]) for name, section in SECTIONS.items() if figures[name]]
+
+
+def _rows(figures: dict[str, Any], names: dict[str, str]) -> list[Quantity]:
+    """The quantities by their names, written by their keys: differences of shares in points, shares in per cent."""
+    return [Quantity(name, Measured.of(figures[key]), FORMS.get(key, wording.percent)) for key, name in names.items()]
 
 
 def _agreement(figures: dict[str, Any], title: str = "Agreement with people") -> Section:
-    forms = {key: wording.points if key.startswith("over_") else wording.percent for key in AGREEMENT}
-    rows = [Row(name, Measured.of(figures[key]), forms[key]) for key, name in AGREEMENT.items()]
-    rows.append(Row("regret: best value less the chosen one's", Measured.of(figures["regret"]), wording.number))
+    rows = _rows(figures, AGREEMENT)
     return Section(title, rows, "", _dots(rows[:3], "Share of groups"))
 
 
 def _people(figures: dict[str, Any]) -> Section:
-    rows = [
-        Row("two people agree", Measured.of(figures["people"]), wording.percent),
-        Row("the reward model agrees with a person", Measured.of(figures["scorer"]), wording.percent),
-        Row("difference", Measured.of(figures["difference"]), wording.points),
-    ]
+    rows = _rows(figures, PEOPLE)
     note = "No reward model can agree with people much better than they do with each other."
     return Section("People among themselves", rows, note, _dots(rows[:2], "Agreement"))
 
 
 def _calibration(figures: dict[str, Any]) -> Section:
-    raw, fitted = figures["raw"], figures["fitted"]
-    rows = [Row("temperature, fitted on the other half", Measured.of(figures["temperature"]), wording.number)]
-    for name, half in (("as it is", raw), ("with the temperature", fitted)):
-        rows.append(Row(f"expected calibration error, {name}", Measured.of(half["error"]), wording.percent))
-        rows.append(Row(f"loss in nats, {name}", Measured.of(half["loss"]), wording.number))
-    curves = [
-        Line("with the temperature", "curve", *_curve(fitted["curve"], "confidence")),
-        Line("as it is", "tuned", *_curve(raw["curve"], "confidence")),
-    ]
+    rows, curves = _rows(figures, {"temperature": "temperature, fitted on the other half"}), []
+    for name, kind, half in (("as it is", "tuned", "raw"), ("with the temperature", "curve", "fitted")):
+        names = {"error": f"expected calibration error, {name}", "loss": f"loss in nats, {name}"}
+        rows += _rows(figures[half], names)
+        curves.append(_line(name, kind, figures[half]["curve"], "confidence"))
     if xs := [x for line in curves for x in line.xs]:
         ends = [min(xs), max(xs)]
         curves.append(Line("if it were perfect", "oracle", ends, [Measured(x, x, x, 0) for x in ends]))
@@ -133,19 +140,13 @@ def _calibration(figures: dict[str, Any]) -> Section:
 
 
 def _length(figures: dict[str, Any]) -> Section:
-    names = {
-        "reward_correlation": ("correlation of reward with length, within groups", wording.number),
-        "value_correlation": ("correlation of people's choice with length", wording.number),
-        "shorter_better": ("pairs in which the shorter is better: right", wording.percent),
-        "longer_better": ("pairs in which the longer is better: right", wording.percent),
-    }
-    rows = [Row(name, Measured.of(figures[key]), form) for key, (name, form) in names.items()]
-    return Section("Length", rows, "A reward that follows length more than people do will be gamed by length.")
+    note = "A reward that follows length more than people do will be gamed by length."
+    return Section("Length", _rows(figures, LENGTH_NAMES), note)
 
 
 def _slices(slices: list[dict[str, Any]]) -> Section:
     rows = [
-        Row(f"{s['by']}: {Path(s['name']).name}", Measured.of(s["lift"]), wording.percent)
+        Quantity(f"{s['by']}: {Path(s['name']).name}", Measured.of(s["lift"]), wording.percent)
         for s in slices[:SHOWN_SLICES]
     ]
     worst = slices[0]
@@ -162,42 +163,43 @@ def _gold(gold: dict[str, Any]) -> Section:
     form = wording.percent if min(values) >= 0 and max(values) <= 1 else wording.number  # shares, or another scale
     last = gold["curve"][-1]["k"]
     shown = [row for row in gold["curve"] if row["k"].bit_count() == 1 < row["k"] or row["k"] == last]
-    rows = [
-        Row("a random completion", Measured.of(gold["random"]), form),
-        *(Row(f"the best of {row['k']} by the reward model", Measured.of(row), form) for row in shown),
-        Row(f"the best of {last} by an oracle", Measured.of(gold["oracle"][-1]), form),
-        Row(f"right choice where there is one among {last}", Measured.of(gold["agreement"]["pick_accuracy"]), form),
-    ]
-    curve = f"It is highest at {gold['peak']} completions; "
-    note = (
-        f"{curve}more than that harm: the reward model is being gamed."
+    found = {"a random completion": gold["random"]}
+    found |= {f"the best of {row['k']} by the reward model": row for row in shown}
+    found |= {
+        f"the best of {last} by an oracle": gold["oracle"][-1],
+        f"right choice where there is one among {last}": gold["agreement"]["pick_accuracy"],
+    }
+    fall = (
+        "more than that harm: the reward model is being gamed."
         if gold["turns_down"]
-        else f"{curve}no fall after that can be told from chance."
+        else "no fall after that can be told from chance."
     )
-    level = [Measured.of(gold["random"])] * len(gold["curve"])
+    level = [gold["random"] | {"k": row["k"]} for row in gold["curve"]]
     lines = [
-        Line("by the reward model", "curve", *_curve(gold["curve"], "k")),
-        Line("by an oracle", "oracle", *_curve(gold["oracle"], "k")),
-        Line("at random", "oracle", [row["k"] for row in gold["curve"]], level),
+        _line("by the reward model", "curve", gold["curve"], "k"),
+        _line("by an oracle", "oracle", gold["oracle"], "k"),
+        _line("at random", "oracle", level, "k"),
     ]
     return Section(
         "The best of k, by true answers",
-        rows,
-        note,
+        [Quantity(name, Measured.of(row), form) for name, row in found.items()],
+        f"It is highest at {gold['peak']} completions; {fall}",
         _lines(lines, title="True worth of the chosen one", under="completions", form=form),
     )
 
 
 def _learning(learning: dict[str, Any]) -> Section:
     step = Measured.of(learning["per_doubling"])
-    rows = [Row(f"trained on {row['picks']} picks", Measured.of(row), wording.percent) for row in learning["curve"]]
-    rows.append(Row("for each doubling", step, wording.points))
+    rows = [
+        Quantity(f"trained on {row['picks']} picks", Measured.of(row), wording.percent) for row in learning["curve"]
+    ]
+    rows.append(Quantity("for each doubling", step, wording.points))
     note = (
         f"Label more: each doubling of the picks added {wording.points(step.value)}."
         if learning["label_more"]
         else "That more picks help cannot be told from chance here; mend what is measured above before labelling more."
     )
-    line = Line("agrees with the pick", "curve", *_curve(learning["curve"], "picks"))
+    line = _line("agrees with the pick", "curve", learning["curve"], "picks")
     return Section(
         "Learning curve",
         rows,
@@ -206,11 +208,11 @@ def _learning(learning: dict[str, Any]) -> Section:
     )
 
 
-def _curve(rows: list[dict[str, Any]], x: str) -> tuple[list[float], list[Measured]]:
-    return [row[x] for row in rows], [Measured.of(row) for row in rows]
+def _line(name: str, kind: str, rows: list[dict[str, Any]], x: str) -> Line:
+    return Line(name, kind, [row[x] for row in rows], [Measured.of(row) for row in rows])
 
 
-def _dots(rows: list[Row], title: str) -> Markup | None:
+def _dots(rows: list[Quantity], title: str) -> Markup | None:
     known = [(row.name, row.measured) for row in rows if math.isfinite(row.measured.value)]
     return Markup(dots_svg(known, title=title, form=wording.percent)) if known else None
 

@@ -2,72 +2,64 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from bakeoff.evaluation import holdout
+from bakeoff.evaluation.figures import MAIN, Summary
+from bakeoff.evaluation.stage import gold_answers
 from bakeoff.records import Completion, Score, read_table
-from bakeoff.report.data import Data, describe, render_data
-from bakeoff.report.page import Curve, Example, Shown, render
-from bakeoff.run import Run, read_json, write_text
+from bakeoff.report.data import Data, describe_data, render_data
+from bakeoff.report.page import EXAMPLES, Example, Shown, render_report
+from bakeoff.report.verdict import verdict
+from bakeoff.run import Run, write_text
 from bakeoff.scorer import by_prompt
-from bakeoff.scoring import Verdicts, verdicts
+from bakeoff.scoring import verdicts
 from bakeoff.settings import Recipe
-
-EXAMPLES = 10
+from bakeoff.training.figures import read_figures
 
 
 def report(run: Run, recipe: Recipe) -> None:
     """Write the run's `report.html`."""
-    evaluation, summary = read_json(run.details("evaluation")), read_json(run.summary)
-    page = render(
-        summary,
-        Curve.of(evaluation["quality"] or evaluation["reward"]),
-        examples(run, recipe),
-        dataclasses.asdict(recipe),
-        notes=noted(summary, recipe),
-        data=describe(run),
-    )
+    summary: Summary = read_figures(run.summary)
+    settings, notes = dataclasses.asdict(recipe), noted(summary, recipe)
+    page = render_report(summary, describe_data(run), examples(run, recipe), settings, notes=notes)
     write_text(run.report, page)
 
 
-def noted(summary: Mapping[str, Any], recipe: Recipe) -> list[str]:
+def conclusion(run: Run, recipe: Recipe) -> str:
+    """What a finished run says on a terminal: the verdict with its notes, the alarms, where the report lies."""
+    summary: Summary = read_figures(run.summary)
+    alarms = [f"Alarm: {alarm}" for alarm in summary["alarms"]]
+    return "\n".join(["", verdict(summary), *noted(summary, recipe), "", *alarms, f"Report: {run.report}"])
+
+
+def noted(summary: Summary, recipe: Recipe) -> list[str]:
     """Sentences that belong under a verdict: those of the recipe, and what is to be known of its model."""
     return [*recipe.notes, *filter(None, [summary.get("model_note")])]
 
 
 def data_report(run: Run) -> Data:
     """Write the data report, `prompts.html`, of a run whose prompts are made; returns its figures."""
-    data = describe(run)
+    data = describe_data(run)
     write_text(run.folder / "prompts.html", render_data(data, title=f"Prompts of {run.folder.name}"))
     return data
 
 
 def examples(run: Run, recipe: Recipe) -> list[Example]:
     """Held-out prompts with true answers, where there are any, side by side: the first by id, so not chosen by eye."""
-    answers = {a.prompt_id: a for a in holdout.answers(recipe)}
-    drawn = {name: by_prompt(read_table(run.table(name), Completion)) for name in ("reference", "tuned")}
-    shown = sorted(answers.keys() & drawn["reference"].keys() & drawn["tuned"].keys())[:EXAMPLES]
-    groups = {name: {key: drawn[name][key] for key in shown} for name in drawn}
-    answers = {key: answers[key] for key in shown}
-    asked = (c for of in groups.values() for group in of.values() for c in group)
+    answers = {a.prompt_id: a for a in gold_answers(recipe)}
+    drawn = {name: by_prompt(read_table(run.table(name), Completion)) for name in MAIN}
+    keys = sorted(answers.keys() & drawn["reference"].keys() & drawn["tuned"].keys())[:EXAMPLES]
+    answers = {key: answers[key] for key in keys}
+    asked = (c for groups in drawn.values() for key in keys for c in groups[key])
     right = verdicts(answers, asked)
-    reference, tuned = (_shown(run, name, groups[name], right) for name in ("reference", "tuned"))
-    return [
-        Example(
-            answers[key].messages[-1].content,
-            reference[key][0],
-            max(reference[key], key=lambda s: -math.inf if s.reward is None else s.reward),
-            tuned[key][0],
-            answers[key].answer,
-        )
-        for key in shown
-    ]
 
+    def answers_of(name: str, key: str) -> list[Shown]:
+        return [Shown(c.text, rewards[name][c.id], bool(right[key][c.text].reward)) for c in drawn[name][key]]
 
-def _shown(run: Run, name: str, groups: Mapping[str, Sequence[Completion]], right: Verdicts) -> dict[str, list[Shown]]:
-    rewards = {s.completion_id: s.reward for s in read_table(run.table(f"{name}_scores"), Score)}
-    return {
-        key: [Shown(c.text, rewards[c.id], bool(right[key][c.text].reward)) for c in group]
-        for key, group in groups.items()
-    }
+    def example(key: str) -> Example:
+        reference, tuned = (answers_of(name, key) for name in MAIN)
+        picked = max(reference, key=lambda answer: -math.inf if answer.reward is None else answer.reward)
+        return Example(answers[key].messages[-1].content, reference[0], picked, tuned[0], answers[key].answer)
+
+    tables = {name: read_table(run.table(f"{name}_scores"), Score) for name in MAIN}
+    rewards = {name: {s.completion_id: s.reward for s in scores} for name, scores in tables.items()}
+    return [example(key) for key in keys]

@@ -1,1 +1,1 @@
-"""Rewards to a policy."""
+"""Rewards to a policy. Others use `rounds.bake`, `rounds.control`, `methods.METHODS`, `stage.packed` and `figures`."""

@@ -5,6 +5,7 @@ M different completions in a group, S of them trained on. Equal completions are 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,6 +37,11 @@ class Group:
     finished_M: np.ndarray
     """Whether each is a whole answer: what was cut short, is empty or loops must not become more likely."""
 
+    @property
+    def best(self) -> int:
+        """The place of the whole completion with the highest reward."""
+        return int(np.where(self.finished_M, self.reward_M, -np.inf).argmax())
+
 
 Loss = Callable[[Tensor, Tensor, Group, list[int], float], Tensor]
 """(logp [S], ref_logp [S], group, selected, N) -> the group's loss; `ref_logp` is from before the training."""
@@ -48,25 +54,24 @@ class Method:
     select: Callable[[Group, float, int], list[int]]
     """(group, N, at most so many) -> the completions to train on; none when the group teaches nothing."""
     loss: Loss
-    reference: bool = True
-    """Whether the loss needs the log-probabilities of the reference. Both are then those at the sampling temperature:
-    there the completions were drawn, and there the policy is to draw best-of-N."""
-    per_token: bool = False
-    """Whether the losses of a batch are divided by its tokens, instead of by its groups."""
+    ratios: Literal["none", "completions", "tokens"] = "completions"
+    """Of what the loss takes log-ratios to the reference. With `tokens` it is given log-probabilities [S, T], padded
+    with zeros, instead of their sums [S]. With any, both are those at the sampling temperature: there the completions
+    were drawn, and there the policy is to draw best-of-N."""
+    mean_over: Literal["groups", "tokens"] = "groups"
+    """By what the losses of a batch are divided."""
     most: int = 8
     """Of a group at most so many completions are trained on, as when the methods were compared."""
-    own: bool = False
-    """Whether it is meant for the policy's own completions: its rounds are one training, whose optimizer goes on."""
     patience: int = 1
     """Rounds end after so many that did not raise the reward on held-out prompts; small ones need more of it."""
-    by_token: bool = False
-    """Whether `loss` is given log-probabilities of tokens, [S, T] padded with zeros, instead of their sums."""
+    on_policy: bool = False
+    """Whether it is meant for the policy's own completions: its rounds are one training, whose optimizer goes on."""
 
 
 def best_weights(group: Group, n: float) -> np.ndarray:
     """How much of best-of-N each completion is, estimated without bias from all finished draws: [M], sums to 1.
 
-    The weights of `bestofn.best_of_k_curve`, for an N of at most the draws that finished.
+    The weights of `best_of_n.best_of_k_curve`, for an N of at most the draws that finished.
     """
     finished = np.flatnonzero(group.finished_M)
     draws = np.repeat(finished, group.count_M[finished])
@@ -110,7 +115,7 @@ def _qrpo(logp_S: Tensor, ref_logp_S: Tensor, group: Group, selected: list[int],
 
 def _grpo(logp_ST: Tensor, old_logp_ST: Tensor, group: Group, selected: list[int], n: float) -> Tensor:
     """Every token of a batch weighs the same, so that a long answer is not let off lightly (arXiv:2503.14476)."""
-    advantage_M = _by_draw(lambda reward: losses.standardised(torch.tensor(reward)).numpy(), group)
+    advantage_M = _by_draw(lambda reward: losses.group_standardised(torch.tensor(reward)).numpy(), group)
     loss_ST = losses.clipped(logp_ST, old_logp_ST, _like(advantage_M[selected], logp_ST)[:, None], CLIP)
     length_S = torch.tensor([len(group.tokens[i]) for i in selected], device=logp_ST.device)
     inside_ST = torch.arange(logp_ST.shape[1], device=logp_ST.device) < length_S[:, None]
@@ -132,8 +137,7 @@ def _by_draw(of_draws: Callable[[np.ndarray], np.ndarray], group: Group) -> np.n
 
 def _pair(group: Group, n: float, most: int) -> list[int]:
     """[chosen, rejected]: the best whole answer, and the one nearest to two deviations below their mean, if any."""
-    whole = np.flatnonzero(group.finished_M)
-    chosen = int(whole[group.reward_M[whole].argmax()])
+    whole, chosen = np.flatnonzero(group.finished_M), group.best
     pool = whole if len(set(group.reward_M[whole].tolist())) > 1 else np.arange(len(group.reward_M))
     draws = np.repeat(group.reward_M[pool], group.count_M[pool])
     rejected = int(pool[np.abs(group.reward_M[pool] - (draws.mean() - REJECTED_DEVIATIONS * draws.std())).argmin()])
@@ -149,12 +153,12 @@ def _like(values: np.ndarray, tensor: Tensor) -> Tensor:
 
 
 METHODS: dict[str, Method] = {
-    "best_of_n_sft": Method(_weighty, _best_of_n_sft, reference=False, per_token=True),
+    "best_of_n_sft": Method(_weighty, _best_of_n_sft, ratios="none", mean_over="tokens"),
     "qrpo": Method(_spread, _qrpo, most=2),
-    "grpo": Method(_spread, _grpo, most=4, own=True, patience=5, by_token=True, per_token=True),
+    "grpo": Method(_spread, _grpo, ratios="tokens", mean_over="tokens", most=4, patience=5, on_policy=True),
     "dpo": Method(_pair, _dpo),
 }
-FORMER = {
+FORMER_METHODS = {
     "distil": "is now called 'best_of_n_sft'",
     "regress": "is now called 'qrpo'",
     "regress_log": "was dropped; use 'qrpo' or 'best_of_n_sft'",

@@ -12,7 +12,7 @@ import functools
 import random
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,115 +21,112 @@ from bakeoff import tasks
 from bakeoff.data import splits
 from bakeoff.errors import UserError
 from bakeoff.math import best_of_n, statistics
-from bakeoff.models import kl, packed_logps
+from bakeoff.models import kl
 from bakeoff.models import load as models
 from bakeoff.preferences import known_picks
 from bakeoff.records import Completion, Prompt, Score, read_table
-from bakeoff.run import Run, read_json, write_json
+from bakeoff.run import Run, write_json
 from bakeoff.sampling import Sampling, choose, seed_of
 from bakeoff.sampling.resume import complete_table
 from bakeoff.sampling.stage import draw
-from bakeoff.scorer import by_prompt
-from bakeoff.scoring.stage import TO_BAKE, reward
+from bakeoff.scorer import by_prompt, score_table
+from bakeoff.scoring import choose as scorers
+from bakeoff.scoring.stage import reward
 from bakeoff.settings import Recipe
-from bakeoff.training import stage as once
+from bakeoff.training.figures import Round, read_figures
+from bakeoff.training.groups import shuffled
 from bakeoff.training.methods import METHODS
+from bakeoff.training.stage import KL_PROMPTS, NothingToBake, TrainingData, packed, train
 
 SAMPLES = 4
 """First answers to each validation prompt."""
-KL_PROMPTS = 32
-Dealt = Callable[[Sequence[Completion], Sequence[Score], int], list[Score] | None]
-"""(completions, their rewards, number of the round) -> the rewards trained on in their place, if any."""
 
 
 def bake(run: Run, recipe: Recipe) -> None:
-    """Bake once, or in rounds; writes `policy/` and `bake.json`."""
+    """Train the policy on its rewarded groups, once or in rounds; writes `policy/` and `bake.json`."""
     if recipe.bake.rounds == 1:
-        return once.bake(run, recipe)
+        return train(run, recipe, training_data(run, recipe, "bake", 1), "bake", run.policy)
     prompts = splits.validation(read_table(run.table("prompts"), Prompt), recipe)
     if not prompts:
         raise UserError("bake.rounds: no prompt is held out to choose among rounds; raise prompts.heldout")
     history = [validated(run.round("bake", 0), recipe, recipe.model, prompts)]
-    while not finished(history, recipe):
+    while not is_last(history, recipe) and _trained(run, recipe, "bake", len(history)):
         current = run.round("bake", len(history))
-        try:
-            if not current.details("validation").exists():
-                _round(run, recipe, "bake", len(history), lambda *_: None)
-        except once.NothingToBake:
-            if len(history) == 1:
-                raise
-            break
         history.append(validated(current, recipe, str(current.policy), prompts))
-        _prune(run, "bake", {kept(history), len(history) - 1})
-        if read_json(current.details("bake")).get("spent"):
+        _prune(run, "bake", {kept_round(history), len(history) - 1})
+        if read_figures(current.details("bake")).get("spent"):
             break
-    _take(run, "bake", kept(history), len(history) - 1)
-    rows = [{key: row[key] for key in ("reward", "kl")} for row in history]
-    told = {"rounds": rows, "kept": kept(history), "kl_budget": recipe.bake.kl_budget}
-    write_json(run.details("bake"), _totals(run, "bake", len(history) - 1) | told)
+    _keep(run, "bake", kept_round(history), len(history) - 1)
+    figures = {"rounds": history, "kept": kept_round(history), "kl_budget": recipe.bake.kl_budget}
+    write_json(run.details("bake"), _totals(run, "bake", len(history) - 1) | figures)
 
 
 def control(run: Run, recipe: Recipe) -> None:
-    """The same number of rounds as were kept, on rewards dealt out at random; writes `control/` and `control.json`."""
+    """The same bake, or as many rounds as were kept, with each group's rewards shuffled; writes `control/`.
+
+    Training on one's own completions sharpens a policy whichever they are; only the gain beyond is the scorer's.
+    """
     if recipe.bake.rounds == 1:
-        return once.control(run, recipe)
-    count = read_json(run.details("bake"))["kept"]
-    for number in range(1, count + 1):
-        try:
-            if not run.round("control", number).details("bake").exists():
-                _round(run, recipe, "control", number, _dealt(recipe))
-        except once.NothingToBake:
-            if number == 1:
-                raise
-            count = number - 1
-            break
-        _prune(run, "control", {number})
-    _take(run, "control", count, count)
+        return train(run, recipe, training_data(run, recipe, "control", 1), "control", run.control)
+    count, wanted = 0, read_figures(run.details("bake"))["kept"]
+    while count < wanted and _trained(run, recipe, "control", count + 1):
+        count += 1
+        _prune(run, "control", {count})
+    _keep(run, "control", count, count)
     write_json(run.details("control"), _totals(run, "control", count))
 
 
-def finished(history: Sequence[dict[str, Any]], recipe: Recipe) -> bool:
+def training_data(run: Run, recipe: Recipe, stage: str, number: int) -> TrainingData:
+    """What a round learns from: the first from the tables of the run, another from what it samples and rewards."""
+    prompts, tables, start, seed = read_table(run.table("prompts"), Prompt), run, recipe.model, recipe.seed
+    if number > 1:
+        tables, start = run.round(stage, number), str(run.round(stage, number - 1).policy)
+        seed = seed_of(recipe.seed, "round", number)
+        asked, picks = splits.training(prompts, recipe, number), functools.partial(known_picks, run, recipe.reward)
+        draw(tables, recipe, start, asked, Sampling.of(recipe.sample, seed), picks)
+    completions = read_table(tables.table("completions"), Completion)
+    scores = reward(tables, recipe, prompts, completions)
+    rng = random.Random(f"control {recipe.seed}" + (f" {number}" if recipe.bake.rounds > 1 else ""))
+    random_scores = shuffled(completions, scores, rng) if stage == "control" else None
+    return TrainingData(start, prompts, completions, scores, seed, random_scores)
+
+
+def _trained(run: Run, recipe: Recipe, stage: str, number: int) -> bool:
+    """Whether a round is trained, which it is now unless it was; False where a later one finds nothing to bake."""
+    current, before = run.round(stage, number), run.round(stage, number - 1)
+    if current.details("bake").exists():
+        return True
+    current.folder.mkdir(parents=True, exist_ok=True)
+    goes_on = before.checkpoint("bake") if METHODS[recipe.bake.method].on_policy else None
+    try:
+        data = dataclasses.replace(training_data(run, recipe, stage, number), checkpoint=goes_on)
+        train(current, recipe, data, "bake", current.policy)
+    except NothingToBake:
+        if number == 1:
+            raise
+        return False
+    return True
+
+
+def is_last(history: Sequence[Round], recipe: Recipe) -> bool:
     """Whether the rounds so far (the first entry is the reference) are the last: all, of no more help, or too far."""
     settings = recipe.bake
-    without_gain = len(history) - 1 - best(history)
-    far = settings.kl_budget and history[-1]["kl"]["value"] >= settings.kl_budget
+    without_gain = len(history) - 1 - best_round(history)
+    far = settings.kl_budget and history[-1]["kl"].value >= settings.kl_budget
     return len(history) > settings.rounds or without_gain >= METHODS[settings.method].patience or bool(far)
 
 
-def best(history: Sequence[dict[str, Any]]) -> int:
+def best_round(history: Sequence[Round]) -> int:
     """The entry with the highest mean reward, the earliest among equals."""
-    return int(np.argmax([row["reward"]["value"] for row in history]))
+    return int(np.argmax([row["reward"].value for row in history]))
 
 
-def kept(history: Sequence[dict[str, Any]]) -> int:
-    """The best of the rounds, whether or not it beats the reference, as the evaluation will tell."""
-    return 1 + best(history[1:])
+def kept_round(history: Sequence[Round]) -> int:
+    """The best of the rounds, whether or not it beats the reference, as the evaluation will show."""
+    return 1 + best_round(history[1:])
 
 
-def _dealt(recipe: Recipe) -> Dealt:
-    return lambda completions, scores, number: once.shuffled(
-        completions, scores, random.Random(f"control {recipe.seed} {number}")
-    )
-
-
-def _round(run: Run, recipe: Recipe, stage: str, number: int, dealt: Dealt) -> None:
-    """Sample from the policy of the round before, reward, train."""
-    current, before = run.round(stage, number), run.round(stage, number - 1)
-    prompts = splits.training(read_table(run.table("prompts"), Prompt), recipe, number)
-    start, tables = (recipe.model, run) if number == 1 else (str(before.policy), current)
-    current.folder.mkdir(parents=True, exist_ok=True)
-    seed = recipe.seed if number == 1 else seed_of(recipe.seed, "round", number)
-    if number > 1:
-        picks = functools.partial(known_picks, current.whole(), recipe.reward)
-        draw(current, recipe, start, prompts, Sampling.of(recipe.sample, seed), picks)
-    completions = read_table(tables.table("completions"), Completion)
-    scores = reward(tables, recipe, TO_BAKE, prompts, completions)
-    left = before.checkpoint("bake") if METHODS[recipe.bake.method].own else None
-    lesson = once.Lesson(start, prompts, completions, scores, seed, dealt(completions, scores, number), left)
-    once.train(current, recipe, lesson, "bake", current.policy)
-
-
-def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt]) -> dict[str, Any]:
+def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt]) -> Round:
     """The round's figures on the validation prompts, made unless they are there."""
     made = current.details("validation")
     if not made.exists():
@@ -140,30 +137,30 @@ def validated(current: Run, recipe: Recipe, model: str, prompts: Sequence[Prompt
         if not drawn:
             raise UserError("bake.rounds: no prompt to choose among rounds could be completed; see *_failed.parquet")
         first = current.whole().round("bake", 0)
-        drawn_first = first.table("validation")
-        peers = (
-            by_prompt(read_table(drawn_first, Completion)) if drawn_first.exists() and model != recipe.model else None
-        )
-        scores = reward(current, recipe, "validation_scores", prompts, drawn, peers)
-        told = first.table("validation_scores")
-        known, rewarded = compared(scores, read_table(told, Score) if told.exists() else scores, recipe, prompts)
+        peers, before = None, None
+        if model != recipe.model and first.table("validation").exists():
+            peers = by_prompt(read_table(first.table("validation"), Completion))
+        scorer = functools.partial(scorers.make_scorer, current.whole(), recipe, prompts, peers)
+        scores = score_table(current, "validation_scores", prompts, drawn, scorer)
+        if first.table("validation_scores").exists():
+            before = read_table(first.table("validation_scores"), Score)
+        rewards, rewarded = on_reference_prompts(scores, before or scores, recipe, prompts)
         if not rewarded.any():
             raise UserError("bake.rounds: no prompt held out to choose among rounds has a reward; see *_scores.parquet")
-        mean_P = known[rewarded].mean(1)
         kl_P = _kl(recipe, model, prompts, drawn)
-        measured = {
-            "reward": statistics.bootstrap(mean_P, seed=recipe.seed),
-            "kl": statistics.bootstrap(kl_P, seed=recipe.seed),
-        }
-        write_json(made, {name: value.as_dict() for name, value in measured.items()})
-    return read_json(made)
+        figures = Round(
+            reward=statistics.bootstrap(rewards[rewarded].mean(1), seed=recipe.seed),
+            kl=statistics.bootstrap(kl_P, seed=recipe.seed),
+        )
+        write_json(made, figures)
+    return read_figures(made)
 
 
-def compared(
+def on_reference_prompts(
     scores: Sequence[Score], before: Sequence[Score], recipe: Recipe, prompts: Sequence[Prompt]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(rewards [P, SAMPLES] of a round without gaps, the prompts [P] that count), a row for each that the reference
-    answered, so that all rounds are measured on the same prompts: see `bestofn.known_rewards`.
+    answered, so that all rounds are measured on the same prompts: see `best_of_n.known_rewards`.
 
     Where tasks are scored differently, in standard deviations of the reference's rewards on the same task.
     """
@@ -189,12 +186,9 @@ def _kl(recipe: Recipe, model: str, prompts: Sequence[Prompt], drawn: Sequence[C
         return np.zeros(min(KL_PROMPTS, len(drawn) // SAMPLES))
     policy, tokenizer = models.load_policy(model, recipe)
     reference, _ = models.load_policy(recipe.model, recipe)
-    messages = {p.id: p.messages for p in prompts}
-    firsts = drawn[::SAMPLES][:KL_PROMPTS]
-    packed = [
-        packed_logps.Tree(i, models.render(tokenizer, messages[c.prompt_id]), [c.tokens]) for i, c in enumerate(firsts)
-    ]
-    return kl.sequence_kl(policy, reference, packed, recipe.sample.temperature or 1.0)
+    firsts, asked = drawn[::SAMPLES][:KL_PROMPTS], {p.id: p for p in prompts}
+    trees = packed(tokenizer, [asked[c.prompt_id] for c in firsts], [[c] for c in firsts])
+    return kl.sequence_kl(policy, reference, trees, recipe.sample.temperature or 1.0)
 
 
 def _prune(run: Run, stage: str, needed: set[int]) -> None:
@@ -205,7 +199,7 @@ def _prune(run: Run, stage: str, needed: set[int]) -> None:
             shutil.rmtree(run.round(stage, number).policy)
 
 
-def _take(run: Run, stage: str, number: int, last: int) -> None:
+def _keep(run: Run, stage: str, number: int, last: int) -> None:
     """Move the weights of the round that is kept to where the run has them."""
     to = run.policy if stage == "bake" else run.control
     if not to.exists():
@@ -216,7 +210,7 @@ def _take(run: Run, stage: str, number: int, last: int) -> None:
 def _totals(run: Run, stage: str, last: int) -> dict[str, Any]:
     """Groups by outcome, and tokens, over all rounds."""
     rounds = [run.round(stage, number) for number in range(1, last + 1)]
-    made = [read_json(r.details("bake")) for r in rounds]
+    made = [read_figures(r.details("bake")) for r in rounds]
     return {
         **{key: dict(sum((Counter(m[key]) for m in made), Counter())) for key in ("groups", "faults")},
         **{key: sum(m[key] for m in made) for key in ("completions", "distinct")},

@@ -19,7 +19,7 @@ def size(recipe: Recipe) -> tuple[float, int]:
     return recipe.bake.n or recipe.sample.group_size, METHODS[recipe.bake.method].most
 
 
-class Training:
+class PolicyTraining:
     """A policy being trained in place on groups; each step is a batch of prompts. Dropout is off.
 
     The gradient of a group is that of its method's loss; a batch's is their mean, by groups or by trained tokens.
@@ -49,11 +49,12 @@ class Training:
             seed=recipe.seed if seed is None else seed,
         )
         self.memory = Budget(model, packed_logps.TRAIN_TOKENS)
-        self.temperature = (recipe.sample.temperature or 1.0) if self.method.reference else 1.0
+        compared = self.method.ratios != "none"
+        self.temperature = (recipe.sample.temperature or 1.0) if compared else 1.0
         self.optimizer = MasterAdamW(
             model.parameters(), learning_rate=self.settings.learning_rate, steps=len(self.batches)
         )
-        self.ref_logps = self._reference() if self.method.reference else {}
+        self.ref_logps = self._reference() if compared else {}
 
     def steps(self) -> Iterator[dict[str, float]]:
         """Take the steps that are left, yielding metrics after each."""
@@ -68,7 +69,7 @@ class Training:
 
     def _pass(self, batch: Sequence[packed_logps.Tree], tokens: int) -> float:
         trained = sum(len(b) for t in batch for b in t.branches)
-        total, summed = trained if self.method.per_token else len(batch), 0.0
+        total, summed = trained if self.method.mean_over == "tokens" else len(batch), 0.0
         for part in packed_logps.batches(batch, max(tokens, *map(len, batch))):  # a group stays whole
             logps = self._group_logps(part)
             loss = torch.stack([self._loss(t.key, logp_S) for t, logp_S in zip(part, logps, strict=True)]).sum()
@@ -86,7 +87,7 @@ class Training:
         logps, _ = packed_logps.token_logps(self.model, packed, self.temperature, through_prompt=False)
         branches = iter(logps.split([len(b) for t in part for b in t.branches]))
         padded = [pad_sequence([next(branches) for _ in t.branches], batch_first=True) for t in part]
-        return padded if self.method.by_token else [logp_ST.sum(-1) for logp_ST in padded]
+        return padded if self.method.ratios == "tokens" else [logp_ST.sum(-1) for logp_ST in padded]
 
     @torch.no_grad()
     def _reference(self) -> dict[int, Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bakeoff.math import statistics
 from bakeoff.settings import Bake
-from bakeoff.training import stage as bake
+from bakeoff.training.groups import most_agreed, teaching
 from benchmarks import answers, study
 
 SHARES = {"all": 1.0, "half": 0.5, "quarter": 0.25}
@@ -28,8 +28,8 @@ def best_tries(of: study.Base, settings: Bake) -> tuple[np.ndarray, list[str]]:
     recipe = dataclasses.replace(of.recipe, bake=settings)
     prompts, completions, scores = study.tables(of.run)
     made = {(c.prompt_id, *c.tokens): c for c in completions}
-    groups, _ = bake.teaching(completions, scores, recipe)
-    taken = bake.surest(groups, bake.Lesson(recipe.model, prompts, completions, scores, recipe.seed), recipe)
+    groups, _ = teaching(completions, scores, recipe)
+    taken = most_agreed(groups, prompts, completions, recipe)
     truth = answers.of_the_maker(prompts)
-    best = [made[(g.prompt_id, *g.tokens[bake.best(g)])] for g in taken if g.prompt_id in truth]
+    best = [made[(g.prompt_id, *g.tokens[g.best])] for g in taken if g.prompt_id in truth]
     return answers.agrees(truth, best), [c.prompt_id for c in best]

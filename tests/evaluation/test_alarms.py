@@ -1,18 +1,21 @@
 """Each alarm sounds for its own fault and is silent on a sound run."""
 
 import copy
+import math
 
 import pytest
 
 from bakeoff.evaluation.alarms import alarms
+from bakeoff.math.statistics import Measured
 
 
 def m(value, half=0.05, n=100):
-    return {"value": value, "low": value - half, "high": value + half, "n": n}
+    return Measured(value, value - half, value + half, n)
 
 
 REWARD = {"pick_accuracy": m(0.5), "chance": m(0.1), "longest_wins": m(0.2)}
 REWARD |= {"over_chance": m(0.4), "over_longest_wins": m(0.3)}
+REWARD = {name: measured.as_dict() for name, measured in REWARD.items()}
 OUTSIDE = {
     "judge": "true answers",
     "gain": m(0.3),
@@ -31,6 +34,7 @@ SUMMARY = {
     "style": {"reference": STYLE, "tuned": dict(STYLE)},
     "failed": {"sample": {}, "evaluate": {}},
     "scorer": {"missing": {"score": {}, "evaluate": {}}},
+    "tasks": {},
     "leaked": 0,
     "unverified": {},
     "turned_away": {},
@@ -84,7 +88,7 @@ def test_each_fault_has_its_alarm_with_what_to_do(path, value, words, advice):
 
 
 def test_a_judge_that_knows_nothing_is_told():
-    unsure = REWARD | {"over_chance": m(0.04)}
+    unsure = REWARD | {"over_chance": m(0.04).as_dict()}
     (alarm,) = found(referee=unsure)
     assert alarm.startswith("Of the judge from outside: ") and "does not beat chance" in alarm
 
@@ -134,7 +138,7 @@ def test_without_an_outside_judge_variety_stands_for_coverage():
 
 
 def test_a_bound_that_is_not_known_raises_no_alarm_of_a_fall():
-    unknown = {"value": -0.2, "low": None, "high": None, "n": 1}
+    unknown = Measured(-0.2, -math.inf, math.inf, 1)
     assert found(["wins", "outside", "coverage", "change"], unknown) == []
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from bakeoff.errors import UserError
 from bakeoff.evaluation.stage import Draws, answered_by_all, figures, unverified
+from bakeoff.math.statistics import Measured
 from bakeoff.records import Answer, Completion, Message, Prompt
 from bakeoff.sandbox import Limits
 from bakeoff.scoring import user_function
@@ -53,16 +54,16 @@ SOUND = {
 
 def test_true_answers_count_on_the_prompts_that_have_them_and_rewards_on_all():
     found = measured(SOUND)
-    quality = {key: row["value"] for key, row in found["quality"].items() if isinstance(row, dict)}
+    quality = {key: row.value for key, row in found["quality"].items() if isinstance(row, Measured)}
     assert quality["reference_at_1"] == 3 / 8 and quality["tuned_at_1"] == 3 / 4
     assert quality["reference_best_of_n"] == 1.0  # 2 is the highest reward of both groups
     assert quality["gain"] == 3 / 8 and quality["gap_closed"] == pytest.approx(3 / 5)
     assert quality["control_at_1"] == 3 / 4 and quality["gain_over_control"] == 0
     assert quality["reference_greedy"] == 1 / 2 and quality["greedy_gain"] == 1 / 2
-    assert 1 < quality["equivalent_n"] < 4 and found["quality"]["gain"]["n"] == 2
-    assert found["reward"]["tuned_at_1"]["value"] == pytest.approx((2 + 1.5 + 4) / 3)
-    assert found["reward"]["tuned_at_1"]["n"] == 3
-    assert found["kl"]["tuned"]["value"] == 1.0 and found["forgotten"]["value"] == pytest.approx(0.02)
+    assert 1 < quality["equivalent_n"] < 4 and found["quality"]["gain"].n == 2
+    assert found["reward"]["tuned_at_1"].value == pytest.approx((2 + 1.5 + 4) / 3)
+    assert found["reward"]["tuned_at_1"].n == 3
+    assert found["kl"]["tuned"].value == 1.0 and found["forgotten"].value == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize(("n", "tries"), [(0, RECIPE.sample.group_size), (2, 2)])
@@ -76,17 +77,19 @@ def test_pairs_are_won_lost_or_tied_by_each_judge():
     found = measured(SOUND)["wins"]
     first, second = (1 / 2 + 1 + 1 + 3) / 6, (1 + 1 / 2 + 1 / 2 + 1 / 2) / 6  # without the pairs of one index
     assert found["outside"]["judge"] == "true answers"
-    assert found["outside"]["win_rate"]["value"] == pytest.approx((first + second) / 2, rel=1e-4)
+    assert found["outside"]["win_rate"].value == pytest.approx((first + second) / 2, rel=1e-4)
     third = (1 + 1 + 1 / 2) / 3
-    assert found["scorer"]["win_rate"]["value"] == pytest.approx((first + second + third) / 3, rel=1e-4)
+    assert found["scorer"]["win_rate"].value == pytest.approx((first + second + third) / 3, rel=1e-4)
 
 
 def test_a_scorer_that_picks_the_wrong_ones_shows_in_quality_and_not_in_reward():
     mistaken = [[2.0, 1.0, 2.0, 2.0], [2.0, 2.0, 1.0, 1.0], [0.0] * 4]
     found = measured(SOUND | {"reference": draws("1 2 1 1", "1 1 2 2", "0 0 0 4", rewards=mistaken)})
-    assert found["quality"]["reference_best_of_n"]["value"] == 0
-    assert found["quality"]["gap_closed"]["value"] is None  # there is no way to what is worse
-    assert found["reward"]["gain"]["value"] > 0
+    assert found["quality"]["reference_best_of_n"].value == 0
+    assert (
+        found["quality"]["gap_closed"].value != found["quality"]["gap_closed"].value
+    )  # there is no way to what is worse
+    assert found["reward"]["gain"].value > 0
 
 
 def test_where_no_reward_can_pick_the_best_of_n_is_not_told():
@@ -99,15 +102,15 @@ def test_where_no_reward_can_pick_the_best_of_n_is_not_told():
     half, none = blind([1]), blind([0, 1])
     for key in ("reference_at_1", "tuned_at_1", "gain", "control_at_1"):  # these ask no reward
         assert half[key] == none[key] == measured(SOUND)["quality"][key]
-    assert half["reference_best_of_n"] | {"n": 1} == half["reference_best_of_n"] and half["curve"][0]["n"] == 1
-    assert half["selection_gain"]["value"] == 3 / 4 and half["gap_closed"]["value"] == 1.0
+    assert half["reference_best_of_n"].n == 1 and half["curve"][0]["n"] == 1
+    assert half["selection_gain"].value == 3 / 4 and half["gap_closed"].value == 1.0
     for key in ("reference_best_of_n", "selection_gain", "gap_closed", "equivalent_n", "k_eff"):
-        assert none[key]["value"] is None and none[key]["n"] == 0
+        assert math.isnan(none[key].value) and none[key].n == 0
 
 
 def test_without_true_answers_the_reward_is_all_there_is_and_without_either_it_is_said():
     found = measured(SOUND, answers={})
-    assert found["quality"] is None and found["wins"]["outside"] is None and found["reward"]["gain"]["value"] > 0
+    assert found["quality"] is None and found["wins"]["outside"] is None and found["reward"]["gain"].value > 0
     missing = {name: Draws(d.completions, np.full_like(d.reward_PM, np.nan)) for name, d in SOUND.items()}
     found = measured(missing, answers={})
     assert found["quality"] is None and found["reward"] is None
@@ -139,4 +142,4 @@ def test_a_verifier_that_hangs_or_fails_counts_as_wrong_with_its_reason_and_stop
         "gold:q: raised: ValueError: the answer 'two numbers: 1 and 2' must hold one number": 4,
     }
     found = figures(RECIPE, right, PROMPTS, drawn, (np.ones(3), np.zeros(2)))
-    assert found["quality"]["reference_at_1"]["value"] == pytest.approx(1 / 6, rel=1e-4)
+    assert found["quality"]["reference_at_1"].value == pytest.approx(1 / 6, rel=1e-4)

@@ -8,7 +8,7 @@ from conftest import write_jsonl
 
 from bakeoff.data.seal import questions, sealed
 from bakeoff.errors import UserError
-from bakeoff.evaluation.holdout import read_gold
+from bakeoff.evaluation.stage import read_gold
 from bakeoff.sandbox import Limits
 from bakeoff.scoring import user_function
 from bakeoff.scoring.verifiers.answers import read_graded

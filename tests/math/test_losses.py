@@ -147,5 +147,5 @@ def test_rank_based_targets_do_not_see_a_monotone_change_of_the_reward():
 def test_a_group_without_spread_has_no_standardised_rewards():
     flat = torch.tensor([[0.1] * 3, [0.7] * 3, [0.3] * 3], dtype=torch.float64)
     assert (flat - flat.mean(-1, keepdim=True)).any()  # the mean is rounded
-    assert not losses.standardised(flat).any()
-    assert losses.standardised(torch.tensor([[1.0, 0.0]])).tolist() == [[1.0, -1.0]]
+    assert not losses.group_standardised(flat).any()
+    assert losses.group_standardised(torch.tensor([[1.0, 0.0]])).tolist() == [[1.0, -1.0]]

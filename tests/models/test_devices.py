@@ -57,7 +57,7 @@ def test_methods_lose_without_float64_on_the_device(device, name):
     ok, method = np.array([True, True, True]), METHODS[name]
     group = Group("p", [[1], [2, 3], [4]], np.array([0.0, 1.0, 0.2]), np.array([3, 1, 2]), ok)
     selected = method.select(group, 4, 3)
-    shape = (len(selected), 2) if method.by_token else (len(selected),)
+    shape = (len(selected), 2) if method.ratios == "tokens" else (len(selected),)
     logp, ref = torch.randn(2, *shape, device=device)
     assert method.loss(logp, ref, group, selected, 4.0).device == device
 

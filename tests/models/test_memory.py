@@ -10,7 +10,7 @@ from bakeoff.errors import UserError
 from bakeoff.models import memory
 from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training.methods import Group
-from bakeoff.training.trainer import Training
+from bakeoff.training.trainer import PolicyTraining
 
 RECIPE = Recipe(sample=Sample(group_size=4), bake=Bake(method="grpo", batch_size=4, learning_rate=1e-3))
 
@@ -23,7 +23,7 @@ def training():
         tokens = [[10 * i + j, 3, 5, 7 + j] for j in range(4)]
         groups.append(Group(f"p{i}", tokens, np.arange(4.0), np.ones(4, int), np.ones(4, bool)))
         prompts.append([1, 2, 3, 4 + i])
-    return model, Training(model, groups, prompts, RECIPE)
+    return model, PolicyTraining(model, groups, prompts, RECIPE)
 
 
 def small_device(model, most, failures):

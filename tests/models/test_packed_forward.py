@@ -17,7 +17,7 @@ from bakeoff.models.packed_logps import Tree
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training.methods import Group
-from bakeoff.training.trainer import Training
+from bakeoff.training.trainer import PolicyTraining
 
 WIDE = SHAPE | {"initializer_range": 0.15}
 SLIDING = WIDE | {"sliding_window": 8}
@@ -151,7 +151,7 @@ def test_a_step_without_packing_is_that_of_the_plain_loss(kind, monkeypatch):
     groups = [Group(str(i), t.branches[:2], np.array([0.0, 1.0]), np.array([2, 1]), whole) for i, t in enumerate(TREES)]
     recipe = Recipe(bake=Bake(method="qrpo", batch_size=2), sample=Sample(group_size=3))
     models.freeze(model, 0.0)
-    work = Training(model, groups, [t.prompt for t in TREES], recipe)
+    work = PolicyTraining(model, groups, [t.prompt for t in TREES], recipe)
     logps = [torch.stack([plain_logps(model, t, b).sum() for b in t.branches]) for t in work.trees]
     loss = torch.stack([work._loss(t.key, x) for t, x in zip(work.trees, logps, strict=True)]).mean()
     expected = torch.autograd.grad(loss, work.optimizer.parameters)

@@ -9,8 +9,9 @@ import pytest
 from bakeoff.math.statistics import Measured
 from bakeoff.models import load as models
 from bakeoff.report import wording
-from bakeoff.report.page import Curve, Example, Shown, render
-from bakeoff.report.picture import curve_svg
+from bakeoff.report.data import Bars, Data
+from bakeoff.report.page import Example, Shown, render_report
+from bakeoff.report.plots import curve_svg
 from bakeoff.report.stage import noted
 from bakeoff.report.verdict import outcome, verdict
 from bakeoff.settings import Recipe
@@ -20,11 +21,11 @@ NASTY = "<script>alert('x')</script> & \"quoted\""
 
 
 def m(value, low, high, n=300):
-    return {"value": value, "low": low, "high": high, "n": n}
+    return Measured.of({"value": value, "low": low, "high": high, "n": n})
 
 
 def rows(values, half=0.04):
-    return [{"k": k} | m(v, v - half, v + half) for k, v in zip(KS, values, strict=True)]
+    return [{"k": k} | m(v, v - half, v + half).as_dict() for k, v in zip(KS, values, strict=True)]
 
 
 QUALITY = {
@@ -301,8 +302,12 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
+COUNTS = {key: n for key, n in SUMMARY["prompts"].items() if key != "dropped"}
+DATA = Data(COUNTS, [Bars("Rows", list(COUNTS.items())), Bars("Not kept", [("exact duplicate", 383)])], [NASTY])
+
+
 def page(summary=SUMMARY, examples=(EXAMPLE,), **more):
-    return render(summary, Curve.of(summary["quality"] or summary["reward"]), examples, {"model": NASTY}, **more)
+    return render_report(summary, DATA, examples, {"model": NASTY}, **more)
 
 
 def test_the_page_is_well_formed_and_needs_nothing_else():
@@ -367,15 +372,15 @@ def test_the_page_of_an_evaluation_too_small_for_anything():
     summary = copy.deepcopy(SUMMARY) | {"reward_model": None}
     for measure in (summary["quality"], summary["reward"]):
         for key, value in measure.items():
-            if isinstance(value, dict):
+            if isinstance(value, Measured):
                 measure[key] = m(None, None, None, 0)
-        measure["curve"] = [{"k": k} | m(None, None, None, 0) for k in KS]
+        measure["curve"] = [{"k": k} | m(None, None, None, 0).as_dict() for k in KS]
     html = page(summary, examples=())
     assert "Not known" in html and "<svg" not in html and "Side by side" not in html
 
 
 def test_at_most_ten_examples_and_settings_by_their_dotted_names():
-    html = render(SUMMARY, Curve.of(QUALITY), [EXAMPLE] * 30, {"seed": 0, "sample": {"group_size": 16, "stop": ["a"]}})
+    html = render_report(SUMMARY, DATA, [EXAMPLE] * 30, {"seed": 0, "sample": {"group_size": 16, "stop": ["a"]}})
     assert html.count("<article>") == 10
     assert "<code>sample.group_size</code>" in html and "[&#34;a&#34;]" in html
     assert "All 3 settings" in html
@@ -385,6 +390,6 @@ def test_what_is_to_be_known_of_the_model_stands_under_the_verdict():
     told = models.NOTES[Recipe().model]
     assert "4-bit copy (Q4_1, dequantised)" in told and "repair of the quantisation" in told
     notes = noted(SUMMARY | {"model_note": told}, Recipe(notes=["The testers are simulated."]))
-    page = render(SUMMARY, Curve.of(QUALITY), notes=notes)
+    page = render_report(SUMMARY, DATA, notes=notes)
     assert notes == ["The testers are simulated.", told] and all(note in page for note in notes)
     assert noted(SUMMARY | {"model_note": None}, Recipe()) == noted(SUMMARY, Recipe()) == []

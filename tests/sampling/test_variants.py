@@ -17,7 +17,7 @@ from bakeoff.sampling import Sampling
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.sampling.variants import VariantEngine, check, over, shares
 from bakeoff.settings import Prompts, Recipe, Sample, Variant
-from bakeoff.training.groups import earned
+from bakeoff.training.figures import earned
 
 QUESTION = [Message("user", "How much?")]
 PROMPTS = [
@@ -135,9 +135,9 @@ def test_the_plain_part_is_what_would_have_been_drawn_without_variants(tiny_llam
 def test_what_a_variant_earns():
     names = [["a", "a", "b", "b"]] * 2
     found = earned(names, [[1.0, 3.0, 2.0, 0.0], [0.0, 5.0, 5.0, 1.0]], seed=0)
-    assert found["a"]["share"]["value"] == 0.5 and found["a"]["reward"]["value"] == 2.25
-    assert found["a"]["best"]["value"] == 0.75 and found["a"]["lift"]["value"] == 1.5
-    assert found["b"]["lift"]["value"] == 0.5
+    assert found["a"]["share"].value == 0.5 and found["a"]["reward"].value == 2.25
+    assert found["a"]["best"].value == 0.75 and found["a"]["lift"].value == 1.5
+    assert found["b"]["lift"].value == 0.5
 
 
 def test_examples_may_be_what_users_said_of_old_answers(tmp_path, tiny_llama):

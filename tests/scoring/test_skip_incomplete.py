@@ -6,8 +6,8 @@ from bakeoff.records import Completion, Message, Score
 from bakeoff.scorer import NOT_WHOLE
 from bakeoff.scoring.composite import CompleteOnly
 from bakeoff.settings import Recipe, Sample
+from bakeoff.training.groups import group_of, teaching
 from bakeoff.training.methods import best_weights
-from bakeoff.training.stage import group_of, teaching
 
 
 class Long:

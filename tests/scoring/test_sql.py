@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import write_jsonl
 
-from bakeoff.evaluation.holdout import read_gold
+from bakeoff.evaluation.stage import read_gold
 from bakeoff.records import Completion
 from bakeoff.scoring.user_function import FunctionScorer
 from bakeoff.scoring.verifiers.answers import answers_of

@@ -18,10 +18,11 @@ from bakeoff.models.optimizer import follow
 from bakeoff.records import Completion, Message, Prompt, Score
 from bakeoff.run import open_run
 from bakeoff.settings import Bake, Recipe, Sample, Scoring, Task
-from bakeoff.training import stage as bake
+from bakeoff.training import stage
+from bakeoff.training.groups import draw_agreement, group_of, most_agreed, shuffled, teaching
 from bakeoff.training.methods import METHODS, Group, best_weights
-from bakeoff.training.stage import group_of, teaching
-from bakeoff.training.trainer import Training
+from bakeoff.training.stage import NothingToBake, TrainingData, by_variant, train
+from bakeoff.training.trainer import PolicyTraining
 
 PROMPTS = [[5, 6, 7 + i] for i in range(6)]
 GOOD, BAD = [40, 41, 42], [50, 51]
@@ -42,7 +43,7 @@ def training(folder, temperature=1.0, frozen=0.0, **settings):
     chosen = recipe(**settings)
     chosen = dataclasses.replace(chosen, sample=dataclasses.replace(chosen.sample, temperature=temperature))
     models.freeze(model, frozen)
-    return Training(model, groups(), PROMPTS, chosen)
+    return PolicyTraining(model, groups(), PROMPTS, chosen)
 
 
 def logps(model, branch):
@@ -97,43 +98,43 @@ def test_at_random_a_completion_is_the_best_as_often_as_it_was_drawn():
     scores = [Score(c.id, "p", "test", float(i)) for i, c in enumerate(rows)]
     won = np.zeros(3)
     for seed in range(400):
-        dealt = bake.shuffled(rows, scores, random.Random(seed))
+        dealt = shuffled(rows, scores, random.Random(seed))
         assert [s.completion_id for s in dealt] == [c.id for c in rows]
         won += best_weights(group_of("p", [(c, s.reward) for c, s in zip(rows, dealt, strict=True)]), 8)
     assert won / 400 == pytest.approx([6 / 8, 1 / 8, 1 / 8], abs=0.06)
     unscored = [dataclasses.replace(s, reward=None) for s in scores]
-    assert {s.reward for s in bake.shuffled(rows, unscored, random.Random(0))} == {None}
+    assert {s.reward for s in shuffled(rows, unscored, random.Random(0))} == {None}
 
 
 def test_dealt_rewards_have_spread_where_the_real_ones_have():
     tokens = [[1]] * 3 + [[2]] * 3
     rows = [Completion(f"c{i}", "p", i, "x", t, -1.0, "stop") for i, t in enumerate(tokens)]
     scores = [Score(c.id, "p", "test", float(i < 3)) for i, c in enumerate(rows)]
-    dealt = [bake.shuffled(rows, scores, random.Random(seed)) for seed in range(200)]
+    dealt = [shuffled(rows, scores, random.Random(seed)) for seed in range(200)]
     assert all(len({s.reward for s in group}) == 2 for group in dealt)
     assert sum(group[0].reward for group in dealt) == pytest.approx(100, abs=25)
     uneven = [dataclasses.replace(c, tokens=[1 + (i == 5)]) for i, c in enumerate(rows)]  # 5 draws of the right answer
     right = [dataclasses.replace(s, reward=float(i < 5)) for i, s in enumerate(scores)]
-    assert sum(bake.shuffled(uneven, right, random.Random(seed))[0].reward for seed in range(200)) == pytest.approx(
+    assert sum(shuffled(uneven, right, random.Random(seed))[0].reward for seed in range(200)) == pytest.approx(
         200 * 5 / 6, abs=20
     )
     cut = [dataclasses.replace(c, finish="length" if i % 3 else "stop", tokens=[i]) for i, c in enumerate(rows)]
-    whole = [bake.shuffled(cut, scores, random.Random(seed)) for seed in range(50)]  # what is cut short wins nothing
+    whole = [shuffled(cut, scores, random.Random(seed)) for seed in range(50)]  # what is cut short wins nothing
     assert all({group[0].reward, group[3].reward} == {0.0, 1.0} for group in whole)
     assert all(
         [s for i, s in enumerate(group) if i % 3] == [s for i, s in enumerate(scores) if i % 3] for group in whole
     )
     flat = [dataclasses.replace(s, reward=1.0) for s in scores]
-    assert {s.reward for s in bake.shuffled(rows, flat, random.Random(0))} == {1.0}
+    assert {s.reward for s in shuffled(rows, flat, random.Random(0))} == {1.0}
 
 
 def test_a_strategy_is_judged_by_its_whole_answers():
     drawn = [("plain", "stop", 1.0), ("plain", "stop", 0.0), ("steps", "length", 5.0), ("steps", "stop", 0.5)]
     rows = [Completion(f"c{i}", "p", i, "x", [i], -1.0, end, name) for i, (name, end, _) in enumerate(drawn)]
     scores = [Score(c.id, "p", "test", reward) for c, (*_, reward) in zip(rows, drawn, strict=True)]
-    found = bake.strategies(bake.Lesson("m", [], rows, scores, 0))
-    assert {name: row["best"]["value"] for name, row in found.items()} == {"plain": 1.0, "steps": 0.0}
-    assert found["steps"]["reward"]["value"] == 0.5 and found["steps"]["share"]["value"] == 0.5
+    found = by_variant(TrainingData("m", [], rows, scores, 0))
+    assert {name: row["best"].value for name, row in found.items()} == {"plain": 1.0, "steps": 0.0}
+    assert found["steps"]["reward"].value == 0.5 and found["steps"]["share"].value == 0.5
 
 
 def test_groups_that_teach_nothing_are_dropped_and_counted():
@@ -189,16 +190,16 @@ def test_one_reward_among_several_answers_leaves_nothing_to_compare_for_want_of_
 )
 def test_nothing_to_bake_names_the_cause_and_the_advice_for_it_alone(tmp_path, cause, words):
     completions, scores = one_group(*CAUSES[cause])
-    lesson = bake.Lesson("no model is loaded", [Prompt("p", [], "log:1", 1, "train")], completions, scores, 0)
+    data = TrainingData("no model is loaded", [Prompt("p", [], "log:1", 1, "train")], completions, scores, 0)
     run = open_run(tmp_path / "run", recipe())
-    with pytest.raises(bake.NothingToBake) as raised:
-        bake.train(run, recipe(), lesson, "bake", run.policy)
+    with pytest.raises(NothingToBake) as raised:
+        train(run, recipe(), data, "bake", run.policy)
     assert words in str(raised.value)
     others = {"max_tokens", "temperature", "scorer"} - set(words.replace(".", " ").replace(",", " ").split())
     assert cause == "no_spread" or not any(word in str(raised.value) for word in others)
 
 
-def test_the_surest_groups_of_each_task_are_those_whose_best_answer_is_often_given():
+def test_the_groups_kept_of_each_task_are_those_whose_best_answer_is_often_given():
     def drawn(key, texts, finish=()):
         return [
             Completion(f"{key}{i}", key, i, t, [i], -1.0, "length" if i in finish else "stop")
@@ -216,21 +217,19 @@ def test_the_surest_groups_of_each_task_are_those_whose_best_answer_is_often_giv
     scores = [Score(c.id, c.prompt_id, "test", float(-c.index)) for c in completions]
     prompts = [Prompt(key, [Message("user", key)], "log:1", 1, "train", key[0]) for key in rows]
     groups, _ = teaching(completions, scores, Recipe())
-    shares = {g.prompt_id: bake.agreement(g, rows[g.prompt_id]) for g in groups}
+    shares = {g.prompt_id: draw_agreement(g, rows[g.prompt_id]) for g in groups}
     assert shares == {"a1": 0.5, "a2": 0.25, "a3": 0.25, "b1": 0.5, "b2": 0.25}
-    lesson = bake.Lesson("", prompts, completions, scores, 0)
     both = [Task("a"), Task("b")]
 
-    def recipe(lora=0, **changes):
-        return Recipe(bake=Bake(**changes), tasks=both)
+    def kept(drawn, share):
+        chosen = Recipe(bake=Bake(agreement_quantile=share), tasks=both)
+        return [g.prompt_id for g in most_agreed(groups, prompts, drawn, chosen)]
 
-    assert [g.prompt_id for g in bake.surest(groups, lesson, recipe(agreement_quantile=0.4))] == ["a1", "b1"]
+    assert kept(completions, 0.4) == ["a1", "b1"]
     both[1] = Task("b", score=Scoring(extract="[qw]"))  # each task's answers are told as its own settings say
     with_letters = [dataclasses.replace(c, text=f"{c.text} q") if c.prompt_id == "b2" else c for c in completions]
-    lesson = dataclasses.replace(lesson, completions=with_letters)
-    assert [g.prompt_id for g in bake.surest(groups, lesson, recipe(agreement_quantile=0.4))] == ["a1", "b2"]
-    assert bake.surest(groups, lesson, recipe()) == groups
-    assert len(bake.surest(groups, lesson, recipe(agreement_quantile=0.01))) == 2
+    assert kept(with_letters, 0.4) == ["a1", "b2"]
+    assert len(kept(completions, 1.0)) == len(groups) and len(kept(completions, 0.01)) == 2
 
 
 def test_what_is_no_whole_answer_ranks_below_all_that_are():
@@ -251,16 +250,16 @@ def test_an_answer_that_one_strategy_left_without_its_mark_is_whole_where_anothe
     ]
     group = group_of("p", rows)
     assert group.tokens == [[42], [43]] and group.finished_M.all() and group.reward_M.tolist() == [5.0, 0.0]
-    assert group.count_M.tolist() == [2, 1] and bake.best(group) == 0
+    assert group.count_M.tolist() == [2, 1] and group.best == 0
 
 
-def lesson(model, size=4):
+def training_data(model, size=4):
     prompts = [Prompt(f"p{i}", [Message("user", f"q{i}")], "log:1", 1, "train") for i in range(size)]
     texts = ("good", "bad", "so so")
     tokens = [models.answer_tokens(byte_tokenizer(), text) for text in texts]
     rows = [Completion(f"{p.id}{i}", p.id, i, texts[i], tokens[i], -1.0, "stop") for p in prompts for i in range(3)]
     scores = [Score(c.id, c.prompt_id, "test", float(c.text == "good")) for c in rows]
-    return bake.Lesson(str(model), prompts, rows, scores, 0)
+    return TrainingData(str(model), prompts, rows, scores, 0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -268,7 +267,7 @@ def test_adapters_train_alone_and_leave_a_plain_model_that_a_budget_can_watch(ti
     chosen = recipe(lora=4, learning_rate=1e-2, epochs=4, kl_budget=1e6)
     chosen = dataclasses.replace(chosen, model=str(tiny_llama), dtype=dtype, sample=Sample(group_size=3, max_tokens=8))
     run = open_run(tmp_path / "run", chosen)
-    bake.train(run, chosen, lesson(tiny_llama), "bake", run.policy)
+    train(run, chosen, training_data(tiny_llama), "bake", run.policy)
     before, after = (load_file(folder / "model.safetensors") for folder in (tiny_llama, run.policy))
     assert before.keys() == after.keys()
     moved = {name for name in before if not torch.equal(before[name].to(after[name].dtype), after[name])}
@@ -284,18 +283,18 @@ def test_adapters_under_a_budget_go_on_bit_for_bit_too(tiny_llama, tmp_path, mon
     chosen = recipe(lora=4, learning_rate=1e-2, epochs=4, kl_budget=1e6)
     chosen = dataclasses.replace(chosen, model=str(tiny_llama), sample=Sample(group_size=3, max_tokens=8))
     whole, broken = (open_run(tmp_path / name, chosen) for name in ("whole", "broken"))
-    bake.train(whole, chosen, lesson(tiny_llama), "bake", whole.policy)
+    train(whole, chosen, training_data(tiny_llama), "bake", whole.policy)
 
-    class Stopped(Training):
+    class Stopped(PolicyTraining):
         def steps(self):
             yield from itertools.islice(super().steps(), 3)
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(bake, "Training", Stopped)
-        bake.train(broken, chosen, lesson(tiny_llama), "bake", broken.policy)
+        patch.setattr(stage, "PolicyTraining", Stopped)
+        train(broken, chosen, training_data(tiny_llama), "bake", broken.policy)
     assert broken.checkpoint("bake").exists() and not broken.policy.exists()
-    bake.train(broken, chosen, lesson(tiny_llama), "bake", broken.policy)
+    train(broken, chosen, training_data(tiny_llama), "bake", broken.policy)
     ends = [load_file(run.policy / "model.safetensors") for run in (whole, broken)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     assert [line["loss"] for line in whole.steps("bake")] == [line["loss"] for line in broken.steps("bake")]
@@ -304,13 +303,13 @@ def test_adapters_under_a_budget_go_on_bit_for_bit_too(tiny_llama, tmp_path, mon
 def test_dealt_rewards_are_trained_on_in_the_groups_that_the_real_ones_are_sure_of(tiny_llama, tmp_path, monkeypatch):
     seen = []
 
-    class Seen(Training):
+    class Seen(PolicyTraining):
         def __init__(self, model, groups, *args, **kwargs):
             seen.append({g.prompt_id: g.tokens[int(g.reward_M.argmax())] for g in groups})
             super().__init__(model, groups, *args, **kwargs)
 
-    monkeypatch.setattr(bake, "Training", Seen)
-    given = lesson(tiny_llama)
+    monkeypatch.setattr(stage, "PolicyTraining", Seen)
+    given = training_data(tiny_llama)
     texts = {"p11": "good", "p12": "good", "p31": "good", "p02": "bad", "p22": "bad"}  # where the best has company
     rows = [dataclasses.replace(c, text=texts.get(c.id, c.text)) for c in given.completions]
     wrong = [dataclasses.replace(s, reward=float(c.index)) for s, c in zip(given.scores, rows, strict=True)]
@@ -319,10 +318,10 @@ def test_dealt_rewards_are_trained_on_in_the_groups_that_the_real_ones_are_sure_
     chosen = dataclasses.replace(chosen, model=str(tiny_llama), sample=Sample(group_size=3, max_tokens=8))
     for number, dealt in enumerate((None, wrong, level)):
         run = open_run(tmp_path / str(number), chosen)
-        used = dataclasses.replace(given, completions=rows, dealt=dealt)
-        bake.train(run, chosen, used, "bake", run.policy)
+        used = dataclasses.replace(given, completions=rows, shuffled=dealt)
+        train(run, chosen, used, "bake", run.policy)
     assert seen[0].keys() == seen[1].keys() == seen[2].keys() == {"p1", "p3"} and seen[0] != seen[1]
-    no_spread, _ = bake.teaching(rows, level, chosen)
+    no_spread, _ = teaching(rows, level, chosen)
     assert no_spread == []
 
 

@@ -33,7 +33,7 @@ def trained(method, groups, reference, n=N, steps=1500, rate=0.05):
             selected = method.select(g, n, 99)
             answers = torch.tensor([g.tokens[i][0] for i in selected])
             ref = reference.log_softmax(-1)[answers]
-            shape = (-1, 1) if method.by_token else (-1,)  # an answer is one token
+            shape = (-1, 1) if method.ratios == "tokens" else (-1,)  # an answer is one token
             logps = logp[answers].reshape(shape), ref.reshape(shape)
             loss = loss + method.loss(*logps, g, selected, n) / len(groups)
         adam.zero_grad()
@@ -164,7 +164,7 @@ def test_rounds_on_the_policy_s_own_answers_find_the_best_answer(name):
         for g in (g for g in groups if len(g.tokens) > 1):
             selected = method.select(g, N, 99)
             answers = torch.tensor([g.tokens[i][0] for i in selected])
-            shape = (-1, 1) if method.by_token else (-1,)
+            shape = (-1, 1) if method.ratios == "tokens" else (-1,)
             adam.zero_grad()
             logp = logits.log_softmax(-1)[answers].reshape(shape)
             method.loss(logp, old[answers].reshape(shape), g, selected, N).backward()
@@ -183,9 +183,11 @@ def test_a_completion_that_was_drawn_several_times_counts_as_often_and_is_comput
         logp, reference = logits.log_softmax(-1), torch.tensor([0.1, 0.2, -0.4], dtype=torch.float64).log_softmax(-1)
         selected = method.select(g, N, 99)
         answers = torch.tensor(kinds[selected])
-        shape = (-1, 1) if method.by_token else (-1,)
+        shape = (-1, 1) if method.ratios == "tokens" else (-1,)
         loss = method.loss(logp[answers].reshape(shape), reference[answers].reshape(shape), g, selected, N)
-        loss = loss / (len(selected) if method.by_token else 1)  # those of tokens are divided by the batch's tokens
+        loss = loss / (
+            len(selected) if method.ratios == "tokens" else 1
+        )  # those of tokens are divided by the batch's tokens
         gradients.append(torch.autograd.grad(loss, logits)[0])
     assert torch.allclose(*gradients)
 

@@ -17,6 +17,7 @@ from bakeoff.cli import main
 from bakeoff.data import splits
 from bakeoff.errors import UserError
 from bakeoff.evaluation.stage import UNRELATED
+from bakeoff.math.statistics import Measured
 from bakeoff.models.incomplete import fault
 from bakeoff.records import Completion, Message, Prompt, Score, read_table
 from bakeoff.run import Run
@@ -24,7 +25,7 @@ from bakeoff.sampling.resume import failures
 from bakeoff.settings import Bake, Recipe, Sample, Scoring, Task
 from bakeoff.training import rounds
 from bakeoff.training import stage as once
-from bakeoff.training.stage import within
+from bakeoff.training.stage import within_budget
 
 RECIPE = """
 model = "{model}"
@@ -69,25 +70,25 @@ def recipe(tmp_path, tiny_llama) -> Path:
 
 
 def row(reward, kl=0.0):
-    return {"reward": {"value": reward}, "kl": {"value": kl}}
+    return {"reward": Measured(reward, reward, reward, 9), "kl": Measured(kl, kl, kl, 9)}
 
 
 def test_the_rule():
     history = [row(0.0), row(1.0), row(2.0), row(2.0), row(1.5)]
-    assert rounds.best(history) == rounds.kept(history) == 2
+    assert rounds.best_round(history) == rounds.kept_round(history) == 2
     worse = [row(3.0), row(1.0), row(2.0)]
-    assert (rounds.best(worse), rounds.kept(worse)) == (0, 2)
+    assert (rounds.best_round(worse), rounds.kept_round(worse)) == (0, 2)
 
     def last(patience=1, kl_budget=0.0, history=history):
         settings = Recipe(bake=Bake(rounds=9, method="grpo" if patience > 1 else "best_of_n_sft", kl_budget=kl_budget))
-        return next(i for i in range(1, 6) if i == 5 or rounds.finished(history[:i], settings)) - 1
+        return next(i for i in range(1, 6) if i == 5 or rounds.is_last(history[:i], settings)) - 1
 
     assert last() == 3  # an equal round has not helped
     assert last(history=[row(0.0), row(-1.0)]) == 1
     far = [row(i, kl=i) for i in range(5)]
     assert last(kl_budget=2.0, history=far) == 2
-    assert not rounds.finished(far, Recipe(bake=Bake(rounds=5)))
-    assert rounds.finished([*far, row(5)], Recipe(bake=Bake(rounds=5)))
+    assert not rounds.is_last(far, Recipe(bake=Bake(rounds=5)))
+    assert rounds.is_last([*far, row(5)], Recipe(bake=Bake(rounds=5)))
 
 
 def test_no_prompt_both_chooses_and_is_evaluated_and_rounds_take_turns():
@@ -108,12 +109,12 @@ def test_all_rounds_are_validated_on_the_prompts_that_the_reference_has_rewards_
 
     before = told({"a1": [0.0, 1.0, 2.0, 3.0], "a2": [None] * 4, "b1": [0.0, 1.0, 2.0, 3.0]})
     now = told({"a1": [3.0, None, None, None], "a2": [9.0] * 4})  # b1 failed this time
-    rewards, counted = rounds.compared(now, before, Recipe(), prompts)
+    rewards, counted = rounds.on_reference_prompts(now, before, Recipe(), prompts)
     assert counted.tolist() == [True, False, True]
     assert rewards[counted].tolist() == [[3, 0, 0, 0], [0, 0, 0, 0]]  # a lost form is no perfect score
     scorings = {name: Scoring(scorer=f"verifier:{verifier}") for name, verifier in (("a", "number"), ("b", "exact"))}
     several = Recipe(tasks=[Task(name, 1, score=scoring) for name, scoring in scorings.items()])
-    apart, _ = rounds.compared(now, before, several, prompts)
+    apart, _ = rounds.on_reference_prompts(now, before, several, prompts)
     assert apart[0, 0] == pytest.approx(1.5 / np.std(range(4)))
 
 
@@ -142,7 +143,7 @@ def test_a_budget_ends_the_training_at_the_same_step_wherever_it_went_on(begin):
             Toy.optimizer.taken += 1
             yield {"step": Toy.optimizer.taken}
 
-    taken = list(within(steps(), Toy, lambda model, step: float(step)))
+    taken = list(within_budget(steps(), Toy, lambda model, step: float(step)))
     assert [t["step"] for t in taken] == list(range(begin + 1, 7)) and Toy.optimizer.closed
     assert [t["kl"] for t in taken if "kl" in t] == [i for i in (2.0, 4.0, 6.0) if i > begin]
 
@@ -156,7 +157,7 @@ def test_the_last_step_is_looked_at_too(monkeypatch):
             Toy.optimizer.taken += 1
             yield {}
 
-    found = [line.get("kl") for line in within(steps(), Toy, lambda model, step: step / 9)]
+    found = [line.get("kl") for line in within_budget(steps(), Toy, lambda model, step: step / 9)]
     assert [step for step, kl in enumerate(found, 1) if kl is not None] == [*range(2, 17, 2), 17]
 
 
@@ -236,7 +237,7 @@ def test_a_spent_budget_ends_the_bake(recipe, tmp_path, monkeypatch):
     assert len(steps) == 1 and steps[0]["kl"] > 1e-6
 
     spent = Run(tmp_path / "spent")  # by the training's own prompts alone: those that choose among rounds are nearer
-    monkeypatch.setattr(once, "Spent", lambda *_: lambda model, step: 9.0 * (step > 0))
+    monkeypatch.setattr(once, "kl_meter", lambda *_: lambda model, step: 9.0 * (step > 0))
     settings = [str(recipe), "bake.kl_budget=8", "bake.rounds=3", "--out", str(spent.folder)]
     for stage in ("prompts", "sample", "reward", "score", "bake"):
         assert main([stage, *settings]) == 0
@@ -245,7 +246,7 @@ def test_a_spent_budget_ends_the_bake(recipe, tmp_path, monkeypatch):
     assert told["kl_budget"] == 8.0  # what an alarm compares the tuned model with
 
     late = Run(tmp_path / "late")  # spent by the very last step: the next round would only be sampled
-    monkeypatch.setattr(once, "Spent", lambda *_: lambda model, step: 9.0 * (step == 3))
+    monkeypatch.setattr(once, "kl_meter", lambda *_: lambda model, step: 9.0 * (step == 3))
     settings = [*settings[:-1], str(late.folder), "bake.batch_size=2"]
     for stage in ("prompts", "sample", "reward", "score", "bake"):
         assert main([stage, *settings]) == 0
