@@ -159,8 +159,8 @@ def test_pauses_grow_and_errors_that_pass_are_forgotten(serve):
     [
         ((429, {}, {}), "overloaded", "status 429, 3 times"),
         ((500, {}, {}), "server_error", "status 500, 3 times"),
-        ((200, {}, b'{"choices": ['), "malformed", "not JSON"),
-        ((200, {}, b"[]"), "malformed", "not an object"),
+        ((200, {}, b'{"choices": ['), "malformed", "not a JSON object"),
+        ((200, {}, b"[]"), "malformed", "not a JSON object"),
         ((200, {"Content-Length": "9999"}, b"{}"), "server_error", "the connection broke off"),
         ((400, {}, {"error": {"message": "maximum context length is 4"}}), "too_long", "maximum context length is 4"),
         ((422, {}, {"detail": "no"}), "refused", "status 422"),
