@@ -38,7 +38,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from bakeoff.models import flash_attention, fused_layers, packed_forward, packed_logps, packed_ways
+from bakeoff.models import flash_attention, fused_layers, packed_forward, packed_logps, packed_ways, packing
 from bakeoff.models import load as models
 from bakeoff.models.memory import pass_tokens
 from bakeoff.records import Message, Prompt
@@ -235,12 +235,12 @@ def asked(count: int, tokens: int) -> list[Prompt]:
 
 def groups_of(
     count: int, prompt: int, completion: int, size: int = 16, vocabulary: int = 400
-) -> list[packed_logps.Tree]:
+) -> list[packing.SharedPrefix]:
     """Packed documents: prompts with `size` completions of random tokens."""
     rng = np.random.default_rng(1)
     draw = lambda n: rng.integers(1, vocabulary, n).tolist()  # noqa: E731
     lengths = lambda: int(rng.integers(completion // 2, completion + 1))  # noqa: E731
-    return [packed_logps.Tree(i, draw(prompt), [draw(lengths()) for _ in range(size)]) for i in range(count)]
+    return [packing.SharedPrefix(i, draw(prompt), [draw(lengths()) for _ in range(size)]) for i in range(count)]
 
 
 def checks() -> Rows:
@@ -319,14 +319,14 @@ def _kernel_against_plain() -> float:
 def _packed_against_rows(model: Any) -> float:
     """How far the states of packed completions are from those of rows of their own."""
     some = groups_of(3, 120, 60, 8)
-    packed = packed_logps.pack(some, model)
+    packed = packing.pack(some, model)
     states = packed_forward.hidden(model, packed)
     print(f"  packed pass of {model.config.model_type} {model.dtype}: {packed_forward._checked(model)[0].__name__}")
     if flash_attention.possible(model):
         packed_ways.in_rows_of_any_length(model, packed, 0)  # where it fails, say how
     far, near = 0.0, 0.0
     for _, tree, number, at in packed.starts():
-        ids = torch.tensor([tree.prompt + tree.branches[number]], device=DEVICE)
+        ids = torch.tensor([tree.prompt + tree.completions[number]], device=DEVICE)
         plain = packed_ways.plain(model, ids)[0, len(tree.prompt) :].float()
         far += float((states[at : at + len(plain)].float() - plain).square().sum())
         near += float(plain.square().sum())
@@ -342,11 +342,11 @@ def _gradients_against_rows(model: Any) -> float:
     for packed in (True, False):
         model.zero_grad()
         if packed:
-            logps, _ = packed_logps.token_logps(model, packed_logps.pack(some, model))
+            logps, _ = packed_logps.token_logps(model, packing.pack(some, model))
             logps.sum().backward()
         else:
             for tree in some:
-                for branch in tree.branches:
+                for branch in tree.completions:
                     ids = torch.tensor([tree.prompt + branch], device=DEVICE)
                     logps = model(ids).logits[0, len(tree.prompt) - 1 : -1].float().log_softmax(-1)
                     logps.gather(1, ids[0, len(tree.prompt) :, None]).sum().backward()
@@ -482,9 +482,9 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
     models.freeze(model, frozen)
     if lora:
         models.add_lora(model, lora)
-    ones = [np.ones(len(t.branches)) for t in trees_]
+    ones = [np.ones(len(t.completions)) for t in trees_]
     groups = [
-        Group(f"p{t.key}", t.branches, np.linspace(0, 1, len(t.branches)), one.astype(int), one.astype(bool))
+        Group(f"p{t.key}", t.completions, np.linspace(0, 1, len(t.completions)), one.astype(int), one.astype(bool))
         for t, one in zip(trees_, ones, strict=True)
     ]
     recipe = Recipe(
@@ -497,8 +497,8 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
     steps = training.steps()
     taken = seconds(lambda: next(steps), repeats=3, warm=2)
     profile(f"training {name}", lambda: next(steps))
-    flops = sum(_needed(model, tree, lora=lora) for tree in training.trees)
-    tokens = sum(map(len, training.trees))
+    flops = sum(_needed(model, tree, lora=lora) for tree in training.prefixes)
+    tokens = sum(map(len, training.prefixes))
     rows = [
         {
             "name": f"gpu.train_{name}_tokens_per_s",
@@ -516,14 +516,14 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
     return rows
 
 
-def _needed(model: Any, tree: packed_logps.Tree, *, lora: int) -> float:
+def _needed(model: Any, tree: packing.SharedPrefix, *, lora: int) -> float:
     """FLOPs of the products that a group's step needs: forward, back to the lowest trained layer, trained weights."""
     one = fused_layers.decoder_layers(model)
     base = [p.numel() for layer in one for n, p in layer.named_parameters() if p.dim() == 2 and ".lora_" not in n]
     trained = [any(p.requires_grad for p in layer.parameters()) for layer in one]
     body, head = sum(base), model.lm_head.weight.numel()
     share = sum(trained) / len(trained)
-    completion, prompt = sum(map(len, tree.branches)), len(tree.prompt)
+    completion, prompt = sum(map(len, tree.completions)), len(tree.prompt)
     backward = 2 * share * body * (1 if lora else 2) + 2 * head
     return completion * (2 * (body + head) + backward) + prompt * 2 * body
 
@@ -532,16 +532,16 @@ def scoring() -> Rows:
     """A reward model over documents of about 1,000 tokens with 16 completions: packed, and in padded rows."""
     model = random_model("135m", auto=AutoModelForSequenceClassification)
     documents = groups_of(4 if TINY else 48, 60 if TINY else 1000, 64)
-    rows = [[*t.prompt, *b] for t in documents for b in t.branches]
+    rows = [[*t.prompt, *b] for t in documents for b in t.completions]
     found: list[list[float]] = [[], []]
 
     @torch.inference_mode()
     def packed() -> None:
         by_tree = {}
-        for batch in packed_logps.batches(documents, pass_tokens(model, 4096)):
-            values = packed_logps.rewards(model, together := packed_logps.pack(batch, model)).tolist()
+        for batch in packing.batches(documents, pass_tokens(model, 4096)):
+            values = packed_logps.rewards(model, together := packing.pack(batch, model)).tolist()
             by_tree |= {(t.key, t.first + n): v for v, (_, t, n, _) in zip(values, together.starts(), strict=True)}
-        found[0] = [by_tree[t.key, n] for t in documents for n in range(len(t.branches))]
+        found[0] = [by_tree[t.key, n] for t in documents for n in range(len(t.completions))]
 
     @torch.inference_mode()
     def padded(size: int) -> None:

@@ -29,7 +29,7 @@ from bakeoff import config
 from bakeoff.errors import UserError
 from bakeoff.math import statistics
 from bakeoff.models import load as models
-from bakeoff.models import packed_logps
+from bakeoff.models import packed_logps, packing
 from bakeoff.preferences import load as people
 from bakeoff.preferences import reward_model
 from bakeoff.preferences.stage import train_alone
@@ -136,12 +136,14 @@ def likelihood(name: str, groups: Sequence[tuple[list[Message], list[str]]]) -> 
     """[K] of each group: the mean log-probability of an answer's tokens under the model, given the prompt."""
     model, tokenizer = models.load_policy(name)
     read = [
-        packed_logps.Tree(i, models.render(tokenizer, turn), [models.answer_tokens(tokenizer, text) for text in texts])
+        packing.SharedPrefix(
+            i, models.render(tokenizer, turn), [models.answer_tokens(tokenizer, text) for text in texts]
+        )
         for i, (turn, texts) in enumerate(groups)
     ]
     found = [np.zeros(len(texts)) for _, texts in groups]
-    for batch in tqdm.tqdm(packed_logps.batches(read, packed_logps.TRAIN_TOKENS), desc="likelihood", unit="batch"):
-        packed = packed_logps.pack(batch, model)
+    for batch in tqdm.tqdm(packing.batches(read, packed_logps.TRAIN_TOKENS), desc="likelihood", unit="batch"):
+        packed = packing.pack(batch, model)
         logps, owner = packed_logps.token_logps(model, packed)
         for number, (_, tree, branch, _) in enumerate(packed.starts()):
             found[tree.key][tree.first + branch] = float(logps[owner == number].mean())

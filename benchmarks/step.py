@@ -23,7 +23,7 @@ import work
 
 from bakeoff.math import losses
 from bakeoff.models import load as models
-from bakeoff.models import packed_logps
+from bakeoff.models import packed_logps, packing
 from bakeoff.models.optimizer import MasterAdamW
 from bakeoff.preferences import reward_model
 from bakeoff.records import Completion, Prompt
@@ -85,11 +85,11 @@ class Step:
     def update(self, groups: Sequence[tuple[Any, list[Completion]]], advantage_GM: torch.Tensor) -> None:
         """GRPO on policy: the gradient of -A logp, each completion once."""
         packed = [
-            packed_logps.Tree(i, models.render(self.tokenizer, messages), [c.tokens for c in group])
+            packing.SharedPrefix(i, models.render(self.tokenizer, messages), [c.tokens for c in group])
             for i, (messages, group) in enumerate(groups)
         ]
-        for batch in packed_logps.batches(packed, packed_logps.TRAIN_TOKENS):
-            pack = packed_logps.pack(batch, self.model)
+        for batch in packing.batches(packed, packed_logps.TRAIN_TOKENS):
+            pack = packing.pack(batch, self.model)
             logps, owner = packed_logps.token_logps(self.model, pack, through_prompt=self.through_prompt)
             where = [(tree.key, tree.first + number) for _, tree, number, _ in pack.starts()]
             advantage = torch.stack([advantage_GM[i, j] for i, j in where])[owner]

@@ -25,7 +25,7 @@ import torch
 
 from bakeoff.errors import UserError
 from bakeoff.models import load as models
-from bakeoff.models import packed_logps
+from bakeoff.models import packed_logps, packing
 from bakeoff.models.optimizer import MasterAdamW, follow
 from bakeoff.records import Message
 from bakeoff.run import Run, read_json
@@ -142,16 +142,16 @@ def taught(model: Any, tokenizer: Any, optimizer: MasterAdamW, seed: int) -> Ite
         pairs = [(models.render(tokenizer, [Message("user", b.prompt)]), b.answer) for b in batch]
         answers = [models.answer_tokens(tokenizer, answer) for _, answer in pairs]
         rows = [
-            packed_logps.Tree(i, prompt[:1], [prompt[1:] + answer])
+            packing.SharedPrefix(i, prompt[:1], [prompt[1:] + answer])
             for i, ((prompt, _), answer) in enumerate(zip(pairs, answers, strict=True))
         ]
         total = sum(len(p) - 1 + ANSWER_WEIGHT * len(a) for (p, _), a in zip(pairs, answers, strict=True))
         loss = 0.0
-        for part in packed_logps.batches(rows, packed_logps.TRAIN_TOKENS):
-            pack = packed_logps.pack(part, model)
+        for part in packing.batches(rows, packed_logps.TRAIN_TOKENS):
+            pack = packing.pack(part, model)
             logps, _ = packed_logps.token_logps(model, pack)
             weights = [
-                [1.0] * (len(tree.branches[0]) - len(answers[tree.key])) + [ANSWER_WEIGHT] * len(answers[tree.key])
+                [1.0] * (len(tree.completions[0]) - len(answers[tree.key])) + [ANSWER_WEIGHT] * len(answers[tree.key])
                 for _, tree, _, _ in pack.starts()
             ]
             lost = -(logps * torch.tensor([w for row in weights for w in row])).sum() / total

@@ -14,7 +14,7 @@ from bakeoff.data import splits
 from bakeoff.errors import UserError
 from bakeoff.evaluation import holdout, metrics
 from bakeoff.math import best_of_n, statistics
-from bakeoff.models import kl, packed_logps
+from bakeoff.models import kl, packing
 from bakeoff.models import load as models
 from bakeoff.preferences import reward_model
 from bakeoff.preferences.load import known
@@ -181,9 +181,9 @@ def movement(
     policy, tokenizer = models.load_policy(str(run.policy), recipe)
     reference, _ = models.load_policy(recipe.model, recipe)
 
-    def read(prompts: Sequence[Prompt], groups: Sequence[Sequence[Completion]]) -> list[packed_logps.Tree]:
+    def read(prompts: Sequence[Prompt], groups: Sequence[Sequence[Completion]]) -> list[packing.SharedPrefix]:
         return [
-            packed_logps.Tree(i, models.render(tokenizer, p.messages), [c.tokens for c in group if c.tokens])
+            packing.SharedPrefix(i, models.render(tokenizer, p.messages), [c.tokens for c in group if c.tokens])
             for i, (p, group) in enumerate(zip(prompts, groups, strict=True))
         ]
 

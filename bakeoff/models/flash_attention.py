@@ -7,7 +7,6 @@ is its part of the whole gradient. So a prompt is read once, and no mask is stor
 T tokens of a flat row, N tokens of some rows, B rows, H query heads, K key heads, D head size.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,11 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
 
-from bakeoff.models.cpu import attention
+from bakeoff.models.attention_interface import Block, Task, looks_at_all
 
-NAME = "bakeoff_varlen"  # a name with "flash" in it would be taken for a kernel of the hub
 DTYPES = (torch.bfloat16, torch.float16)
 LARGEST_HEAD, AMPERE = 256, (8, 0)
 KERNEL = ("cuda", "meta")
@@ -53,61 +50,16 @@ class Rows:
         return slice(self.at.start - first, self.at.stop - first) if isinstance(self.at, slice) else self.at - first
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Block:
-    queries: Rows
-    keys: Rows
-    causal: bool
-
-
-@dataclasses.dataclass(slots=True)
-class Task:
-    """One forward pass over the places from `first` of a flat row; those before are in `past`, by layer."""
-
-    blocks: Sequence[Block]
-    first: int = 0
-    past: dict[int, tuple[Tensor, Tensor]] | None = None
-    keep: dict[int, tuple[Tensor, Tensor]] | None = None
-
-
 def possible(model: Any) -> bool:
     """Whether a model's attention can be computed so: on CUDA in half precision, every token looking at all before."""
-    if model.device.type != "cuda" or model.dtype not in DTYPES or not attention.looks_at_all(model):
+    if model.device.type != "cuda" or model.dtype not in DTYPES or not looks_at_all(model):
         return False
     config = model.config.get_text_config()
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return torch.cuda.get_device_capability(model.device) >= AMPERE and size % 8 == 0 and size <= LARGEST_HEAD
 
 
-@contextlib.contextmanager
-def installed(model: Any) -> Iterator[None]:
-    """The model with this attention inside the block: its forward pass then takes `packed_task`."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation(NAME)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
-
-def _attend(  # the arguments that transformers passes by position and by name
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
-) -> tuple[Tensor, None]:
-    task, scale = settings["packed_task"], settings.get("scaling") or query.shape[-1] ** -0.5
-    if attention_mask is not None or settings.get("softcap") or settings.get("s_aux") is not None:
-        raise NotImplementedError("the model's attention adds a mask, a cap or sinks of its own")
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    if task.keep is not None:
-        task.keep[module.layer_idx] = (k, v)
-    if task.past is not None:
-        k, v = (torch.cat([old, new]) for old, new in zip(task.past[module.layer_idx], (k, v), strict=True))
-    return _Attention.apply(q, k, v, task, scale)[None], None
-
-
-AttentionInterface.register(NAME, _attend)
-
-
-class _Attention(torch.autograd.Function):
+class RowAttention(torch.autograd.Function):
     """[T, H, D] from queries [T, H, D], keys and values [past + T, K, D]."""
 
     @staticmethod
@@ -141,7 +93,7 @@ def merge(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Ten
     return torch.lerp(out, found, weight), torch.logaddexp(lse, found_lse)
 
 
-def attend(qkv: QKV, block: Block, scale: float, used_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def attend(qkv: QKV, block: Block[Rows], scale: float, used_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(output [N, H, D], log-sum-exp of the scores [H, N]); `used_B` counts the keys that each row may see."""
     if qkv[0].device.type not in KERNEL:
         return plain(qkv, block, scale, used_B)
@@ -151,7 +103,7 @@ def attend(qkv: QKV, block: Block, scale: float, used_B: Tensor | None = None) -
     return found[0], found[1]
 
 
-def attend_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block: Block, *, scale: float) -> QKV:
+def attend_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block: Block[Rows], *, scale: float) -> QKV:
     """The gradients of queries, keys and values, from that of the output and what `attend` found."""
     if grad.device.type not in KERNEL:
         return plain_backward(grad, qkv, found, block, scale=scale)
@@ -161,11 +113,11 @@ def attend_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block:
     )
 
 
-def _shape(block: Block) -> tuple[Tensor, Tensor, int, int]:
+def _shape(block: Block[Rows]) -> tuple[Tensor, Tensor, int, int]:
     return block.queries.bounds_B, block.keys.bounds_B, block.queries.longest, block.keys.longest
 
 
-def plain(qkv: QKV, block: Block, scale: float, used_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def plain(qkv: QKV, block: Block[Rows], scale: float, used_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """`attend` row by row in float32, on every device: what the kernel must give."""
     q, k, v = qkv
     out, lse = torch.zeros_like(q), q.new_full((q.shape[1], len(q)), -torch.inf, dtype=torch.float32)
@@ -175,7 +127,7 @@ def plain(qkv: QKV, block: Block, scale: float, used_B: Tensor | None = None) ->
     return out, lse
 
 
-def plain_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block: Block, *, scale: float) -> QKV:
+def plain_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block: Block[Rows], *, scale: float) -> QKV:
     """`attend_backward` row by row in float32."""
     (q, k, v), (out, lse_HN) = qkv, found
     dq, dk, dv = (torch.zeros_like(x, dtype=torch.float32) for x in qkv)
@@ -191,7 +143,7 @@ def plain_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block: 
     return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
 
 
-def _pairs(block: Block, used_B: Tensor | None) -> Iterator[tuple[slice, slice]]:
+def _pairs(block: Block[Rows], used_B: Tensor | None) -> Iterator[tuple[slice, slice]]:
     """The queries and the filled keys of each row."""
     q_bounds, k_bounds = block.queries.bounds_B.tolist(), block.keys.bounds_B.tolist()
     used = np.diff(k_bounds) if used_B is None else used_B.tolist()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bakeoff.errors import UserError
 from bakeoff.math import losses
-from bakeoff.models import chat, packed_logps
+from bakeoff.models import chat, packed_logps, packing
 from bakeoff.models import load as models
 from bakeoff.models.load import window
 from bakeoff.models.memory import Budget, pass_tokens
@@ -36,20 +36,20 @@ Texts = tuple[Sequence[Message], Sequence[str]]
 
 
 class RewardModel:
-    """A sequence classifier with one output as a scorer; the completions of a prompt are read as one tree."""
+    """A sequence classifier with one output as a scorer; the completions of a prompt share it as a prefix."""
 
     def __init__(self, model: Any, tokenizer: Any):
         self.model, self.tokenizer = model, tokenizer
         self.window = window(model.config.get_text_config())
 
-    def tree(self, key: int, messages: Sequence[Message], texts: Sequence[str]) -> packed_logps.Tree:
-        """See `tree`."""
-        return tree(self.tokenizer, key, messages, texts, self.window)
+    def shared_prefix(self, key: int, messages: Sequence[Message], texts: Sequence[str]) -> packing.SharedPrefix:
+        """See `shared_prefix`."""
+        return shared_prefix(self.tokenizer, key, messages, texts, self.window)
 
     def unread(self, messages: Sequence[Message], text: str) -> str:
         """Why a text has no reward; empty where the model can read it."""
         try:
-            self.tree(0, messages, [text])
+            self.shared_prefix(0, messages, [text])
         except chat.Refused as error:
             return f"template: {error}"
         except UserError as error:
@@ -65,25 +65,25 @@ class RewardModel:
 
     def each(self, groups: Sequence[Texts]) -> list[np.ndarray]:
         """For each group [N]: the rewards of its texts; NaN for a text that the model cannot read."""
-        read = self._in_trees if models.reads_left_to_right(self.model) else self._in_rows
+        read = self._packed if models.reads_left_to_right(self.model) else self._in_rows
         found = read([(messages, list(dict.fromkeys(texts))) for messages, texts in groups])
         return [np.array([found.get((i, text), math.nan) for text in texts]) for i, (_, texts) in enumerate(groups)]
 
     @torch.inference_mode()
-    def _in_trees(self, groups: Sequence[tuple[Sequence[Message], list[str]]]) -> dict[tuple[int, str], float]:
+    def _packed(self, groups: Sequence[tuple[Sequence[Message], list[str]]]) -> dict[tuple[int, str], float]:
         """(place of the group, text) to its reward."""
-        packed = []
+        prefixes = []
         for i, (messages, texts) in enumerate(groups):
             try:
-                packed.append(self.tree(i, messages, texts))
+                prefixes.append(self.shared_prefix(i, messages, texts))
             except UserError:  # of one of them
                 texts[:] = [text for text in texts if not self.unread(messages, text)]
-                packed += [self.tree(i, messages, texts)] if texts else []
+                prefixes += [self.shared_prefix(i, messages, texts)] if texts else []
         found: dict[tuple[int, str], float] = {}
-        for batch in packed_logps.batches(packed, pass_tokens(self.model, SCORE_TOKENS)):
-            values = packed_logps.rewards(self.model, tree_pack := packed_logps.pack(batch, self.model)).tolist()
-            for value, (_, tree, number, _) in zip(values, tree_pack.starts(), strict=True):
-                found[tree.key, groups[tree.key][1][tree.first + number]] = value
+        for batch in packing.batches(prefixes, pass_tokens(self.model, SCORE_TOKENS)):
+            values = packed_logps.rewards(self.model, packed := packing.pack(batch, self.model)).tolist()
+            for value, (_, prefix, number, _) in zip(values, packed.starts(), strict=True):
+                found[prefix.key, groups[prefix.key][1][prefix.first + number]] = value
         return found
 
     @torch.inference_mode()
@@ -111,15 +111,15 @@ class RewardModel:
                 yield scores(self, messages, group, reward_N)
 
 
-def tree(
+def shared_prefix(
     tokenizer: Any, key: int, messages: Sequence[Message], texts: Sequence[str], limit: float
-) -> packed_logps.Tree:
+) -> packing.SharedPrefix:
     """The texts as answers to a conversation; raises UserError where one is refused, or over the limit of tokens."""
     prompt, answers = chat.answered(tokenizer, messages, texts)
     longest = len(prompt) + max(map(len, answers))
     if longest > limit:
         raise UserError(f"too long: {longest} tokens, and the model's context window has {limit}")
-    return packed_logps.Tree(key, prompt, answers)
+    return packing.SharedPrefix(key, prompt, answers)
 
 
 class Reader(Protocol):
@@ -201,28 +201,28 @@ class Training:
 
     def _accumulate(self, items: Sequence[Sequence[Pick]]) -> dict[str, float]:
         """Add the gradient of the mean loss over the picks of some items."""
-        packed = [self.scorer.tree(i, item[0].messages, texts(item)) for i, item in enumerate(items)]
-        return self.memory.run(lambda tokens: self._pass(items, packed, tokens), self.optimizer.forget)
+        prefixes = [self.scorer.shared_prefix(i, item[0].messages, texts(item)) for i, item in enumerate(items)]
+        return self.memory.run(lambda tokens: self._pass(items, prefixes, tokens), self.optimizer.forget)
 
     def _pass(
-        self, items: Sequence[Sequence[Pick]], packed: Sequence[packed_logps.Tree], tokens: int
+        self, items: Sequence[Sequence[Pick]], prefixes: Sequence[packing.SharedPrefix], tokens: int
     ) -> dict[str, float]:
         count, loss_sum, right = sum(map(len, items)), 0.0, 0
         decided = sum(pick.decided for item in items for pick in item)
-        for batch in packed_logps.batches(packed, max(tokens, *map(len, packed))):  # a group stays whole
-            packed_trees = packed_logps.pack(batch, self.scorer.model)
-            rewards = packed_logps.rewards(self.scorer.model, packed_trees, through_prompt=False)
+        for batch in packing.batches(prefixes, max(tokens, *map(len, prefixes))):  # a group stays whole
+            packed = packing.pack(batch, self.scorer.model)
+            rewards = packed_logps.rewards(self.scorer.model, packed, through_prompt=False)
             loss = torch.zeros((), device=rewards.device)
-            for tree, reward_U in zip(batch, rewards.split([len(t.branches) for t in batch]), strict=True):
-                places = {text: place for place, text in enumerate(texts(items[tree.key]))}
-                for pick in items[tree.key]:
+            for prefix, reward_U in zip(batch, rewards.split([len(t.completions) for t in batch]), strict=True):
+                places = {text: place for place, text in enumerate(texts(items[prefix.key]))}
+                for pick in items[prefix.key]:
                     reward_K = reward_U[[places[text] for text in pick.completions]]
                     loss = loss + self._loss(reward_K, pick)
                     best = pick.completions[int(reward_K.argmax())]
                     right += pick.decided and best == pick.completions[pick.pick]
             (loss / count).backward()
             loss_sum += float(loss.detach())
-        return {"loss": loss_sum / count, "accuracy": right / max(1, decided), "tokens": float(sum(map(len, packed)))}
+        return {"loss": loss_sum / count, "accuracy": right / max(1, decided), "tokens": float(sum(map(len, prefixes)))}
 
     def _loss(self, reward_K: Tensor, pick: Pick) -> Tensor:
         """-log of the likelihood of a pick, with a pull to the centre where no choice of none says where 0 is."""

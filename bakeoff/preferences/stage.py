@@ -103,7 +103,7 @@ def _check_read(recipe: Recipe, picks: Sequence[people.Pick]) -> None:
     tokenizer, limit = models.load_tokenizer(name), window(models.load_config(name).get_text_config())
     for pick in picks:
         try:
-            reward_model.tree(tokenizer, 0, pick.messages, pick.completions, limit)
+            reward_model.shared_prefix(tokenizer, 0, pick.messages, pick.completions, limit)
         except UserError as error:
             raise UserError(f"{pick.source}: {error}; leave the row out, or give another base") from None
 

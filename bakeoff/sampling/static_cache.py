@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
 
 from bakeoff.models import flash_attention
-from bakeoff.models.flash_attention import Block, Rows
+from bakeoff.models.attention_interface import Block, register
+from bakeoff.models.flash_attention import Rows
 from bakeoff.sampling.cpu_layers import is_attention, replace
 from bakeoff.sampling.hf_generate import compare
 
@@ -124,17 +124,7 @@ def join(model: nn.Module) -> None:
         replace(model, is_attention, JoinedAttention)
 
 
-def _attend(  # the arguments that transformers passes by position and by name
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
-) -> tuple[Tensor, None]:
-    if attention_mask is not None or settings.get("softcap") or settings.get("s_aux") is not None:
-        raise NotImplementedError("the model's attention adds a mask, a cap or sinks of its own")
-    scale = settings.get("scaling") or query.shape[-1] ** -0.5
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    return settings["static_cache"].attend(module.layer_idx, q, k, v, scale)[None], None
-
-
-AttentionInterface.register(NAME, _attend)
+register(NAME, "static_cache")
 
 
 def forward(model: Any, tokens: Tensor, positions: Tensor, cache: Cache, keep: Tensor | int = 0) -> Tensor:

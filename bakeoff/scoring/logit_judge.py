@@ -1,6 +1,6 @@
 """A judge in one pass: how sure an instruct model is that the answer to the rubric's question is "yes".
 
-The prompt and the question are read once for a whole group, as a tree; nothing is generated.
+The prompt and the question are read once for a whole group, which shares it as a prefix; nothing is generated.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bakeoff.errors import UserError
-from bakeoff.models import chat, packed_logps
+from bakeoff.models import chat, packed_forward, packed_logps, packing
 from bakeoff.models import load as models
 from bakeoff.records import Completion, Message, Score
 from bakeoff.scoring.rubric import RUBRIC, yes_or_no
@@ -49,28 +49,30 @@ class LogitJudge:
 
     def rewards(self, groups: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[dict[str, float]]:
         """For each (messages, texts) the reward of every text that fits into the model's context with its prompt."""
-        read = [self._branches(messages, texts) for messages, texts in groups]
-        packed = [
-            packed_logps.Tree(i, prompt, [*answers.values()]) for i, (prompt, answers) in enumerate(read) if answers
+        read = [self._continuations(messages, texts) for messages, texts in groups]
+        prefixes = [
+            packing.SharedPrefix(i, prompt, [*answers.values()]) for i, (prompt, answers) in enumerate(read) if answers
         ]
         found: list[dict[str, float]] = [{} for _ in groups]
-        self.used["prompt_tokens"] += sum(map(len, packed))
-        for batch in packed_logps.batches(packed, TOKENS):
-            tree_pack = packed_logps.pack(batch, self.model)
+        self.used["prompt_tokens"] += sum(map(len, prefixes))
+        for batch in packing.batches(prefixes, TOKENS):
+            packed = packing.pack(batch, self.model)
             with torch.inference_mode():
-                values = self.log_share(packed_logps.last_states(self.model, tree_pack)).tolist()
-            for value, (_, tree, number, _) in zip(values, tree_pack.starts(), strict=True):
-                text = list(read[tree.key][1])[tree.first + number]
-                found[tree.key][text] = value
+                values = self.log_share(packed_logps.last_states(self.model, packed)).tolist()
+            for value, (_, prefix, number, _) in zip(values, packed.starts(), strict=True):
+                text = list(read[prefix.key][1])[prefix.first + number]
+                found[prefix.key][text] = value
         return found
 
     def log_share(self, states_MH: Tensor) -> Tensor:
         """[M]: log P(yes) - log P(yes or no) of the next token."""
-        logits_MV = packed_logps.logits(self.model, states_MH)
+        logits_MV = packed_forward.logits(self.model, states_MH)
         yes, no = (logits_MV[:, ids].logsumexp(-1) for ids in (self.yes, self.no))
         return F.logsigmoid(yes - no)
 
-    def _branches(self, messages: Sequence[Message], texts: Sequence[str]) -> tuple[list[int], dict[str, list[int]]]:
+    def _continuations(
+        self, messages: Sequence[Message], texts: Sequence[str]
+    ) -> tuple[list[int], dict[str, list[int]]]:
         """(tokens up to the answer, for each different text that fits its tokens with all that follows)."""
         turn = Message("user", yes_or_no(messages, PLACE, self.question))
         before, _, after = self._rendered(turn).rpartition(PLACE)
@@ -80,8 +82,8 @@ class LogitJudge:
             if whole
             else chat.opening_tokens(self.tokenizer, before)
         )
-        branches = {t: self.tokenizer(t + after, add_special_tokens=False).input_ids for t in texts}
-        return prompt, {t: b for t, b in branches.items() if len(prompt) + len(b) <= self.longest}
+        continuations = {t: self.tokenizer(t + after, add_special_tokens=False).input_ids for t in texts}
+        return prompt, {t: b for t, b in continuations.items() if len(prompt) + len(b) <= self.longest}
 
     def _rendered(self, turn: Message) -> str:
         if not chat.template(self.tokenizer):

@@ -21,7 +21,7 @@ from bakeoff import tasks
 from bakeoff.data import splits
 from bakeoff.errors import UserError
 from bakeoff.math import best_of_n, statistics
-from bakeoff.models import kl, packed_logps
+from bakeoff.models import kl, packing
 from bakeoff.models import load as models
 from bakeoff.preferences.load import known
 from bakeoff.records import Completion, Prompt, Score, read_table
@@ -192,7 +192,8 @@ def _kl(recipe: Recipe, model: str, prompts: Sequence[Prompt], drawn: Sequence[C
     messages = {p.id: p.messages for p in prompts}
     firsts = drawn[::SAMPLES][:KL_PROMPTS]
     packed = [
-        packed_logps.Tree(i, models.render(tokenizer, messages[c.prompt_id]), [c.tokens]) for i, c in enumerate(firsts)
+        packing.SharedPrefix(i, models.render(tokenizer, messages[c.prompt_id]), [c.tokens])
+        for i, c in enumerate(firsts)
     ]
     return kl.sequence_kl(policy, reference, packed, recipe.sample.temperature or 1.0)
 

@@ -14,7 +14,7 @@ import torch
 
 from bakeoff import tasks
 from bakeoff.errors import UserError
-from bakeoff.models import kl, packed_logps
+from bakeoff.models import kl, packing
 from bakeoff.models import load as models
 from bakeoff.models.incomplete import fault
 from bakeoff.models.optimizer import follow
@@ -195,7 +195,7 @@ class Spent:
         groups = LocalEngine(model, self.tokenizer).complete(self.prompts, one, lambda failure: None)
         drawn = {group[0].prompt_id: group[0].tokens for group in groups}
         read = [
-            packed_logps.Tree(i, models.render(self.tokenizer, p.messages), [drawn[p.id]])
+            packing.SharedPrefix(i, models.render(self.tokenizer, p.messages), [drawn[p.id]])
             for i, p in enumerate(p for p in self.prompts if p.id in drawn)
         ]
         return float(kl.sequence_kl(model, self.reference, read, sampling.temperature or 1.0).mean())

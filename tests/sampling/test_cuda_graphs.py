@@ -23,7 +23,7 @@ def static(engine):
 
 SAMPLINGS = [
     Sampling(group_size=3, max_tokens=24),
-    Sampling(group_size=5, max_tokens=20, temperature=0.6, top_k=40, top_p=0.9),
+    Sampling(group_size=5, max_tokens=20, temperature=0.6, top_p=0.9),
     Sampling(group_size=2, max_tokens=20, temperature=0),
     Sampling(group_size=4, max_tokens=24, temperature=1.5, stop=("e", "q7")),
 ]

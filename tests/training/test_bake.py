@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from bakeoff.errors import UserError
 from bakeoff.models import load as models
-from bakeoff.models import optimizer, packed_logps
+from bakeoff.models import optimizer, packed_logps, packing
 from bakeoff.models.optimizer import follow
 from bakeoff.records import Completion, Message, Prompt, Score
 from bakeoff.run import open_run
@@ -46,7 +46,7 @@ def training(folder, temperature=1.0, frozen=0.0, **settings):
 
 
 def logps(model, branch):
-    packed = packed_logps.pack([packed_logps.Tree(i, prompt, [branch]) for i, prompt in enumerate(PROMPTS)], model)
+    packed = packing.pack([packing.SharedPrefix(i, prompt, [branch]) for i, prompt in enumerate(PROMPTS)], model)
     with torch.no_grad():
         return packed_logps.token_logps(model, packed)[0].sum().item()
 
@@ -62,10 +62,10 @@ def test_the_good_becomes_likelier_against_the_bad(tiny_llama, method):
 
 def test_log_ratios_are_those_at_which_completions_are_drawn(tiny_llama):
     work = training(tiny_llama, temperature=0.7, method="qrpo")
-    packed = packed_logps.pack(work.trees[:1], work.model)
+    packed = packing.pack(work.prefixes[:1], work.model)
     with torch.no_grad():
         logps = [packed_logps.token_logps(work.model, packed, temperature)[0] for temperature in (0.7, 1.0)]
-    drawn, other = ([s.sum().item() for s in x.split([len(b) for b in work.trees[0].branches])] for x in logps)
+    drawn, other = ([s.sum().item() for s in x.split([len(b) for b in work.prefixes[0].completions])] for x in logps)
     assert work.ref_logps[0].tolist() == pytest.approx(drawn, abs=1e-3) and drawn != pytest.approx(other, abs=0.1)
     assert (
         training(tiny_llama, temperature=0.7).temperature == 1.0
