@@ -32,7 +32,7 @@ def last_states(model: Any, packed: Packed, *, through_prompt: bool = True) -> T
     return hidden(model, packed, through_prompt=through_prompt)[places]
 
 
-def _completion_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
+def completion_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
     """For every completion's tokens: (place of the token that predicts it, the token, number of its completion)."""
     places, targets, numbers = [], list[int](), []
     for count, (row, group, number, at) in enumerate(packed.starts()):
@@ -49,7 +49,7 @@ def token_logps(
     model: Any, packed: Packed, temperature: float = 1.0, *, through_prompt: bool = True
 ) -> tuple[Tensor, Tensor]:
     """(log-probability [M] of every token of the completions, number [M] of its completion), float32."""
-    places, targets, numbers = _completion_tokens(packed)
+    places, targets, numbers = completion_tokens(packed)
     states_MH = hidden(model, packed, through_prompt=through_prompt)[places]
     if states_MH.requires_grad and any(p.requires_grad for p in model.lm_head.parameters()):
         return torch.cat([*_logps(model, states_MH, targets, temperature)]), numbers
@@ -106,7 +106,7 @@ def _plain_head(model: Any) -> bool:
 
 def next_token_logps(model: Any, packed: Packed, temperature: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
     """Chunks of (log-distribution over the vocabulary [m, V] before every token, number [m] of its completion)."""
-    places, _, numbers = _completion_tokens(packed)
+    places, _, numbers = completion_tokens(packed)
     states_MH = hidden(model, packed)[places]
     size = vocabulary_chunk(model)
     for states, number in zip(states_MH.split(size), numbers.split(size), strict=True):

@@ -116,7 +116,7 @@ def test_freezing_leaves_the_upper_layers_to_train(model):
 def test_distributions_agree_with_logps(model):
     packed = packing.pack(GROUPS, model)
     logps, _ = packed_logps.token_logps(model, packed, temperature=0.7)
-    _, targets, _ = packed_logps.branch_tokens(packed)
+    _, targets, _ = packed_logps.completion_tokens(packed)
     chunks = list(packed_logps.next_token_logps(model, packed, temperature=0.7))
     full = torch.cat([logp for logp, _ in chunks])
     torch.testing.assert_close(full.exp().sum(-1), torch.ones(len(full)))
