@@ -171,7 +171,7 @@ def test_positions_that_depend_on_a_text_s_length_are_those_of_the_text_alone():
     logps, _ = packed_logps.token_logps(model, packed)
     alone = each(model, plain_logps, packed)
     kept = torch.tensor(
-        [place != packed.before for place in packed_logps.branch_tokens(packed)[0]]
+        [place != packed.before for place in packed_logps.completion_tokens(packed)[0]]
     )  # in each row another
     torch.testing.assert_close(logps[kept], alone[kept], atol=5e-5, rtol=0)
 
