@@ -19,9 +19,9 @@ check: .venv/dev
 	$(BIN)/mypy
 
 bench: .venv/dev
-	$(BIN)/python benchmarks/sampling.py $(if $(OPENVINO),--openvino $(OPENVINO)) $(if $(VLLM),--vllm $(VLLM))
-	$(BIN)/python benchmarks/scoring.py
-	$(if $(TRL),$(BIN)/python benchmarks/step.py --trl $(TRL))
+	$(BIN)/python -m benchmarks.sampling $(if $(OPENVINO),--openvino $(OPENVINO)) $(if $(VLLM),--vllm $(VLLM))
+	$(BIN)/python -m benchmarks.scoring
+	$(if $(TRL),$(BIN)/python -m benchmarks.step --trl $(TRL))
 
 .venv/demo: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv

@@ -255,7 +255,7 @@ FORMER = {
     "score.timeout": "was dropped; a verifier may take 10 s, a function of your own 60 s",
     "score.memory_mb": "was dropped; it is 2048",
     "score.rivals": "was dropped; score.scorer = 'judge' rewards each completion by itself",
-    "bake.completions": "was dropped; at most 8 different completions of a group are trained on",
+    "bake.completions": "was dropped; each method trains on a number of its own (docs/bake.md)",
     "bake.surest": "is now bake.agreement_quantile",
     "bake.frozen": "was dropped; the lower half of the layers stays as it is",
     "bake.lora": "is now lora, at the top of the recipe",

@@ -1,4 +1,4 @@
-"""The demo on several seeds: `python benchmarks/demo.py [--full] [--seeds 0 1 2]`, then docs/results/demo.json.
+"""The demo on several seeds, then docs/results/demo.json.
 
 `--full` runs the full recipe and draws demo.svg; its figures are named `demo_full.*`. Each seed is a run of its own
 under `--out`; a run that is there already is read, not made again, so seeds can be measured one by one. The headline of
@@ -14,12 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import results
-
 from bakeoff.math.statistics import Measured
 from bakeoff.report.page import Curve
 from bakeoff.report.picture import curve_svg
 from bakeoff.run import Run, read_json, write_json, write_text
+from benchmarks import results
 
 RECIPES = {"demo": "quick.toml", "demo_full": "filings.toml"}
 WORST = {
@@ -46,13 +45,9 @@ def main() -> None:
     args = parser.parse_args()
     name = "demo_full" if args.full else "demo"
     runs = [demo(name, args.out / f"{name}-{seed}", seed) for seed in args.seeds]
-    measured = [figures(run) for run in runs]
-    results.record("demo", rows(name, args.seeds, measured))
-    results.main()
+    results.finish("demo", rows(name, args.seeds, [figures(run) for run in runs]), recorded=True)
     if args.full:
         write_text(results.RESULTS / "demo.svg", picture(runs[0]))
-    shown = [row for row in results.read("demo") if row["name"].startswith(f"{name}.") and row["name"].count(".") == 1]
-    print(results.table(shown))
 
 
 def demo(name: str, out: Path, seed: int) -> Run:

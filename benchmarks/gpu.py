@@ -45,8 +45,9 @@ from bakeoff.records import Message, Prompt
 from bakeoff.sampling import Sampling
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
-from bakeoff.training.methods import Group
+from bakeoff.training.methods import METHODS, Group
 from bakeoff.training.trainer import Training
+from benchmarks import results
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -122,17 +123,15 @@ def fresh() -> Iterator[None]:
 
 def save(rows: Rows, out: Path) -> None:
     """Add rows to gpu.json: each name once."""
-    path = out / "gpu.json"
-    out.mkdir(parents=True, exist_ok=True)
-    old = json.loads(path.read_text()) if path.exists() else []
-    stamp = {"machine": name_of_card(), "date": time.strftime("%Y-%m-%d"), "command": "python -m benchmarks.gpu"}
-    kept = {row["name"]: row for row in [*old, *({**row, **stamp} for row in rows)]}
-    lines = ",\n".join(json.dumps(row) for row in kept.values())
-    path.write_text(f"[\n{lines}\n]\n")
+    command = "python -m benchmarks.gpu"
+    named = [{k: v for k, v in row.items() if k != "note"} | {"machine": name_of_card()} for row in rows]
+    results.record(
+        "gpu", [row | {"command": f"{command} --demo" if "demo" in row["name"] else command} for row in named], out
+    )
 
 
 def name_of_card() -> str:
-    return torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU, toy shapes"
+    return torch.cuda.get_device_name() if DEVICE.type == "cuda" else "a CPU, toy shapes"
 
 
 def sync() -> None:
@@ -325,9 +324,9 @@ def _packed_against_rows(model: Any) -> float:
     if flash_attention.possible(model):
         packed_ways.in_rows_of_any_length(model, packed, 0)  # where it fails, say how
     far, near = 0.0, 0.0
-    for _, tree, number, at in packed.starts():
-        ids = torch.tensor([tree.prompt + tree.completions[number]], device=DEVICE)
-        plain = packed_ways.plain(model, ids)[0, len(tree.prompt) :].float()
+    for _, group, number, at in packed.starts():
+        ids = torch.tensor([group.prompt + group.completions[number]], device=DEVICE)
+        plain = packed_ways.plain(model, ids)[0, len(group.prompt) :].float()
         far += float((states[at : at + len(plain)].float() - plain).square().sum())
         near += float(plain.square().sum())
     return (far / near) ** 0.5
@@ -345,11 +344,11 @@ def _gradients_against_rows(model: Any) -> float:
             logps, _ = packed_logps.token_logps(model, packing.pack(some, model))
             logps.sum().backward()
         else:
-            for tree in some:
-                for branch in tree.completions:
-                    ids = torch.tensor([tree.prompt + branch], device=DEVICE)
-                    logps = model(ids).logits[0, len(tree.prompt) - 1 : -1].float().log_softmax(-1)
-                    logps.gather(1, ids[0, len(tree.prompt) :, None]).sum().backward()
+            for group in some:
+                for completion in group.completions:
+                    ids = torch.tensor([group.prompt + completion], device=DEVICE)
+                    logps = model(ids).logits[0, len(group.prompt) - 1 : -1].float().log_softmax(-1)
+                    logps.gather(1, ids[0, len(group.prompt) :, None]).sum().backward()
         found.append(torch.cat([p.grad.float().flatten() for p in weights]))
     return float((found[0] - found[1]).norm() / found[1].norm())
 
@@ -475,29 +474,30 @@ def training_8b_all() -> Rows:
 
 def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
     """Steps of policy gradient on 16 completions a prompt: tokens a second, share of the product rate, memory."""
-    trees_ = groups_of(4, 512, 128, 4 if TINY else 16)
+    prefixes = groups_of(4, 512, 128, 4 if TINY else 16)
     if TINY:
-        trees_ = trees_[:1]
+        prefixes = prefixes[:1]
     model = random_model(shape)
     models.freeze(model, frozen)
     if lora:
         models.add_lora(model, lora)
-    ones = [np.ones(len(t.completions)) for t in trees_]
+    ones = [np.ones(len(t.completions)) for t in prefixes]
     groups = [
         Group(f"p{t.key}", t.completions, np.linspace(0, 1, len(t.completions)), one.astype(int), one.astype(bool))
-        for t, one in zip(trees_, ones, strict=True)
+        for t, one in zip(prefixes, ones, strict=True)
     ]
+    METHODS["grpo"] = dataclasses.replace(METHODS["grpo"], most=16)
     recipe = Recipe(
         sample=Sample(group_size=16),
-        bake=Bake(method="grpo", completions=16, batch_size=4, epochs=6, frozen=frozen, learning_rate=1e-6),
+        bake=Bake(method="grpo", batch_size=4, epochs=6, learning_rate=1e-6),
     )
-    training = Training(model, groups, [t.prompt for t in trees_], recipe)
+    training = Training(model, groups, [t.prompt for t in prefixes], recipe)
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     steps = training.steps()
     taken = seconds(lambda: next(steps), repeats=3, warm=2)
     profile(f"training {name}", lambda: next(steps))
-    flops = sum(_needed(model, tree, lora=lora) for tree in training.prefixes)
+    flops = sum(_needed(model, group, lora=lora) for group in training.prefixes)
     tokens = sum(map(len, training.prefixes))
     rows = [
         {
@@ -516,14 +516,14 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
     return rows
 
 
-def _needed(model: Any, tree: packing.SharedPrefix, *, lora: int) -> float:
+def _needed(model: Any, group: packing.SharedPrefix, *, lora: int) -> float:
     """FLOPs of the products that a group's step needs: forward, back to the lowest trained layer, trained weights."""
     one = fused_layers.decoder_layers(model)
     base = [p.numel() for layer in one for n, p in layer.named_parameters() if p.dim() == 2 and ".lora_" not in n]
     trained = [any(p.requires_grad for p in layer.parameters()) for layer in one]
     body, head = sum(base), model.lm_head.weight.numel()
     share = sum(trained) / len(trained)
-    completion, prompt = sum(map(len, tree.completions)), len(tree.prompt)
+    completion, prompt = sum(map(len, group.completions)), len(group.prompt)
     backward = 2 * share * body * (1 if lora else 2) + 2 * head
     return completion * (2 * (body + head) + backward) + prompt * 2 * body
 
@@ -537,11 +537,11 @@ def scoring() -> Rows:
 
     @torch.inference_mode()
     def packed() -> None:
-        by_tree = {}
+        by_place = {}
         for batch in packing.batches(documents, pass_tokens(model, 4096)):
             values = packed_logps.rewards(model, together := packing.pack(batch, model)).tolist()
-            by_tree |= {(t.key, t.first + n): v for v, (_, t, n, _) in zip(values, together.starts(), strict=True)}
-        found[0] = [by_tree[t.key, n] for t in documents for n in range(len(t.completions))]
+            by_place |= {(t.key, t.first + n): v for v, (_, t, n, _) in zip(values, together.starts(), strict=True)}
+        found[0] = [by_place[t.key, n] for t in documents for n in range(len(t.completions))]
 
     @torch.inference_mode()
     def padded(size: int) -> None:

@@ -1,4 +1,4 @@
-"""The studies as pictures: `python benchmarks/pictures.py` makes docs/results/study_*.svg from studies.json.
+"""The studies as pictures: makes docs/results/study_*.svg from studies.json.
 
 Numbers of something (tries, prompts, picks) become a line, with the reference's first answer beside it; sizes and
 seconds a line for each side; the rest dots.
@@ -6,16 +6,16 @@ seconds a line for each side; the rest dots.
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import results
 
 from bakeoff.math.statistics import Measured
 from bakeoff.report.plots import Line, dots_svg, lines_svg
 from bakeoff.report.wording import percent
 from bakeoff.run import write_text
+from benchmarks import results
 
 LINES = {"tries": "tries", "prompts": "prompts", "picks": "picks of a simulated tester"}
 """Studies over numbers, with the name of the axis."""
@@ -32,6 +32,11 @@ NUMBERED = re.compile(r"[a-z](\d+)$")
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    refresh()
+
+
+def refresh() -> None:
     """Write the picture of every study that has results."""
     for name, picture in pictures(results.read("studies")).items():
         write_text(results.RESULTS / f"study_{name}.svg", picture)

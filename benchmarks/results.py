@@ -1,16 +1,18 @@
 """Measured numbers have one home: docs/results/TOPIC.json, written by the command that measured them.
 
-`python benchmarks/results.py` makes the tables of README.md and docs/*.md again. In those files
+`python -m benchmarks.results` makes the tables of README.md and docs/*.md again. In those files
 
     <!-- results: TOPIC name1 name2 -->
     <!-- end -->
 
 holds a table of the named results (`demo.seed*` takes all that match), and, within a sentence,
-`<!-- value: TOPIC name --><!-- end -->` holds one number.
+`<!-- value: TOPIC name --><!-- end -->` holds one number. A result keeps the command that measured it, also where that
+has another name now.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import fnmatch
 import json
@@ -41,7 +43,8 @@ def record(topic: str, rows: Iterable[Row], results: Path = RESULTS, replaced: S
     """Write results {name, value, low, high, n} (low, high and n may be absent) to TOPIC.json, each name once.
 
     Command, commit, date and machine are those of this process; a row may name the `command` that a person would type,
-    and the values by seed, `seeds`. Results of other names stay, except those that match a pattern of `replaced`.
+    the `machine`, and the values by seed, `seeds`. Results of other names stay, except those that match a pattern of
+    `replaced`.
     Raises ValueError for a row without name and value, or with an unknown key.
     """
     path = results / f"{topic}.json"
@@ -49,7 +52,7 @@ def record(topic: str, rows: Iterable[Row], results: Path = RESULTS, replaced: S
     kept = {r["name"]: r for r in before if not any(fnmatch.fnmatch(r["name"], pattern) for pattern in replaced)}
     stamp = {"command": command(sys.argv), "commit": commit(), "date": today(), "machine": machine()}
     for row in rows:
-        unknown = row.keys() - {*MEASURED, "command", "seeds"}
+        unknown = row.keys() - {*MEASURED, "command", "seeds", "machine"}
         if unknown or "name" not in row or "value" not in row:
             raise ValueError(f"{topic}: a result is {MEASURED} and perhaps command; found {dict(row)!r}")
         kept[row["name"]] = dict.fromkeys(MEASURED) | stamp | dict(row)
@@ -57,6 +60,14 @@ def record(topic: str, rows: Iterable[Row], results: Path = RESULTS, replaced: S
     with atomic(path) as beside:
         lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in kept.values())
         beside.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+def finish(topic: str, rows: Sequence[Row], *, recorded: bool) -> None:
+    """Print measured rows and, where they are to be recorded, write them and the documents' tables."""
+    print(lines(rows))
+    if recorded:
+        record(topic, rows)
+        refresh()
 
 
 def read(topic: str, results: Path = RESULTS) -> list[dict[str, Any]]:
@@ -79,16 +90,21 @@ def render(text: str, results: Path = RESULTS) -> str:
     return MARKER.sub(made, text)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: Sequence[Row]) -> str:
     """A Markdown table of results, and under it what measured them."""
-    lines = ["| result | value | 95 % interval | n |", "| --- | ---: | :---: | ---: |"]
-    for row in rows:
-        bounds = [row["low"], row["high"]]
-        interval = " to ".join(map(number, bounds)) if any(b is not None for b in bounds) else ""
-        lines.append(f"| `{row['name']}` | {number(row['value'])} | {interval} | {row['n'] or ''} |")
     sources = dict.fromkeys(tuple(row[key] for key in STAMPED) for row in rows)
-    lines += ["", *(f"`{command}` at {commit}, {date}, on {machine}." for command, commit, date, machine in sources)]
-    return "\n".join(lines)
+    told = [f"`{command}` at {commit}, {date}, on {machine}." for command, commit, date, machine in sources]
+    return "\n".join([lines(rows), "", *told])
+
+
+def lines(rows: Iterable[Row]) -> str:
+    """A Markdown table of results, recorded or not."""
+    made = ["| result | value | 95 % interval | n |", "| --- | ---: | :---: | ---: |"]
+    for row in rows:
+        bounds = [row.get("low"), row.get("high")]
+        interval = " to ".join(map(number, bounds)) if any(b is not None for b in bounds) else ""
+        made.append(f"| `{row['name']}` | {number(row['value'])} | {interval} | {row.get('n') or ''} |")
+    return "\n".join(made)
 
 
 def number(value: float | None) -> str:
@@ -108,7 +124,9 @@ def documents() -> list[Path]:
 def command(arguments: list[str]) -> str:
     """What a person would type in the repository to run this process: no path outside it is told."""
     script, *rest = (_relative(a) for a in arguments)
-    return shlex.join(["python", script, *rest] if script.endswith(".py") else [script, *rest])
+    module = script.removesuffix(".py").replace("/", ".")
+    start = [script] if module == script else ["python", "-m", module] if "/" in script else ["python", script]
+    return shlex.join([*start, *rest])
 
 
 def _relative(argument: str) -> str:
@@ -156,6 +174,12 @@ def _named(topic: str, names: list[str], results: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    """Make every table of the documents again."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    refresh()
+
+
+def refresh() -> None:
     """Make every table of the documents again."""
     for path in documents():
         old = path.read_text(encoding="utf-8")

@@ -1,7 +1,4 @@
-"""Scoring: completions per second, the completions of a prompt packed under a tree mask beside padded rows.
-
-python benchmarks/scoring.py [--record]
-"""
+"""Scoring: completions per second, the completions of a prompt packed behind it beside padded rows."""
 
 from __future__ import annotations
 
@@ -11,15 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import results
 import torch
-import work
 
 from bakeoff.models import load as models
 from bakeoff.preferences import reward_model
 from bakeoff.records import Message
 from bakeoff.sampling import Sampling
 from bakeoff.sampling.local import LocalEngine
+from benchmarks import results, work
 
 ROWS = 16
 """Padded rows read at once: the fastest of 4, 8, 16 and 32 here."""
@@ -34,8 +30,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="write docs/results/bench.json")
     args = parser.parse_args()
     rows = [row for task in args.tasks for row in measure(task, args.repeats)]
-    if args.record:
-        results.record("bench", rows)
+    results.finish("bench", rows, recorded=args.record)
 
 
 def measure(task: str, repeats: int) -> list[dict[str, Any]]:
@@ -45,17 +40,6 @@ def measure(task: str, repeats: int) -> list[dict[str, Any]]:
     torch.nn.init.normal_(scorer.model.score.weight, std=0.05)
     rounding = differences(scorer, groups[:2])
     ours, theirs = work.seconds(lambda: scorer.rewards(groups), lambda: padded_rewards(scorer, groups), repeats=repeats)
-    count = sum(len(texts) for _, texts in groups)
-    work.table(
-        f"Scoring {len(groups)} {task} prompts x {count // len(groups)} completions",
-        ["rows", "completions/s", "bakeoff is"],
-        [["packed", count / ours, ""], ["padded", count / theirs, f"{theirs / ours:.2f}x"]],
-    )
-    work.table(
-        "Rewards of two groups against padded rows in float32: root mean square difference over their spread",
-        ["rows", "difference"],
-        [[name, f"{value:.1e}"] for name, value in rounding.items()],
-    )
     rows = [{"name": f"score_{task}_vs_padded", "value": theirs / ours, "n": repeats}]
     return rows + [{"name": f"score_{task}_error_{name}", "value": value} for name, value in rounding.items()]
 
@@ -84,8 +68,8 @@ def sampled(task: str) -> Groups:
 @torch.inference_mode()
 def padded_rewards(scorer: reward_model.RewardModel, groups: Groups) -> list[list[float]]:
     """The usual way: every completion with its prompt in a row of its own, sorted by length, padded on the right."""
-    rows = [scorer.tree(0, m, [text]) for m, texts in groups for text in texts]
-    ids = [[*t.prompt, *t.branches[0]] for t in rows]
+    rows = [scorer.shared_prefix(0, m, [text]) for m, texts in groups for text in texts]
+    ids = [[*t.prompt, *t.completions[0]] for t in rows]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     rewards = [0.0] * len(ids)
     for start in range(0, len(order), ROWS):

@@ -1,7 +1,5 @@
 """One whole step of reinforcement learning, sample, score and update on all completions, beside TRL's GRPOTrainer.
 
-python benchmarks/step.py --trl PYTHON [--record]     # an interpreter of an environment with trl
-
 8 filings prompts of about 105 tokens, at most 40 new tokens, 16 completions each. Both sides train every layer with the
 gradient of all 128 completions, rewarded by the same sequence classifier; TRL trains the embeddings too.
 """
@@ -9,17 +7,14 @@ gradient of all 128 completions, rewarded by the same sequence classifier; TRL t
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
+import math
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import results
 import torch
-import work
 
 from bakeoff.math import losses
 from bakeoff.models import load as models
@@ -29,6 +24,7 @@ from bakeoff.preferences import reward_model
 from bakeoff.records import Completion, Prompt
 from bakeoff.sampling import Sampling
 from bakeoff.sampling.local import LocalEngine
+from benchmarks import peers, results, work
 
 SAMPLING = Sampling(group_size=16, max_tokens=40)
 PROMPTS = 8
@@ -36,30 +32,20 @@ PROMPTS = 8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trl", type=Path, required=True, help="Python interpreter of an environment with trl")
+    parser.add_argument("--trl", type=Path, help="Python interpreter of an environment with trl; without: ours alone")
     parser.add_argument("--record", action="store_true", help="write docs/results/bench.json")
     args = parser.parse_args()
     prompts = work.filings_prompts(PROMPTS)
-    count = PROMPTS * SAMPLING.group_size
     with tempfile.TemporaryDirectory() as folder:
         scorer = reward_model.fresh(work.MODEL)
         models.save(scorer.model, scorer.tokenizer, Path(folder) / "reward_model")
-        theirs = trl(args.trl, prompts, Path(folder) / "reward_model")
+        theirs = trl(args.trl, prompts, Path(folder) / "reward_model") if args.trl else math.nan
         whole, frozen = Step(scorer, frozen=0.0, through_prompt=True), Step(scorer, frozen=0.5, through_prompt=False)
         ours, light = work.seconds(lambda: whole.take(prompts), lambda: frozen.take(prompts))
-    work.table(
-        f"One step, {PROMPTS} prompts x {SAMPLING.group_size} completions x at most {SAMPLING.max_tokens} tokens",
-        ["side", "s", "completions/s", "of TRL"],
-        [
-            ["TRL GRPOTrainer", theirs, count / theirs, "1.00x"],
-            ["bakeoff, all layers", ours, count / ours, f"{theirs / ours:.2f}x"],
-            ["bakeoff, as it bakes", light, count / light, f"{theirs / light:.2f}x"],
-        ],
-    )
-    print("of which:", {name: round(s, 1) for name, s in whole.parts.items()})
-    if args.record:
-        rows = [("step_vs_trl_grpo", theirs / ours), ("step_as_baked_vs_trl_grpo", theirs / light)]
-        results.record("bench", [{"name": name, "value": value, "n": 3} for name, value in rows])
+    print(f"all layers: {ours:.1f} s, as it bakes: {light:.1f} s; of all layers:", whole.parts)
+    rows = [("step_vs_trl_grpo", theirs / ours), ("step_as_baked_vs_trl_grpo", theirs / light)]
+    if args.trl:
+        results.finish("bench", [{"name": n, "value": v, "n": 3} for n, v in rows], recorded=args.record)
 
 
 class Step:
@@ -91,24 +77,28 @@ class Step:
         for batch in packing.batches(packed, packed_logps.TRAIN_TOKENS):
             pack = packing.pack(batch, self.model)
             logps, owner = packed_logps.token_logps(self.model, pack, through_prompt=self.through_prompt)
-            where = [(tree.key, tree.first + number) for _, tree, number, _ in pack.starts()]
+            where = [(group.key, group.first + number) for _, group, number, _ in pack.starts()]
             advantage = torch.stack([advantage_GM[i, j] for i, j in where])[owner]
             (-(advantage * logps).sum() / advantage_GM.numel()).backward()
         self.optimizer.step()
 
 
 def trl(python: Path, prompts: Sequence[Prompt], scorer: Path) -> float:
-    """Seconds of one of TRL's steps, measured by itself between two steps."""
+    """Seconds of the fastest of three of TRL's steps."""
     job = {
         "model": str(models.folder(work.MODEL)),
         "scorer": str(scorer),
         "prompts": [[{"role": m.role, "content": m.content} for m in p.messages] for p in prompts],
         "group_size": SAMPLING.group_size,
         "max_tokens": SAMPLING.max_tokens,
+        "trainer": "grpo",
+        "learning_rate": 1e-6,
+        "prompts_per_step": PROMPTS,
+        "rows": 32,
+        "steps": 3,
+        "dtype": "bfloat16",
     }
-    script = Path(__file__).with_name("peer_trl.py")
-    out = subprocess.run([python, script], input=json.dumps(job), stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(out.stdout.splitlines()[-1])["seconds"]
+    return peers.ask(python, "trl_step", job)
 
 
 if __name__ == "__main__":

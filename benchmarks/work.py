@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,32 +13,15 @@ import torch
 
 from bakeoff.models import load as models
 from bakeoff.records import Message, Prompt, prompt_id
+from benchmarks.answers import FILINGS
 
-FILINGS = Path(__file__).resolve().parents[1] / "examples" / "filings"
 MODEL = "smollm2-135m"
-CHAT = (
-    "Write a short poem about the sea in autumn.",
-    "What is the capital of Australia, and why is it not Sydney?",
-    "Explain to a child how rain is made.",
-    "Give me three tips for a job interview.",
-    "Translate 'good morning, how are you?' into French.",
-    "What is the difference between a list and a tuple in Python?",
-    "Suggest a name for a bakery that sells rye bread.",
-    "How long should I boil an egg?",
-    "Summarise the plot of Romeo and Juliet in two sentences.",
-    "Why do cats purr?",
-    "Write an e-mail that declines an invitation politely.",
-    "What is 17 times 23? Show how you get there.",
-    "Name five rivers in Europe.",
-    "What should I pack for a week in the mountains?",
-    "Who invented the telephone?",
-    "Describe the taste of a lemon without the word sour.",
-)
+CHAT = Path(__file__).with_name("chat.txt")
 
 
 def chat_prompts() -> list[Prompt]:
     """Work (a): 16 short prompts."""
-    return [_prompt(text) for text in CHAT]
+    return [_prompt(text) for text in CHAT.read_text(encoding="utf-8").splitlines()]
 
 
 def document_prompts(count: int = 8, tokens: int = 1000) -> list[Prompt]:
@@ -54,7 +36,6 @@ def filings_prompts(count: int) -> list[Prompt]:
 
 
 def _document(rng: random.Random, tokens: int) -> str:
-    sys.path.insert(0, str(FILINGS))
     from companies import companies
     from excerpts import excerpt
     from questions import ask
@@ -93,12 +74,3 @@ def product_rate(size: int = 2048) -> float:
         a @ b
         times.append(time.perf_counter() - start)
     return 2 * size**3 / min(times)
-
-
-def table(title: str, head: list[str], rows: list[list[object]]) -> None:
-    """Print a table with aligned columns under its title."""
-    cells = [head, *([f"{c:,.1f}" if isinstance(c, float) else str(c) for c in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    print(f"\n{title}")
-    for row in cells:
-        print("  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))

@@ -1,6 +1,6 @@
 """Every number in the documents stands in docs/results, and the tables there are made from it."""
 
-import importlib.util
+import importlib
 import json
 import math
 import platform
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "results.py"
-spec = importlib.util.spec_from_file_location("results", SCRIPT)
-results = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(results)
+from benchmarks import results
+
+SCRIPT = Path(results.__file__)
+COMMANDS = {p.stem for p in SCRIPT.parent.glob("*.py") if "def main(" in p.read_text("utf-8")}
 
 ROW = {"name": "demo.gain", "value": 0.36149, "low": 0.301, "high": 0.42, "n": 300}
 
@@ -20,8 +20,27 @@ ROW = {"name": "demo.gain", "value": 0.36149, "low": 0.301, "high": 0.42, "n": 3
 @pytest.mark.parametrize("path", results.documents(), ids=lambda path: path.name)
 def test_the_tables_of_a_document_are_those_of_its_results(path):
     text = path.read_text(encoding="utf-8")
-    assert results.render(text) == text, f"{path.name} differs from docs/results; run: python benchmarks/results.py"
+    assert results.render(text) == text, f"{path.name} differs from docs/results; run: python -m benchmarks.results"
     assert len(re.findall("<!-- (?:results|value):", text)) == len(re.findall("<!-- end -->", text))
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_of_the_benchmarks_helps(name, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"benchmarks.{name}").main()
+    assert not ended.value.code and "usage:" in capsys.readouterr().out
+
+
+def test_the_documents_name_commands_that_there_are():
+    named = {
+        name for path in results.documents() for name in re.findall(r"-m benchmarks\.(\w+)", path.read_text("utf-8"))
+    }
+    assert named - {"NAME"} <= COMMANDS
+    studies = {
+        s for p in results.documents() for s in re.findall(r"-m benchmarks\.study ([a-z]+)", p.read_text("utf-8"))
+    }
+    assert studies <= {path.stem for path in SCRIPT.parent.glob("studies/*.toml")}
 
 
 @pytest.mark.parametrize("path", sorted(results.RESULTS.glob("*.json")), ids=lambda path: path.stem)
@@ -39,7 +58,7 @@ def test_a_result_is_recorded_once_with_its_origin(tmp_path, monkeypatch):
     results.record("demo", [ROW | {"value": 0.5, "command": "make demo"}], tmp_path)
     gain, minutes = results.read("demo", tmp_path)
     assert (gain["value"], gain["command"]) == (0.5, "make demo")
-    assert minutes["command"] == "python benchmarks/demo.py --seeds '0 1'"
+    assert minutes["command"] == "python -m benchmarks.demo --seeds '0 1'"
     assert minutes["low"] is None and minutes["n"] is None
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", gain["date"])
     assert gain["machine"].endswith("cores") and platform.node() not in gain["machine"]
@@ -50,7 +69,7 @@ def test_a_result_is_recorded_once_with_its_origin(tmp_path, monkeypatch):
 
 def test_no_path_of_the_machine_is_told():
     assert results.command(["/home/ann/bin/bakeoff", "run", "/data/secret/log.jsonl"]) == "bakeoff run log.jsonl"
-    assert results.command([str(SCRIPT), "x/y"]) == "python benchmarks/results.py x/y"
+    assert results.command([str(SCRIPT), "x/y"]) == "python -m benchmarks.results x/y"
 
 
 def test_a_row_that_is_no_result_is_refused(tmp_path):

@@ -54,7 +54,7 @@ class Method:
     per_token: bool = False
     """Whether the losses of a batch are divided by its tokens, instead of by its groups."""
     most: int = 8
-    """Of a group at most so many completions are trained on, which bounds the time of a step."""
+    """Of a group at most so many completions are trained on, as when the methods were compared."""
     own: bool = False
     """Whether it is meant for the policy's own completions: its rounds are one training, whose optimizer goes on."""
     patience: int = 1
@@ -150,8 +150,8 @@ def _like(values: np.ndarray, tensor: Tensor) -> Tensor:
 
 METHODS: dict[str, Method] = {
     "best_of_n_sft": Method(_weighty, _best_of_n_sft, reference=False, per_token=True),
-    "qrpo": Method(_spread, _qrpo),
-    "grpo": Method(_spread, _grpo, own=True, patience=5, by_token=True, per_token=True),
+    "qrpo": Method(_spread, _qrpo, most=2),
+    "grpo": Method(_spread, _grpo, most=4, own=True, patience=5, by_token=True, per_token=True),
     "dpo": Method(_pair, _dpo),
 }
 FORMER = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from bakeoff.data import stage
 from bakeoff.data.clean import redact
 from bakeoff.settings import PERSONAL
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import ingest_labels
+from benchmarks.ingest import labelled
 
 TEXTS = [
     "",
@@ -56,7 +53,7 @@ def test_tokens_counted_by_words_are_the_tokenizers(tmp_path, by_words):
 
 
 def test_no_secret_is_missed_because_the_text_did_not_look_like_it():
-    rows = list(ingest_labels.labelled(per_kind=60))
+    rows = list(labelled(per_kind=60))
     for row in rows:
         for kind in PERSONAL:
             pattern, sound = redact.RECOGNISERS[kind]

@@ -1,4 +1,4 @@
-"""Every model reads trees as it reads plain rows, or is refused by name: windows, hybrids, other positions."""
+"""Every model reads packed groups as it reads plain rows, or is refused by name: windows, hybrids, other positions."""
 
 import warnings
 

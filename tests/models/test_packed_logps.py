@@ -97,7 +97,7 @@ def test_the_fast_ways_are_taken_where_they_are_right(model):
     assert model.config._attn_implementation == before and not any("forward" in vars(m) for m in model.modules())
 
 
-def test_long_and_short_branches_under_one_prompt(model):
+def test_long_and_short_completions_of_one_prompt(model):
     group = SharedPrefix(0, [5, 6, 7], [[11] * 3, [12, 13] * 45, [14] * 20, [15, 16, 17]])
     packed = packing.pack([group, SharedPrefix(1, [8], [[9]])], model)
     logps, _ = packed_logps.token_logps(model, packed)
@@ -141,7 +141,7 @@ def test_rewards_equal_the_classifier_on_each_row_alone(tiny):
 
 
 @pytest.mark.parametrize("budget", [4, 12, 30, 1000])
-def test_batches_hold_every_branch_once_within_the_budget(budget):
+def test_batches_hold_every_completion_once_within_the_budget(budget):
     grouped = packing.batches(GROUPS, budget)
     found = sorted(
         (t.key, t.first + i, tuple(b)) for batch in grouped for t in batch for i, b in enumerate(t.completions)

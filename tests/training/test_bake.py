@@ -45,8 +45,8 @@ def training(folder, temperature=1.0, frozen=0.0, **settings):
     return Training(model, groups(), PROMPTS, chosen)
 
 
-def logps(model, branch):
-    packed = packing.pack([packing.SharedPrefix(i, prompt, [branch]) for i, prompt in enumerate(PROMPTS)], model)
+def logps(model, completion):
+    packed = packing.pack([packing.SharedPrefix(i, prompt, [completion]) for i, prompt in enumerate(PROMPTS)], model)
     with torch.no_grad():
         return packed_logps.token_logps(model, packed)[0].sum().item()
 
