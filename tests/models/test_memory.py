@@ -12,7 +12,7 @@ from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training.methods import Group
 from bakeoff.training.trainer import Training
 
-RECIPE = Recipe(sample=Sample(group_size=4), bake=Bake(method="grpo", batch_size=4, frozen=0.0, learning_rate=1e-3))
+RECIPE = Recipe(sample=Sample(group_size=4), bake=Bake(method="grpo", batch_size=4, learning_rate=1e-3))
 
 
 def training():
