@@ -251,7 +251,7 @@ FORMER = {
     "score.weights": "was dropped; score.scorer takes a table: scorer = {reward_model = 2, majority = 1}",
     "score.judge_model": "was dropped; name the model in score.scorer: 'judge:MODEL', 'logit_judge:MODEL'",
     "score.judge_url": "was dropped; name the endpoint in score.scorer: 'judge:http://host:8000/v1?model=NAME'",
-    "score.judge_tokens": "was dropped; a reply that is cut short is asked for again with more tokens",
+    "score.judge_tokens": "was dropped; a reply has 32 tokens in this process, 2,048 behind an endpoint",
     "score.timeout": "was dropped; a verifier may take 10 s, a function of your own 60 s",
     "score.memory_mb": "was dropped; it is 2048",
     "score.rivals": "was dropped; score.scorer = 'judge' rewards each completion by itself",

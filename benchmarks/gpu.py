@@ -47,7 +47,7 @@ from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training.methods import METHODS, Group
 from bakeoff.training.trainer import Training
-from benchmarks import results
+from benchmarks import flash_reference, results
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -297,14 +297,14 @@ def _kernel_against_plain() -> float:
         halves = [x.bfloat16() for x in given]
         found, exact = (
             flash_attention.attend(halves, block, 0.125, filled),
-            flash_attention.plain([x.float() for x in halves], block, 0.125, filled),
+            flash_reference.attend([x.float() for x in halves], block, 0.125, filled),
         )
         pairs = list(zip(found, exact, strict=True))
         if filled is None:
             ours = flash_attention.attend_backward(far.bfloat16(), halves, found, block, scale=0.125)
             pairs += zip(
                 ours,
-                flash_attention.plain_backward(far, [x.float() for x in halves], exact, block, scale=0.125),
+                flash_reference.attend_backward(far, [x.float() for x in halves], exact, block, scale=0.125),
                 strict=True,
             )
         for number, (one, other) in enumerate(pairs):
@@ -486,11 +486,8 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
         Group(f"p{t.key}", t.completions, np.linspace(0, 1, len(t.completions)), one.astype(int), one.astype(bool))
         for t, one in zip(prefixes, ones, strict=True)
     ]
-    METHODS["grpo"] = dataclasses.replace(METHODS["grpo"], most=16)
-    recipe = Recipe(
-        sample=Sample(group_size=16),
-        bake=Bake(method="grpo", batch_size=4, epochs=6, learning_rate=1e-6),
-    )
+    recipe = Recipe(sample=Sample(group_size=16), bake=Bake(method="grpo", batch_size=4, epochs=6, learning_rate=1e-6))
+    METHODS["grpo"] = dataclasses.replace(METHODS["grpo"], most=16)  # every completion of the group
     training = Training(model, groups, [t.prompt for t in prefixes], recipe)
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

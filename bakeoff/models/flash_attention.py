@@ -8,7 +8,7 @@ T tokens of a flat row, N tokens of some rows, B rows, H query heads, K key head
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,6 @@ from bakeoff.models.attention_interface import Block, Task, looks_at_all
 
 DTYPES = (torch.bfloat16, torch.float16)
 LARGEST_HEAD, AMPERE = 256, (8, 0)
-KERNEL = ("cuda", "meta")
-"""Devices of the kernel: on `meta` shapes and devices are checked without data."""
-
-
 QKV = tuple[Tensor, Tensor, Tensor]
 """Queries [N, H, D], keys and values [M, K, D]."""
 
@@ -95,8 +91,6 @@ def merge(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Ten
 
 def attend(qkv: QKV, block: Block[Rows], scale: float, used_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(output [N, H, D], log-sum-exp of the scores [H, N]); `used_B` counts the keys that each row may see."""
-    if qkv[0].device.type not in KERNEL:
-        return plain(qkv, block, scale, used_B)
     found = torch.ops.aten._flash_attention_forward(
         *qkv, *_shape(block), 0.0, block.causal, return_debug_mask=False, scale=scale, seqused_k=used_B
     )
@@ -105,8 +99,6 @@ def attend(qkv: QKV, block: Block[Rows], scale: float, used_B: Tensor | None = N
 
 def attend_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block: Block[Rows], *, scale: float) -> QKV:
     """The gradients of queries, keys and values, from that of the output and what `attend` found."""
-    if grad.device.type not in KERNEL:
-        return plain_backward(grad, qkv, found, block, scale=scale)
     state, unused = torch.zeros(2, dtype=torch.uint64, device=grad.device), torch.empty(0, device=grad.device)
     return torch.ops.aten._flash_attention_backward(
         grad, *qkv, *found, *_shape(block), 0.0, block.causal, state, unused, scale=scale
@@ -115,51 +107,3 @@ def attend_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block:
 
 def _shape(block: Block[Rows]) -> tuple[Tensor, Tensor, int, int]:
     return block.queries.bounds_B, block.keys.bounds_B, block.queries.longest, block.keys.longest
-
-
-def plain(qkv: QKV, block: Block[Rows], scale: float, used_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """`attend` row by row in float32, on every device: what the kernel must give."""
-    q, k, v = qkv
-    out, lse = torch.zeros_like(q), q.new_full((q.shape[1], len(q)), -torch.inf, dtype=torch.float32)
-    for at, held in _pairs(block, used_B):
-        share, lse[:, at] = _shares(q[at], k[held], scale, causal=block.causal)
-        out[at] = torch.einsum("hql,lhd->qhd", share, _by_query_head(v[held], q)).to(q.dtype)
-    return out, lse
-
-
-def plain_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block: Block[Rows], *, scale: float) -> QKV:
-    """`attend_backward` row by row in float32."""
-    (q, k, v), (out, lse_HN) = qkv, found
-    dq, dk, dv = (torch.zeros_like(x, dtype=torch.float32) for x in qkv)
-    for at, held in _pairs(block, None):
-        share, lse = _shares(q[at], k[held], scale, causal=block.causal)
-        share = share * (lse - lse_HN[:, at])[..., None].exp()
-        far, keys, values = grad[at].float(), _by_query_head(k[held], q), _by_query_head(v[held], q)
-        delta = (far * out[at].float()).sum(-1).T[..., None]
-        change = share * (torch.einsum("qhd,lhd->hql", far, values) - delta) * scale
-        dq[at] += torch.einsum("hql,lhd->qhd", change, keys)
-        for total, rows in ((dk, (change, q[at].float())), (dv, (share, far))):
-            total[held] += torch.einsum("hql,qhd->lhd", *rows).unflatten(1, (k.shape[1], -1)).sum(2)
-    return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
-
-
-def _pairs(block: Block[Rows], used_B: Tensor | None) -> Iterator[tuple[slice, slice]]:
-    """The queries and the filled keys of each row."""
-    q_bounds, k_bounds = block.queries.bounds_B.tolist(), block.keys.bounds_B.tolist()
-    used = np.diff(k_bounds) if used_B is None else used_B.tolist()
-    for start, stop, first, count in zip(q_bounds, q_bounds[1:], k_bounds, used, strict=False):
-        if stop > start:
-            yield slice(start, stop), slice(first, first + int(count))
-
-
-def _shares(q: Tensor, k: Tensor, scale: float, *, causal: bool) -> tuple[Tensor, Tensor]:
-    """(softmax of the scores [H, Q, L], its log-sum-exp [H, Q])."""
-    scores = torch.einsum("qhd,lhd->hql", q.float(), _by_query_head(k, q)) * scale
-    if causal:
-        scores = scores.masked_fill(torch.ones(scores.shape[1:], dtype=torch.bool, device=q.device).triu(1), -torch.inf)
-    lse = scores.logsumexp(-1)
-    return (scores - lse[..., None]).exp(), lse
-
-
-def _by_query_head(x: Tensor, q: Tensor) -> Tensor:
-    return x.float().repeat_interleave(q.shape[1] // x.shape[1], 1)

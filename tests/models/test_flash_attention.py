@@ -8,6 +8,7 @@ from conftest import SHAPE
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from bakeoff.models import attention_interface, flash_attention, fused_layers, packed_ways, packing
+from benchmarks import flash_reference  # noqa: F401  (the kernels on the CPU)
 
 DRAW = torch.Generator().manual_seed(3)
 

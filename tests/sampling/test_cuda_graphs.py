@@ -8,6 +8,7 @@ from bakeoff.sampling import Sampling, cuda_graphs, static_cache
 from bakeoff.sampling.cpu_layers import unjoin
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.sampling.stop import Stops, Writer
+from benchmarks import flash_reference  # noqa: F401  (FlashAttention's kernels on the CPU)
 
 
 def static(engine):
