@@ -11,8 +11,8 @@ import torch
 from bakeoff.errors import Missing
 from bakeoff.models import chat
 from bakeoff.models import load as models
-from bakeoff.records import Completion, Failure, Prompt, content_id
-from bakeoff.sampling.engine import Failed, Sampling, refuse, seed_of
+from bakeoff.records import Completion, Failure, Prompt
+from bakeoff.sampling.engine import Failed, Sampling, completion, refuse, seed_of
 from bakeoff.sampling.length_filter import readable
 from bakeoff.sampling.stop import Stops, Writer
 from bakeoff.settings import Recipe
@@ -122,12 +122,5 @@ def _completion(prompt: Prompt, drawn: Any, sampling: Sampling, writer: Writer) 
     """The record; where a tokenizer marks thoughts by special tokens, vLLM's own text lacks these."""
     tokens = list(drawn.token_ids)
     text = writer.cut(tokens)[0] if writer.hidden else drawn.text
-    return Completion(
-        id=content_id("completion", prompt.id, drawn.index, tokens),
-        prompt_id=prompt.id,
-        index=drawn.index,
-        text=text,
-        tokens=tokens,
-        logp=0.0 if sampling.temperature == 0 else drawn.cumulative_logprob,
-        finish=drawn.finish_reason,
-    )
+    logp = 0.0 if sampling.temperature == 0 else drawn.cumulative_logprob
+    return completion(prompt.id, drawn.index, text, tokens, logp=logp, finish=drawn.finish_reason)
