@@ -12,8 +12,16 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from bakeoff.errors import UserError
 from bakeoff.models import chat, checkpoint, packed_forward
-from bakeoff.models import load as models
-from bakeoff.models.load import window
+from bakeoff.models.load import (
+    check_base,
+    context_window,
+    freeze_layers,
+    load_config,
+    load_tokenizer,
+    lora_rank,
+    open_model,
+    reads_left_to_right,
+)
 from bakeoff.records import Message
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.sampling.stop import end_tokens
@@ -56,7 +64,7 @@ class Subject:
 
 def findings(name: str, recipe: Recipe, *, judge: bool = False) -> Iterator[Finding]:
     """What each check says, in their order; what needs weights is left out where those are refused."""
-    subject = Subject(name, recipe, judge, models.load_config(name), models.load_tokenizer(name))
+    subject = Subject(name, recipe, judge, load_config(name), load_tokenizer(name))
     refused = set[str]()
     for word, does in {**CHECKS, **(OF_JUDGE if judge else OF_POLICY)}.items():
         if word not in BEFORE_WEIGHTS and refused & {"quantization", "weights", "finite"}:
@@ -81,11 +89,11 @@ def _quantization(subject: Subject) -> str:
 def _weights(subject: Subject) -> str:
     where, auto = (subject.name, subject.config, subject.recipe), AutoModelForSequenceClassification
     if subject.judge:
-        check = models.check_base if subject.base else checkpoint.check_classifier
+        check = check_base if subject.base else checkpoint.check_classifier
         check(subject.name, subject.config)
-        model, _, loaded = models.open_model(auto, *where, num_labels=1)
+        model, _, loaded = open_model(auto, *where, num_labels=1)
     else:
-        model, _, loaded = models.open_model(AutoModelForCausalLM, *where)
+        model, _, loaded = open_model(AutoModelForCausalLM, *where)
     checkpoint.check_whole(subject.name, loaded, new_head=subject.judge and subject.base)
     subject.model = model
     said = f"{sum(p.numel() for p in model.parameters()):,}, all in the checkpoint, {_precision(model)}"
@@ -172,7 +180,7 @@ def _end(subject: Subject) -> str:
 
 def _padding(subject: Subject) -> str:
     had = subject.tokenizer.pad_token
-    if not models.reads_left_to_right(subject.model):
+    if not reads_left_to_right(subject.model):
         return str(had)
     pad = chat.padding(subject.tokenizer, checkpoint.rows(subject.model))
     token = subject.tokenizer.convert_ids_to_tokens(pad)
@@ -185,7 +193,7 @@ def _vocabulary(subject: Subject) -> str:
 
 
 def _context(subject: Subject) -> str:
-    longest = window(subject.config.get_text_config())
+    longest = context_window(subject.config.get_text_config())
     wanted = subject.recipe.prompts.max_tokens + subject.recipe.sample.max_tokens
     if longest < wanted:
         raise Doubt(
@@ -196,7 +204,7 @@ def _context(subject: Subject) -> str:
 
 
 def _packed(subject: Subject) -> str:
-    if subject.judge and not models.reads_left_to_right(subject.model):
+    if subject.judge and not reads_left_to_right(subject.model):
         return "an encoder reads row by row"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -219,10 +227,10 @@ def _memory(subject: Subject) -> str:
     """Weights, and what training adds to them; in a bake the reference is not held beside the policy."""
     model = subject.model
     weights = sum(t.numel() * t.element_size() for t in itertools.chain(model.parameters(), model.buffers()))
-    if models.lora_rank(model, subject.recipe.lora):
+    if lora_rank(model, subject.recipe.lora):
         needed, said = weights * 1.1, "with adapters"
     else:
-        models.freeze(model)
+        freeze_layers(model)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         needed, said = weights + trained * (BYTES_TO_TRAIN + 4), f"with {trained:,} weights trained"
     there, text = (

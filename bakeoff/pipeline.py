@@ -17,7 +17,16 @@ from bakeoff.evaluation.holdout import read_gold
 from bakeoff.evaluation.stage import evaluate
 from bakeoff.evaluation.summary import summarize
 from bakeoff.models import checkpoint
-from bakeoff.models import load as models
+from bakeoff.models.load import (
+    NO_PEFT,
+    give_back_memory,
+    load_config,
+    load_policy,
+    model_folder,
+    torch_device,
+    torch_dtype,
+    wants_lora,
+)
 from bakeoff.preferences.gate import FEW, doubts
 from bakeoff.preferences.load import known, read_picks, split
 from bakeoff.preferences.stage import referee, train_reward
@@ -139,7 +148,7 @@ def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
             )
     with run.timed(stage.name), sealed(() if stage.opens_gold else tasks.gold_files(recipe).values()):
         stage.work(run, recipe)
-    models.give_back_memory()
+    give_back_memory()
 
 
 def check(recipe: Recipe, *, with_gold: bool = True) -> None:
@@ -159,13 +168,13 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
         prepare.check(alone.prompts)
         if not alone.prompts.sources:
             raise UserError("prompts.sources: names no log; give files, folders or globs")
-    models.dtype(recipe.dtype, models.device(recipe.device))
-    models.folder(recipe.model)  # converts a packaged model, before several processes ask for it
+    torch_dtype(recipe.dtype, torch_device(recipe.device))
+    model_folder(recipe.model)  # converts a packaged model, before several processes ask for it
     choose.kind(recipe.sample.engine)
     variants.check(recipe)
-    checkpoint.check_not_quantized(recipe.model, models.load_config(recipe.model))
-    if not importlib.util.find_spec("peft") and models.wants_lora(recipe):
-        raise Missing(models.NO_PEFT)
+    checkpoint.check_not_quantized(recipe.model, load_config(recipe.model))
+    if not importlib.util.find_spec("peft") and wants_lora(recipe):
+        raise Missing(NO_PEFT)
     _check_numbers(recipe)
     _check_bake(recipe.bake)
 
@@ -178,7 +187,7 @@ def check_holdout(recipe: Recipe) -> None:
 
 def check_models(recipe: Recipe) -> None:
     """Load every model that the recipe names, once: raises UserError for what is wrong with one, before the work."""
-    ends = end_tokens(*models.load_policy(recipe.model, recipe))
+    ends = end_tokens(*load_policy(recipe.model, recipe))
     if not ends and not recipe.sample.stop:
         raise UserError(
             f"model {recipe.model!r}: its tokenizer and generation_config.json name no end token, so no completion "

@@ -39,7 +39,8 @@ from transformers import (
 )
 
 from bakeoff.models import flash_attention, fused_layers, packed_forward, packed_logps, packed_ways, packing
-from bakeoff.models import load as models
+from bakeoff.models.chat import render
+from bakeoff.models.load import add_lora, freeze_layers
 from bakeoff.models.memory import pass_tokens
 from bakeoff.records import Message, Prompt
 from bakeoff.sampling import Sampling
@@ -360,7 +361,7 @@ def _greedy_unlike(model: Any) -> float:
     engine.ends, unlike, total = [], 0, 0
     for group in engine.complete(prompts, sampling):
         prompt = next(p for p in prompts if p.id == group[0].prompt_id)
-        ids = torch.tensor([models.render(engine.tokenizer, prompt.messages)], device=DEVICE)
+        ids = torch.tensor([render(engine.tokenizer, prompt.messages)], device=DEVICE)
         mask = torch.ones_like(ids)
         out = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=24)[0, ids.shape[1] :].tolist()
         unlike += sum(a != b for c in group for a, b in zip(c.tokens, out, strict=True))
@@ -375,7 +376,7 @@ def _logps_off(engine: LocalEngine) -> float:
     for group in engine.complete(prompts, Sampling(group_size=8, max_tokens=40)):
         prompt = next(p for p in prompts if p.id == group[0].prompt_id)
         for c in group:
-            head = models.render(engine.tokenizer, prompt.messages)
+            head = render(engine.tokenizer, prompt.messages)
             ids = torch.tensor([head + c.tokens], device=DEVICE)
             with plain(engine.model):
                 logits = engine.model(ids, use_cache=False).logits[0, len(head) - 1 : -1].float()
@@ -448,7 +449,7 @@ def _sampling(shape: str, prompts: Sequence[Prompt], new: int, kind: str = "", *
 def _generate(model: Any, prompts: Sequence[Prompt], new: int) -> float:
     """Tokens a second of `transformers` generate, 16 rows a prompt, padded on the left; 0 where memory runs out."""
     found = tokenizer()
-    ids = [torch.tensor(models.render(found, p.messages)) for p in prompts]
+    ids = [torch.tensor(render(found, p.messages)) for p in prompts]
     padded = pad_sequence(ids, batch_first=True, padding_value=END, padding_side="left").to(DEVICE)
     longest = padded.shape[1]
     mask = torch.stack([torch.arange(longest) >= longest - len(x) for x in ids]).long().to(DEVICE)
@@ -478,9 +479,9 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
     if TINY:
         prefixes = prefixes[:1]
     model = random_model(shape)
-    models.freeze(model, frozen)
+    freeze_layers(model, frozen)
     if lora:
-        models.add_lora(model, lora)
+        add_lora(model, lora)
     ones = [np.ones(len(t.completions)) for t in prefixes]
     groups = [
         Group(f"p{t.key}", t.completions, np.linspace(0, 1, len(t.completions)), one.astype(int), one.astype(bool))

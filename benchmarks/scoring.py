@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bakeoff.models import load as models
+from bakeoff.models.load import load_policy
 from bakeoff.preferences import reward_model
 from bakeoff.records import Message
 from bakeoff.sampling import Sampling
@@ -60,7 +60,7 @@ def sampled(task: str) -> Groups:
     """Groups of different completions of the task's prompts, drawn from the model."""
     make, tokens = TASKS[task]
     prompts = make()
-    engine = LocalEngine(*models.load_policy(work.MODEL))
+    engine = LocalEngine(*load_policy(work.MODEL))
     found = {g[0].prompt_id: [c.text for c in g] for g in engine.complete(prompts, Sampling(16, max_tokens=tokens))}
     return [(p.messages, found[p.id]) for p in prompts]
 

@@ -15,7 +15,8 @@ from bakeoff.errors import UserError
 from bakeoff.evaluation import holdout, metrics
 from bakeoff.math import best_of_n, statistics
 from bakeoff.models import kl, packing
-from bakeoff.models import load as models
+from bakeoff.models.chat import render
+from bakeoff.models.load import give_back_memory, load_policy
 from bakeoff.preferences import reward_model
 from bakeoff.preferences.load import known
 from bakeoff.records import Answer, Completion, Message, Prompt, Score, prompt_id, read_table
@@ -150,7 +151,7 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, D
         if model == recipe.model:
             everyday = unrelated(run, recipe, engine)
         engine.cache_clear()
-        models.give_back_memory()  # for the next
+        give_back_memory()  # for the next
     peers = by_prompt(tables["reference"])
     scorer = functools.cache(lambda: scorers.scorer(run, recipe, prompts, peers))
 
@@ -178,12 +179,12 @@ def movement(
 
     What is forgotten is measured on prompts that have nothing to do with any task, answered by the reference.
     """
-    policy, tokenizer = models.load_policy(str(run.policy), recipe)
-    reference, _ = models.load_policy(recipe.model, recipe)
+    policy, tokenizer = load_policy(str(run.policy), recipe)
+    reference, _ = load_policy(recipe.model, recipe)
 
     def read(prompts: Sequence[Prompt], groups: Sequence[Sequence[Completion]]) -> list[packing.SharedPrefix]:
         return [
-            packing.SharedPrefix(i, models.render(tokenizer, p.messages), [c.tokens for c in group if c.tokens])
+            packing.SharedPrefix(i, render(tokenizer, p.messages), [c.tokens for c in group if c.tokens])
             for i, (p, group) in enumerate(zip(prompts, groups, strict=True))
         ]
 

@@ -12,8 +12,14 @@ from torch import Tensor
 from bakeoff.errors import UserError
 from bakeoff.math import losses
 from bakeoff.models import chat, packed_logps, packing
-from bakeoff.models import load as models
-from bakeoff.models.load import window
+from bakeoff.models.load import (
+    add_lora,
+    context_window,
+    freeze_layers,
+    load_reward_model,
+    reads_left_to_right,
+    save_model,
+)
 from bakeoff.models.memory import Budget, pass_tokens
 from bakeoff.models.optimizer import MasterAdamW, shuffled_batches
 from bakeoff.records import Completion, Message, Pick, Score, prompt_id
@@ -40,7 +46,7 @@ class RewardModel:
 
     def __init__(self, model: Any, tokenizer: Any):
         self.model, self.tokenizer = model, tokenizer
-        self.window = window(model.config.get_text_config())
+        self.window = context_window(model.config.get_text_config())
 
     def shared_prefix(self, key: int, messages: Sequence[Message], texts: Sequence[str]) -> packing.SharedPrefix:
         """See `shared_prefix`."""
@@ -65,7 +71,7 @@ class RewardModel:
 
     def each(self, groups: Sequence[Texts]) -> list[np.ndarray]:
         """For each group [N]: the rewards of its texts; NaN for a text that the model cannot read."""
-        read = self._packed if models.reads_left_to_right(self.model) else self._in_rows
+        read = self._packed if reads_left_to_right(self.model) else self._in_rows
         found = read([(messages, list(dict.fromkeys(texts))) for messages, texts in groups])
         return [np.array([found.get((i, text), math.nan) for text in texts]) for i, (_, texts) in enumerate(groups)]
 
@@ -151,7 +157,7 @@ def whole(reader: Reader, groups: Sequence[Texts], rewards: Sequence[np.ndarray]
 
 def load(name: str | Path, recipe: Recipe | None = None) -> RewardModel:
     """The scorer in a sequence-classification folder; raises UserError when it is another kind of model."""
-    scorer = RewardModel(*models.load_reward_model(str(name), recipe))
+    scorer = RewardModel(*load_reward_model(str(name), recipe))
     if getattr(scorer.model.config, "bakeoff_length_slope", 0.0):
         raise UserError(f"{name}: was trained with length_control, which this version no longer has; train it again")
     return scorer
@@ -159,12 +165,12 @@ def load(name: str | Path, recipe: Recipe | None = None) -> RewardModel:
 
 def save(scorer: RewardModel, folder: Path) -> None:
     """Write a plain `transformers` folder."""
-    models.save(scorer.model, scorer.tokenizer, folder)
+    save_model(scorer.model, scorer.tokenizer, folder)
 
 
 def fresh(name: str | Path, recipe: Recipe | None = None) -> RewardModel:
     """A scorer to be trained, over any model's weights."""
-    return RewardModel(*models.load_reward_model(str(name), recipe, base=True))
+    return RewardModel(*load_reward_model(str(name), recipe, base=True))
 
 
 class Training:
@@ -176,16 +182,16 @@ class Training:
 
     def __init__(self, scorer: RewardModel, picks: Sequence[Pick], settings: Reward, *, seed: int, lora: int = 0):
         self.scorer = scorer
-        if not models.reads_left_to_right(scorer.model):
+        if not reads_left_to_right(scorer.model):
             raise UserError("reward.base: an encoder is no base here; give a causal language model")
         head = scorer.model.score.weight
         first = torch.randn(head.shape, generator=torch.Generator().manual_seed(seed)) * head.shape[1] ** -0.5 / 10
         with torch.no_grad():
             head.copy_(first)  # small first rewards: no pick is certain before training
-        models.freeze(scorer.model)
+        freeze_layers(scorer.model)
         if lora:
             torch.manual_seed(seed)  # a training that begins again after a kill has the same adapters
-            models.add_lora(scorer.model, lora)
+            add_lora(scorer.model, lora)
         self.memory = Budget(scorer.model, packed_logps.TRAIN_TOKENS)
         self.batches = shuffled_batches(by_prompt(picks), PICKS_PER_STEP, epochs=settings.epochs, seed=seed)
         self.optimizer = MasterAdamW(

@@ -8,8 +8,7 @@ from typing import Any
 
 from bakeoff import config
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
-from bakeoff.models.load import window
+from bakeoff.models.load import context_window, load_config, load_tokenizer, lora_rank, merge_lora
 from bakeoff.models.optimizer import follow
 from bakeoff.preferences import ensemble, gate, reward_model
 from bakeoff.preferences import load as people
@@ -100,7 +99,7 @@ def _train_and_measure(
 def _check_read(recipe: Recipe, picks: Sequence[people.Pick]) -> None:
     """Raise UserError naming the first pick with a text that the reward model to be trained cannot read."""
     name = recipe.reward.base or recipe.model
-    tokenizer, limit = models.load_tokenizer(name), window(models.load_config(name).get_text_config())
+    tokenizer, limit = load_tokenizer(name), context_window(load_config(name).get_text_config())
     for pick in picks:
         try:
             reward_model.shared_prefix(tokenizer, 0, pick.messages, pick.completions, limit)
@@ -118,10 +117,10 @@ def measured(
 
 def _train(run: Run, recipe: Recipe, stage: str, picks: list[people.Pick], folder: Path) -> None:
     scorer = reward_model.fresh(recipe.reward.base or recipe.model, recipe)
-    rank = models.lora_rank(scorer.model, recipe.lora)
+    rank = lora_rank(scorer.model, recipe.lora)
     training = reward_model.Training(scorer, picks, recipe.reward, seed=recipe.seed, lora=rank)
     follow(run, stage, training.optimizer, training.steps())
-    models.merge_lora(scorer.model)
+    merge_lora(scorer.model)
     beside = folder.with_name(f".{folder.name}.whole.tmp")
     reward_model.save(scorer, beside)
     remember(beside, picks)

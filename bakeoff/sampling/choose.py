@@ -3,7 +3,7 @@
 import urllib.parse
 
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
+from bakeoff.models.load import load_policy, load_tokenizer
 from bakeoff.sampling.endpoint import EndpointEngine
 from bakeoff.sampling.engine import Engine
 from bakeoff.sampling.http_client import KEY
@@ -15,7 +15,7 @@ NAMED = "?model="
 
 
 def local(model: str, recipe: Recipe) -> Engine:
-    return LocalEngine(*models.load_policy(model, recipe))
+    return LocalEngine(*load_policy(model, recipe))
 
 
 def endpoint(model: str, recipe: Recipe) -> Engine:
@@ -26,7 +26,7 @@ def endpoint(model: str, recipe: Recipe) -> Engine:
     if model != recipe.model:
         return local(model, recipe)
     url, served = url_and_model(recipe.sample.engine)
-    return EndpointEngine(url, served or model, models.load_tokenizer(model))
+    return EndpointEngine(url, served or model, load_tokenizer(model))
 
 
 def vllm(model: str, recipe: Recipe) -> Engine:

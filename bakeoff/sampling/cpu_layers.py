@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bakeoff.models import load as models
 from bakeoff.models.cpu import kernels
 from bakeoff.models.fused_layers import is_norm
+from bakeoff.models.load import fast_bfloat16
 from bakeoff.sampling.kv_cache import Heads
 
 ROWS = 256
@@ -124,4 +124,4 @@ def is_attention(module: Any) -> bool:
 
 def _possible(model: Any) -> bool:
     known = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    return model.device.type == "cpu" and model.dtype == torch.bfloat16 and models.fast_bfloat16() and known
+    return model.device.type == "cpu" and model.dtype == torch.bfloat16 and fast_bfloat16() and known

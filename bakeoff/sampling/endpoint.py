@@ -12,7 +12,7 @@ from typing import Any
 
 from bakeoff.errors import UserError
 from bakeoff.models import chat
-from bakeoff.models import load as models
+from bakeoff.models.chat import plain_text
 from bakeoff.records import Completion, Failure, Prompt
 from bakeoff.sampling.engine import Failed, Sampling, completion, refuse, seed_of
 from bakeoff.sampling.http_client import Client, GivenUp, Patience
@@ -142,7 +142,7 @@ class EndpointEngine:
         if self.chat:
             body["messages"] = [dataclasses.asdict(m) for m in prompt.messages]
         else:
-            body["prompt"] = models.plain_text(prompt.messages)
+            body["prompt"] = plain_text(prompt.messages)
         if sampling.top_p < 1:
             body["top_p"] = sampling.top_p
         if sampling.stop:

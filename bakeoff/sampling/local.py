@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bakeoff.models.load import window
+from bakeoff.models.load import context_window
 from bakeoff.models.packed_forward import own_length
 from bakeoff.records import Completion, Prompt
 from bakeoff.sampling import cuda_graphs
@@ -62,7 +62,7 @@ class LocalEngine:
 
         A prompt that is empty or does not fit the context window with `max_tokens` goes to `failed`.
         """
-        read = readable(self.tokenizer, prompts, sampling, window(self.config), failed)
+        read = readable(self.tokenizer, prompts, sampling, context_window(self.config), failed)
         writer = Writer(self.tokenizer, self.ends, Stops(self.tokenizer, sampling.stop))
         fits = [x for x in read if len(x[1]) + sampling.max_tokens <= self.longest_shared]
         others = [x for x in read if len(x[1]) + sampling.max_tokens > self.longest_shared]

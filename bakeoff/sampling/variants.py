@@ -12,7 +12,8 @@ from typing import Any
 
 from bakeoff import tasks
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
+from bakeoff.models.chat import answer_tokens
+from bakeoff.models.load import load_tokenizer
 from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_id
 from bakeoff.sampling.engine import Engine, Failed, Sampling, refuse
 from bakeoff.sampling.resume import turned_away
@@ -51,7 +52,7 @@ def over(engine: Engine, model: str, recipe: Recipe, picks: Picks) -> Engine:
     pool = [pick for pick in picks() if pick.decided] if wanted else []
     if wanted and not pool:
         raise UserError(f"sample.variants: {wanted[0]}: neither reward.picks nor the logs hold picks to show; add some")
-    return VariantEngine(engine, recipe.sample.variants, models.load_tokenizer(model), pool)
+    return VariantEngine(engine, recipe.sample.variants, load_tokenizer(model), pool)
 
 
 def shares(variants: Sequence[Variant], size: int) -> list[int]:
@@ -132,7 +133,7 @@ class VariantEngine:
         _, mark, text = completion.text.rpartition(variant.answer_after)
         if not mark or not (text := text.strip()):
             return dataclasses.replace(completion, finish="length")
-        return dataclasses.replace(completion, text=text, tokens=models.answer_tokens(self.tokenizer, text), logp=None)
+        return dataclasses.replace(completion, text=text, tokens=answer_tokens(self.tokenizer, text), logp=None)
 
 
 def _plain(variant: Variant) -> bool:

@@ -38,7 +38,7 @@ def _logit_judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
 
 
 def _judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
-    from bakeoff.models import load as models
+    from bakeoff.models.load import load_policy
     from bakeoff.sampling.endpoint import EndpointEngine
     from bakeoff.sampling.local import LocalEngine
     from bakeoff.scoring import judge
@@ -47,7 +47,7 @@ def _judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     if engines.is_url(name):
         engine = EndpointEngine(*engines.url_and_model(name), judge.Unknown(), setting="score.scorer")
         return judge.Judge(engine, question, tokens=ENDPOINT_TOKENS)
-    model, tokenizer = models.load_policy(name or recipe.model, recipe, to_train=False)
+    model, tokenizer = load_policy(name or recipe.model, recipe, to_train=False)
     return judge.Judge(judge.Counting(LocalEngine(model, tokenizer), tokenizer), question)
 
 
@@ -134,20 +134,25 @@ def one_by_one(recipe: Recipe) -> bool:
 def load_all(recipe: Recipe) -> None:
     """Load, once, every model of this machine that rewards or starts to: what is wrong with one is told early."""
     from bakeoff.models import chat
-    from bakeoff.models import load as models  # imported when used, for torch
+    from bakeoff.models.load import (
+        check_base,
+        load_config,
+        load_policy,
+        load_tokenizer,
+    )  # imported when used, for torch
     from bakeoff.preferences import reward_model
 
     if trains(recipe) and recipe.reward.base:
         reward_model.fresh(recipe.reward.base, recipe)
     elif trains(recipe):
-        models.check_base(recipe.model, models.load_config(recipe.model))
-        chat.check(models.load_tokenizer(recipe.model), answers=True)
+        check_base(recipe.model, load_config(recipe.model))
+        chat.check(load_tokenizer(recipe.model), answers=True)
     for settings in tasks.scorings(recipe):
         for which, rest in map(kind, names(settings)):
             if which == TRAINED and rest:
                 reward_model.load(rest, recipe)
             if which in ("logit_judge", "judge") and not engines.is_url(rest):
-                models.load_policy(rest or recipe.model, recipe, to_train=False)
+                load_policy(rest or recipe.model, recipe, to_train=False)
 
 
 def check(settings: Scoring) -> None:
@@ -175,8 +180,8 @@ def _check_one(name: str, settings: Scoring) -> None:
     if which == "verifier" and not settings.answers:
         raise UserError(f"score.scorer: {name} compares with answers; give their file as score.answers")
     if which == TRAINED and rest:
-        from bakeoff.models import load as models  # imported when used, for torch
+        from bakeoff.models.load import check_reward_model  # imported when used, for torch
 
-        models.check_reward_model(rest)
+        check_reward_model(rest)
     if which == "FILE.py":
         sandbox.check(rest)

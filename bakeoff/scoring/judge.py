@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from bakeoff.models import load as models
 from bakeoff.models import thoughts
+from bakeoff.models.chat import render
 from bakeoff.records import Completion, Failure, Message, Prompt, Score, content_id
 from bakeoff.sampling import Engine, Failed, Sampling, refuse
 from bakeoff.scoring.rubric import RUBRIC, one_to_ten
@@ -89,7 +89,7 @@ class Counting:
         messages = {p.id: p.messages for p in prompts}
         for group in self.engine.complete(prompts, sampling, failed):
             self.used["calls"] += 1
-            self.used["prompt_tokens"] += len(models.render(self.tokenizer, messages[group[0].prompt_id]))
+            self.used["prompt_tokens"] += len(render(self.tokenizer, messages[group[0].prompt_id]))
             self.used["completion_tokens"] += sum(len(c.tokens) for c in group)
             yield group
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bakeoff.errors import UserError
 from bakeoff.models import chat, packed_forward, packed_logps, packing
-from bakeoff.models import load as models
+from bakeoff.models.load import load_policy
 from bakeoff.records import Completion, Message, Score
 from bakeoff.scoring.rubric import RUBRIC, yes_or_no
 from bakeoff.settings import Recipe
@@ -102,4 +102,4 @@ class LogitJudge:
 
 
 def load(name: str, recipe: Recipe, question: str) -> LogitJudge:
-    return LogitJudge(*models.load_policy(name, recipe, to_train=False), question)
+    return LogitJudge(*load_policy(name, recipe, to_train=False), question)

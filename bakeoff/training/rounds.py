@@ -22,7 +22,8 @@ from bakeoff.data import splits
 from bakeoff.errors import UserError
 from bakeoff.math import best_of_n, statistics
 from bakeoff.models import kl, packing
-from bakeoff.models import load as models
+from bakeoff.models.chat import render
+from bakeoff.models.load import load_policy
 from bakeoff.preferences.load import known
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, read_json, write_json
@@ -187,13 +188,12 @@ def _kl(recipe: Recipe, model: str, prompts: Sequence[Prompt], drawn: Sequence[C
     """Nats per sequence from the recipe's model, on the first answers to some of the prompts."""
     if model == recipe.model:
         return np.zeros(min(KL_PROMPTS, len(drawn) // SAMPLES))
-    policy, tokenizer = models.load_policy(model, recipe)
-    reference, _ = models.load_policy(recipe.model, recipe)
+    policy, tokenizer = load_policy(model, recipe)
+    reference, _ = load_policy(recipe.model, recipe)
     messages = {p.id: p.messages for p in prompts}
     firsts = drawn[::SAMPLES][:KL_PROMPTS]
     packed = [
-        packing.SharedPrefix(i, models.render(tokenizer, messages[c.prompt_id]), [c.tokens])
-        for i, c in enumerate(firsts)
+        packing.SharedPrefix(i, render(tokenizer, messages[c.prompt_id]), [c.tokens]) for i, c in enumerate(firsts)
     ]
     return kl.sequence_kl(policy, reference, packed, recipe.sample.temperature or 1.0)
 

@@ -15,8 +15,9 @@ import torch
 from bakeoff import tasks
 from bakeoff.errors import UserError
 from bakeoff.models import kl, packing
-from bakeoff.models import load as models
+from bakeoff.models.chat import render
 from bakeoff.models.incomplete import fault
+from bakeoff.models.load import add_lora, freeze_layers, load_policy, lora_rank, merge_lora, save_model
 from bakeoff.models.optimizer import follow
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, write_json
@@ -107,14 +108,14 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
         said, advice = idle(counts, f"{count} completions: {why}")
         raise NothingToBake(f"{run.folder}: nothing to bake: of {counts.total()} groups {said}; {advice}")
     if not folder.exists():
-        model, tokenizer = models.load_policy(lesson.start, recipe)
+        model, tokenizer = load_policy(lesson.start, recipe)
         messages = {p.id: p.messages for p in lesson.prompts}
-        rendered = [models.render(tokenizer, messages[g.prompt_id]) for g in groups]
-        models.freeze(model)
-        rank = models.lora_rank(model, recipe.lora)
+        rendered = [render(tokenizer, messages[g.prompt_id]) for g in groups]
+        freeze_layers(model)
+        rank = lora_rank(model, recipe.lora)
         if rank:
             torch.manual_seed(lesson.seed)  # a training that begins again after a kill has the same adapters
-            models.add_lora(model, rank)
+            add_lora(model, rank)
         training = Training(model, groups, rendered, recipe, seed=lesson.seed)
         if lesson.before is not None and lesson.before.exists() and not rank:
             training.optimizer.load(lesson.before, anew=True)
@@ -124,8 +125,8 @@ def train(run: Run, recipe: Recipe, lesson: Lesson, stage: str, folder: Path) ->
         follow(run, stage, training.optimizer, steps)
         if lesson.before is not None:
             training.optimizer.save(run.checkpoint(stage))
-        models.merge_lora(model)
-        models.save(model, tokenizer, folder)
+        merge_lora(model)
+        save_model(model, tokenizer, folder)
     if lesson.before is None:
         run.checkpoint(stage).unlink(missing_ok=True)
     full = recipe.bake.epochs * -(-len(groups) // recipe.bake.batch_size)
@@ -185,7 +186,7 @@ class Spent:
 
     def __init__(self, recipe: Recipe, tokenizer: Any, lesson: Lesson):
         self.recipe, self.tokenizer, self.seed = recipe, tokenizer, lesson.seed
-        self.reference, _ = models.load_policy(recipe.model, recipe)
+        self.reference, _ = load_policy(recipe.model, recipe)
         taught = {c.prompt_id for c in lesson.completions}
         self.prompts = sorted((p for p in lesson.prompts if p.id in taught), key=lambda p: p.id)[:KL_PROMPTS]
 
@@ -195,7 +196,7 @@ class Spent:
         groups = LocalEngine(model, self.tokenizer).complete(self.prompts, one, lambda failure: None)
         drawn = {group[0].prompt_id: group[0].tokens for group in groups}
         read = [
-            packing.SharedPrefix(i, models.render(self.tokenizer, p.messages), [drawn[p.id]])
+            packing.SharedPrefix(i, render(self.tokenizer, p.messages), [drawn[p.id]])
             for i, p in enumerate(p for p in self.prompts if p.id in drawn)
         ]
         return float(kl.sequence_kl(model, self.reference, read, sampling.temperature or 1.0).mean())

@@ -10,8 +10,8 @@ from conftest import SHAPE, byte_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
 
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
 from bakeoff.models import packed_forward, packed_logps, packed_ways, packing
+from bakeoff.models.load import freeze_layers
 from bakeoff.models.packing import SharedPrefix
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
@@ -151,7 +151,7 @@ def test_a_step_without_packing_is_that_of_the_plain_loss(kind, monkeypatch):
         Group(str(i), t.completions[:2], np.array([0.0, 1.0]), np.array([2, 1]), whole) for i, t in enumerate(GROUPS)
     ]
     recipe = Recipe(bake=Bake(method="qrpo", batch_size=2), sample=Sample(group_size=3))
-    models.freeze(model, 0.0)
+    freeze_layers(model, 0.0)
     work = Training(model, groups, [t.prompt for t in GROUPS], recipe)
     logps = [torch.stack([plain_logps(model, t, b).sum() for b in t.completions]) for t in work.prefixes]
     loss = torch.stack([work._loss(t.key, x) for t, x in zip(work.prefixes, logps, strict=True)]).mean()

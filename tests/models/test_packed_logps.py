@@ -5,8 +5,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
 
 from bakeoff.models import fused_layers, packed_forward, packed_logps, packing
-from bakeoff.models import load as models
 from bakeoff.models.cpu import attention, kernels
+from bakeoff.models.load import freeze_layers
 from bakeoff.models.packing import SharedPrefix
 
 GROUPS = [
@@ -75,7 +75,7 @@ def test_a_frozen_head_changes_no_other_gradient(model, monkeypatch, compiled):
     weights = [p for n, p in model.named_parameters() if "embed" not in n and "lm_head" not in n]
     advantage = torch.arange(len(expected)) - 7.0
     plain = torch.autograd.grad(expected @ advantage, weights)
-    models.freeze(model, 0.0)
+    freeze_layers(model, 0.0)
     model.lm_head.requires_grad_(requires_grad=False)
     logps, _ = packed_logps.token_logps(model, packed, temperature=0.7)
     torch.testing.assert_close(logps, expected, atol=1e-5, rtol=0)
@@ -106,7 +106,7 @@ def test_long_and_short_completions_of_one_prompt(model):
 
 
 def test_freezing_leaves_the_upper_layers_to_train(model):
-    models.freeze(model, 0.5)
+    freeze_layers(model, 0.5)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     depth = model.config.num_hidden_layers
     assert {int(n.split(".")[2]) for n in trained if ".layers." in n} == set(range(round(0.5 * depth), depth))

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from bakeoff.models import load as models
 from bakeoff.models import packed_logps, packing
+from bakeoff.models.chat import answer_tokens, render
+from bakeoff.models.load import load_tokenizer, model_folder
 from bakeoff.models.packing import SharedPrefix
 from bakeoff.records import Message, Prompt
 from bakeoff.sampling import Sampling
@@ -23,12 +24,12 @@ TOLERANCE = 2e-4
 
 @pytest.fixture(scope="module")
 def policy():
-    return AutoModelForCausalLM.from_pretrained(models.folder(MODEL), dtype=torch.float32).eval()
+    return AutoModelForCausalLM.from_pretrained(model_folder(MODEL), dtype=torch.float32).eval()
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return models.load_tokenizer(MODEL)
+    return load_tokenizer(MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def prompts() -> list[Prompt]:
 def groups(tokenizer, prompts) -> list[SharedPrefix]:
     answers = (("The Rhine.", "I do not know", "The Danube, of course."), ("391", "17 * 23 = 391."))
     return [
-        SharedPrefix(i, models.render(tokenizer, p.messages), [models.answer_tokens(tokenizer, a) for a in given])
+        SharedPrefix(i, render(tokenizer, p.messages), [answer_tokens(tokenizer, a) for a in given])
         for i, (p, given) in enumerate(zip(prompts, answers, strict=True))
     ]
 
@@ -62,7 +63,7 @@ def test_packed_logps_and_gradients_are_those_of_rows_alone(policy, groups) -> N
 
 def test_packed_rewards_are_those_of_rows_alone(groups) -> None:
     torch.manual_seed(0)
-    folder = models.folder(MODEL)
+    folder = model_folder(MODEL)
     scorer = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=torch.float32).eval()
     scorer.config.pad_token_id = 0
     packed = packing.pack(groups, scorer)
@@ -80,7 +81,7 @@ def test_greedy_is_transformers_greedy_and_logps_are_a_plain_pass(policy, tokeni
     greedy = {g[0].prompt_id: g[0].tokens for g in engine.complete(prompts, Sampling(1, temperature=0, max_tokens=12))}
     drawn = {g[0].prompt_id: g for g in engine.complete(prompts, Sampling(group_size=3, max_tokens=8))}
     for prompt in prompts:
-        ids = models.render(tokenizer, prompt.messages)
+        ids = render(tokenizer, prompt.messages)
         expected = policy.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=12)[0, len(ids) :]
         assert greedy[prompt.id] == expected.tolist()
         for c in drawn[prompt.id]:

@@ -9,7 +9,7 @@ from conftest import byte_tokenizer
 
 from bakeoff import config
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
+from bakeoff.models.load import load_policy
 from bakeoff.preferences.load import known
 from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_id, prompt_id
 from bakeoff.run import Run
@@ -123,7 +123,7 @@ def test_a_prompt_that_one_variant_cannot_complete_has_no_group_and_one_failure(
 
 
 def test_the_plain_part_is_what_would_have_been_drawn_without_variants(tiny_llama):
-    engine = LocalEngine(*models.load_policy(str(tiny_llama)))
+    engine = LocalEngine(*load_policy(str(tiny_llama)))
     alone = {g[0].prompt_id: g for g in engine.complete(PROMPTS, Sampling(group_size=2, max_tokens=6))}
     both = [Variant("plain"), Variant("again", instruction="Now.")]
     mixed = VariantEngine(engine, both, byte_tokenizer(), []).complete(PROMPTS, Sampling(group_size=4, max_tokens=6))

@@ -19,8 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bakeoff.models import load as models
-
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fPIC")
 WIDE = "-mprefer-vector-width=512"
@@ -51,12 +49,17 @@ def library() -> Any:
         return None
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `BAKEOFF_CACHE`, or a folder in the user's cache."""
+    return Path(os.environ.get("BAKEOFF_CACHE", Path.home() / ".cache" / "bakeoff"))
+
+
 def _compiled(compiler: str) -> Path:
     """The shared library for this source and this processor, from the cache folder or made now."""
     threads = _openmp()
     words = repr((compiler, *FLAGS, WIDE, *threads, torch.__version__, _processor()))
     key = hashlib.sha256(SOURCE.read_bytes() + words.encode()).hexdigest()[:16]
-    made = models.cache_folder() / f"kernels-{key}.so"
+    made = cache_folder() / f"kernels-{key}.so"
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=made.parent, prefix=".kernels.") as folder:
