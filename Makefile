@@ -1,4 +1,5 @@
-# demo: the whole loop on a real model, in minutes; test: the suite; check: format, lint, types; bench: side-by-side measurements.
+# demo: the whole loop on a real model, in minutes; test: the suite; check: format, lint, types, documents; bench: side-by-side
+# measurements.
 PYTHON ?= python3
 BIN = .venv/bin
 PIP = $(BIN)/pip --disable-pip-version-check --quiet
@@ -17,6 +18,8 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python docs/reference.py --check
+	$(BIN)/zensical build --strict
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.sampling $(if $(OPENVINO),--openvino $(OPENVINO)) $(if $(VLLM),--vllm $(VLLM))
@@ -34,4 +37,4 @@ bench: .venv/dev
 	touch $@
 
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv runs build site .cache *.egg-info

@@ -117,7 +117,8 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
             run_stage(run, recipe, stage)
         if stage.name == "prompts":
             _check_prompts(run, recipe, anyway=anyway)
-        if stage.name == "reward" and stage.wanted(recipe) and not anyway:
+        alone = scorers.relies(recipe) or not scorers.trains(recipe)  # the combined choice gives a bad one no weight
+        if stage.name == "reward" and stage.wanted(recipe) and alone and not anyway:
             gate(read_json(run.details("reward_model")))
 
 

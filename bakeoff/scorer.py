@@ -17,7 +17,9 @@ NOT_WHOLE = "no whole answer"
 """How the reason begins that a completion has no reward."""
 TRAINED = "reward_model"
 """The scorer that the recipe trains."""
-KINDS = (TRAINED, "majority", "logit_judge", "judge", "verifier", "FILE.py")
+COMBINED = "combined"
+"""The scorer that weighs likelihood, agreement and, where there are picks, the trained reward model."""
+KINDS = (TRAINED, COMBINED, "likelihood", "majority", "logit_judge", "judge", "verifier", "FILE.py")
 """What can stand before the colon in a scorer's name; `bakeoff.scoring.choose` makes each."""
 
 

@@ -114,7 +114,7 @@ class Reward(Training):
     """The reward model, trained on what people prefer."""
 
     picks: list[str] = field(default_factory=list)
-    """JSONL, CSV or Parquet files of picks, pairs, ratings, rankings or votes, as docs/reward_model.md shows. What
+    """JSONL, CSV or Parquet files of picks, pairs, ratings, rankings or votes, as docs/picks.md shows. What
     users said of old answers in the logs is learnt from too, unless `prompts.skip` names `feedback`."""
     base: str = ""
     """Model the reward model starts from; empty: the policy's own weights."""
@@ -129,7 +129,8 @@ class Scoring:
     """Who rewards the completions; docs/scorers.md says what each one does."""
 
     scorer: str | list[str] | dict[str, float] = "reward_model"
-    """`reward_model` (trained on `reward.picks`), `reward_model:FOLDER` (a finished one), `majority`, `judge` (a
+    """`reward_model` (trained on `reward.picks`), `reward_model:FOLDER` (a finished one), `likelihood` (the policy's,
+    without labels), `combined` (likelihood, agreement and, with picks, the reward model), `majority`, `judge` (a
     model's 1 to 10), `logit_judge` (a model's probability of "yes"), both also with `:MODEL`, `judge:URL?model=NAME`,
     `verifier:NAME`, or `FILE.py:FUNCTION`, a function of your own; a list is a blend, a table a weighted blend."""
     answers: str = ""

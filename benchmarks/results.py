@@ -2,12 +2,12 @@
 
 `python -m benchmarks.results` makes the tables of README.md and docs/*.md again. In those files
 
-    <!-- results: TOPIC name1 name2 -->
+    <!-- results: TOPIC name1 "a label=name2" OTHER/name3 -->
     <!-- end -->
 
-holds a table of the named results (`demo.seed*` takes all that match), and, within a sentence,
-`<!-- value: TOPIC name --><!-- end -->` holds one number. A result keeps the command that measured it, also where that
-has another name now.
+holds a table of the named results. `demo.seed*` takes all that match. A row may have a label, and come from another
+topic. Within a sentence, `<!-- value: TOPIC name --><!-- end -->` holds one number. A result keeps the command that
+measured it, also where that has another name now.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 MEASURED = ("name", "value", "low", "high", "n")
 STAMPED = ("command", "commit", "date", "machine")
+WIDTH = 100
+"""Characters of a command that are shown under a table; docs/results has all of it."""
 MARKER = re.compile(r"<!-- (results|value): (\S+) (.+?) -->(.*?)<!-- end -->", re.DOTALL)
 
 Row = Mapping[str, Any]
@@ -83,7 +86,7 @@ def render(text: str, results: Path = RESULTS) -> str:
 
     def made(marker: re.Match[str]) -> str:
         kind, topic, names, _ = marker.groups()
-        rows = _named(topic, names.split(), results)
+        rows = _named(topic, shlex.split(names), results)
         body = number(rows[0]["value"]) if kind == "value" else f"\n{table(rows)}\n"
         return f"<!-- {kind}: {topic} {names} -->{body}<!-- end -->"
 
@@ -93,7 +96,8 @@ def render(text: str, results: Path = RESULTS) -> str:
 def table(rows: Sequence[Row]) -> str:
     """A Markdown table of results, and under it what measured them."""
     sources = dict.fromkeys(tuple(row[key] for key in STAMPED) for row in rows)
-    told = [f"`{command}` at {commit}, {date}, on {machine}." for command, commit, date, machine in sources]
+    shown = [(textwrap.shorten(command, WIDTH, placeholder=" …"), *rest) for command, *rest in sources]
+    told = [f"`{command}` at {commit}, {date}, on {machine}." for command, commit, date, machine in shown]
     return "\n".join([lines(rows), "", *told])
 
 
@@ -103,7 +107,8 @@ def lines(rows: Iterable[Row]) -> str:
     for row in rows:
         bounds = [row.get("low"), row.get("high")]
         interval = " to ".join(map(number, bounds)) if any(b is not None for b in bounds) else ""
-        made.append(f"| `{row['name']}` | {number(row['value'])} | {interval} | {row.get('n') or ''} |")
+        name = row.get("label") or f"`{row['name']}`"
+        made.append(f"| {name} | {number(row['value'])} | {interval} | {row.get('n') or ''} |")
     return "\n".join(made)
 
 
@@ -162,15 +167,21 @@ def machine() -> str:
 
 
 def _named(topic: str, names: list[str], results: Path) -> list[dict[str, Any]]:
+    found = []
+    for word in names:
+        label, _, place = word.rpartition("=")
+        other, _, name = place.rpartition("/")
+        found += [row | {"label": label} for row in _matching(other or topic, name, results)]
+    return found
+
+
+def _matching(topic: str, name: str, results: Path) -> list[dict[str, Any]]:
     if not (results / f"{topic}.json").exists():
         raise ValueError(f"docs/results/{topic}.json does not exist; run the command that measures it")
-    found = []
-    for name in names:
-        rows = [row for row in read(topic, results) if fnmatch.fnmatchcase(row["name"], name)]
-        if not rows:
-            raise ValueError(f"docs/results/{topic}.json holds no {name!r}; run the command that measures it")
-        found += rows
-    return found
+    rows = [row for row in read(topic, results) if fnmatch.fnmatchcase(row["name"], name)]
+    if not rows:
+        raise ValueError(f"docs/results/{topic}.json holds no {name!r}; run the command that measures it")
+    return rows
 
 
 def main() -> None:

@@ -1,15 +1,33 @@
-"""Every number in the documents stands in docs/results, and the tables there are made from it."""
+"""Numbers in the documents come from docs/results; commands, recipes, rows and code in them work; links lead on."""
 
 import importlib
 import json
 import math
 import platform
 import re
+import shlex
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import CONFIGS, byte_tokenizer
+from transformers import AutoModelForCausalLM
 
+from bakeoff import cli, config
+from bakeoff.preferences.load import passed_over, read_picks
+from bakeoff.scoring.verifiers.answers import read_answers
 from benchmarks import results
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+BLOCKS = [
+    (path.name, kind, body)
+    for path in PAGES
+    for kind, body in re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+]
 
 SCRIPT = Path(results.__file__)
 COMMANDS = {p.stem for p in SCRIPT.parent.glob("*.py") if "def main(" in p.read_text("utf-8")}
@@ -22,25 +40,6 @@ def test_the_tables_of_a_document_are_those_of_its_results(path):
     text = path.read_text(encoding="utf-8")
     assert results.render(text) == text, f"{path.name} differs from docs/results; run: python -m benchmarks.results"
     assert len(re.findall("<!-- (?:results|value):", text)) == len(re.findall("<!-- end -->", text))
-
-
-@pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_command_of_the_benchmarks_helps(name, capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", [name, "--help"])
-    with pytest.raises(SystemExit) as ended:
-        importlib.import_module(f"benchmarks.{name}").main()
-    assert not ended.value.code and "usage:" in capsys.readouterr().out
-
-
-def test_the_documents_name_commands_that_there_are():
-    named = {
-        name for path in results.documents() for name in re.findall(r"-m benchmarks\.(\w+)", path.read_text("utf-8"))
-    }
-    assert named - {"NAME"} <= COMMANDS
-    studies = {
-        s for p in results.documents() for s in re.findall(r"-m benchmarks\.study ([a-z]+)", p.read_text("utf-8"))
-    }
-    assert studies <= {path.stem for path in SCRIPT.parent.glob("studies/*.toml")}
 
 
 @pytest.mark.parametrize("path", sorted(results.RESULTS.glob("*.json")), ids=lambda path: path.stem)
@@ -130,3 +129,142 @@ def test_wilson_at_the_edges_is_not_certain():
     assert math.isnan(empty.value) and (empty.low, empty.high, empty.n) == (0, 1, 0)
     with pytest.raises(ValueError, match="11 out of 10"):
         results.proportion(11, 10)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_of_the_benchmarks_helps(name, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"benchmarks.{name}").main()
+    assert not ended.value.code and "usage:" in capsys.readouterr().out
+
+
+def test_the_documents_name_commands_that_there_are():
+    named = {
+        name for path in results.documents() for name in re.findall(r"-m benchmarks\.(\w+)", path.read_text("utf-8"))
+    }
+    assert named - {"NAME"} <= COMMANDS
+    studies = {
+        s for p in results.documents() for s in re.findall(r"-m benchmarks\.study ([a-z]+)", p.read_text("utf-8"))
+    }
+    assert studies <= {path.stem for path in SCRIPT.parent.glob("studies/*.toml")}
+
+
+def blocks(*kinds):
+    found = [(name, body) for name, kind, body in BLOCKS if kind in kinds]
+    return pytest.mark.parametrize(("page", "body"), found, ids=[f"{name}-{i}" for i, (name, _) in enumerate(found)])
+
+
+def lines(body):
+    """The commands of a block, without comments."""
+    return [words for line in body.splitlines() if (words := shlex.split(line, comments=True))]
+
+
+def test_every_block_is_of_a_kind_that_is_tested():
+    assert {kind for _, kind, _ in BLOCKS} <= {"sh", "toml", "json", "python", "text"}
+
+
+@blocks("toml")
+def test_recipes_are_valid(page, body):
+    config.overridden(tomllib.loads(body), [], page)
+
+
+@blocks("sh")
+def test_commands_are_real(page, body):
+    for program, *words in lines(body):
+        if program.endswith("bakeoff"):
+            parse(words)
+        elif program == "make":
+            assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
+        elif program.endswith("python"):
+            named = [word for word in words if word.endswith(".py")] or [f"{words[1].replace('.', '/')}.py"]
+            assert all((ROOT / word).exists() for word in named), words
+        else:
+            assert [program, *words][:2] in (["pip", "install"], ["vllm", "serve"]), (program, words)
+
+
+def parse(words):
+    """What the command line makes of the words; settings must be those of a recipe."""
+    if words == ["--help"]:
+        return
+    if words[:2] in (["reward", "train"], ["reward", "eval"]):
+        words = [" ".join(words[:2]), *words[2:]]
+    _, rest = cli._parser().parse_known_args(words)
+    assert all("=" in word and not word.startswith("-") for word in rest), rest
+    config.overridden({}, [word for word in words if re.match(r"[a-z]+\.[a-z_]+=|model=", word)], "a page")
+
+
+@blocks("json")
+def test_rows_are_read(page, body, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(body, encoding="utf-8")
+    if "answer" in json.loads(body.splitlines()[0]):
+        assert len(read_answers(path, page)) == len(body.splitlines())
+    else:
+        assert read_picks([str(path)]) and not passed_over([str(path)])
+
+
+@blocks("python")
+def test_code_without_files_runs(page, body):
+    code = compile(body, page, "exec")
+    if "runs/" not in body:
+        exec(code, {})
+
+
+def test_the_tutorial_works_from_end_to_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = CONFIGS["llama"]()
+    model.max_position_embeddings = 4096
+    AutoModelForCausalLM.from_config(model).save_pretrained("model")
+    byte_tokenizer().save_pretrained("model")
+    filings = ROOT / "examples" / "filings"
+    Path("logs").mkdir()
+    Path("logs/log.jsonl").write_text("".join((filings / "log.jsonl").read_text().splitlines(keepends=True)[:120]))
+    small = ["model=model", "sample.prompts=6", "sample.group_size=4", "sample.max_tokens=8", "sample.temperature=1.0"]
+    small += [
+        "reward.epochs=1",
+        "evaluate.samples=1",
+        "evaluate.prompts=6",
+        "sample.stop=['a','e','i','o','1','2',' ']",
+    ]
+    for kind, body in [(kind, body) for name, kind, body in BLOCKS if name == "tutorial.md"]:
+        if kind == "toml":
+            Path("recipe.toml").write_text(body)
+        elif kind == "python":
+            exec(compile(body, "tutorial.md", "exec"), {})
+        elif kind == "json":
+            assert [json.loads(line)["pick"] for line in Path("ask.jsonl").read_text().splitlines()] == [None] * 6
+            Path("picks.jsonl").write_text((filings / "picks_200.jsonl").read_text())
+        for program, command, *words in lines(body) if kind == "sh" else []:
+            words = ["model" if "/SmolLM2" in word else word for word in words]
+            more = [*small, *(["--anyway"] if command == "run" else [])] if "recipe.toml" in words else []
+            if program == "bakeoff" and command != "--help":
+                assert cli.main([command, *(w for w in words if w != "sample.prompts=100"), *more]) == 0
+    assert Path("runs/recipe/report.html").exists()
+
+
+def test_the_reference_is_made_from_the_docstrings():
+    subprocess.run([sys.executable, DOCS / "reference.py", "--check"], check=True)
+
+
+LINKS = [
+    (path, target)
+    for path in PAGES
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.M | re.S))
+    if not target.startswith("http")
+]
+
+
+@pytest.mark.parametrize(("path", "target"), LINKS, ids=[f"{path.stem}-{target}" for path, target in LINKS])
+def test_links_lead_somewhere(path, target):
+    file, _, anchor = target.partition("#")
+    page = path.parent / file if file else path
+    assert page.exists()
+    if anchor:
+        titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_site_names_every_page_once():
+    pages = re.findall(r'"(\w+\.md)"', (ROOT / "zensical.toml").read_text())
+    assert sorted(pages) == sorted(path.name for path in DOCS.glob("*.md"))

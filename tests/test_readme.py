@@ -1,4 +1,4 @@
-"""The README's commands are real: its make targets exist, its bakeoff commands run (on a tiny model, a small part)."""
+"""The README is short, its commands are real, and its recipe of one's own runs (on a tiny model, a small part)."""
 
 import re
 import shlex
@@ -12,9 +12,20 @@ from bakeoff import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line.split("#")[0].strip() for line in re.findall(r"^    ((?:make|bakeoff) .*)$", README, re.MULTILINE)]
-SMALL = ("sample.prompts=8", "sample.group_size=4", "sample.max_tokens=8", "reward.epochs=1", "evaluate.samples=1")
+SHELL = [
+    line.split("#")[0].strip()
+    for block in re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
+    for line in block.splitlines()
+]
+SMALL = ("sample.prompts=8", "sample.group_size=4", "sample.max_tokens=8", "reward.epochs=1")
+SMALL += ("evaluate.samples=1", "evaluate.prompts=8")
 STOPS = "sample.stop=['a','e','i','o','u','0','1','2','3','A','T','S','.',',']"  # so that some completions end
+
+
+def block(kind):
+    """The one block of a kind."""
+    (found,) = re.findall(rf"^```{kind}\n(.*?)^```$", README, re.M | re.S)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -28,23 +39,40 @@ def model(tmp_path_factory):
     return folder
 
 
-def test_the_readme_shows_the_main_commands():
-    assert {"make demo", "make test"} <= set(COMMANDS)
-    assert any(command.startswith("bakeoff run recipes/") for command in COMMANDS)
+def test_it_takes_three_minutes():
+    assert README.count("\n") <= 120
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
-def test_make_targets_exist(command):
-    assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+def test_it_shows_the_main_commands():
+    assert SHELL == [
+        "make demo",
+        ".venv/bin/bakeoff run recipes/filings.toml",
+        "bakeoff run recipe.toml",
+        "vllm serve runs/recipe/policy",
+    ]
+    assert len(block("toml").strip().splitlines()) <= 10
 
 
-def test_the_commands_run(model, tmp_path, monkeypatch):
+def test_the_full_recipe_runs(model, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    for command in (c for c in COMMANDS if c.startswith("bakeoff ")):
-        arguments = [a.replace("runs/filings", str(tmp_path / "run")) for a in shlex.split(command)[1:]]
-        anyway = ["--anyway"] if arguments[0] == "run" else []  # a tiny random model learns no picks
-        settings = [f"model={model}", *SMALL, STOPS]
-        if arguments[0] == "reward":
-            settings = ["--base", str(model), "heldout=0.9"] if arguments[1] == "train" else []
-        out = tmp_path / ("judge" if arguments[:2] == ["reward", "train"] else "run")
-        assert cli.main([*arguments, *anyway, *settings, "--out", str(out)]) == 0, command
+    command = [
+        *shlex.split(SHELL[1])[1:],
+        "--anyway",
+        f"model={model}",
+        *SMALL,
+        STOPS,
+    ]  # a tiny random model learns no picks
+    assert cli.main([*command, "--out", str(tmp_path / "run")]) == 0
+
+
+def test_the_recipe_of_ones_own_runs_and_the_model_loads(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    filings = ROOT / "examples" / "filings"
+    Path("logs").mkdir()
+    Path("logs/log.jsonl").write_text("".join((filings / "log.jsonl").read_text().splitlines(keepends=True)[:120]))
+    Path("picks.jsonl").write_text((filings / "picks_200.jsonl").read_text())
+    Path("recipe.toml").write_text(block("toml"))
+    command = [*shlex.split(SHELL[2])[1:], "--anyway", f"model={model}", *SMALL, STOPS]
+    assert cli.main(command) == 0
+    assert Path("runs/recipe/report.html").exists() and Path("runs/recipe/summary.json").exists()
+    exec(compile(block("python"), "README.md", "exec"), {})

@@ -6,11 +6,11 @@ from pathlib import Path
 from bakeoff import sandbox, tasks
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Prompt
-from bakeoff.run import Run
+from bakeoff.run import Run, read_json, write_json
 from bakeoff.sampling import choose as engines
 from bakeoff.sampling.http_client import KEY
 from bakeoff.sandbox import OF_USERS
-from bakeoff.scorer import TRAINED, Scorer, kind, names
+from bakeoff.scorer import COMBINED, TRAINED, Scorer, kind, names
 from bakeoff.scoring.blend import Blend
 from bakeoff.scoring.by_task import ByTask
 from bakeoff.scoring.majority import Majority, pattern
@@ -29,6 +29,25 @@ def _reward_model(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
     from bakeoff.preferences import ensemble  # imported when used, for torch
 
     return ensemble.load([Path(name)] if name else run.members(recipe.reward.ensemble), recipe, peers)
+
+
+def _likelihood(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    from bakeoff.scoring import likelihood  # imported when used, for torch
+
+    return likelihood.load(recipe)
+
+
+def _combined(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
+    from bakeoff.preferences import load as people  # imported when used, for torch
+    from bakeoff.scoring import combined, likelihood
+
+    parts = likelihood.load(recipe), Majority(recipe.score.extract)
+    reward = _reward_model("", run, recipe, {}) if trains(recipe) else None
+    if not (file := run.details("chooser")).exists():
+        picks = people.split(people.known(run, recipe.reward), recipe.reward.heldout)[1] if reward else []
+        write_json(file, combined.fitted(combined.Combined(*parts, reward), picks))
+    weights = {name: weight["value"] for name, weight in read_json(file)["weights"].items()}
+    return combined.Combined(*parts, reward, weights, peers)
 
 
 def _logit_judge(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
@@ -62,6 +81,8 @@ def _function(name: str, run: Run, recipe: Recipe, peers: Peers) -> Scorer:
 
 SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
     TRAINED: _reward_model,
+    COMBINED: _combined,
+    "likelihood": _likelihood,
     "majority": lambda name, run, recipe, peers: Majority(recipe.score.extract, peers),
     "logit_judge": _logit_judge,
     "judge": _judge,
@@ -69,9 +90,15 @@ SCORERS: dict[str, Callable[[str, Run, Recipe, Peers], Scorer]] = {
     "FILE.py": _function,
 }
 """Kind to what makes the scorer, from what stands behind the colon in its name."""
-MODELS = (TRAINED, "logit_judge", "judge")
+MODELS = (TRAINED, "likelihood", "logit_judge", "judge")
 """The kinds that cost a model's time for each completion."""
-WORDS = {TRAINED: "reward model", "logit_judge": "judging model", "FILE.py": "function"}
+WORDS = {
+    TRAINED: "reward model",
+    COMBINED: "combined choice",
+    "likelihood": "model's own likelihood",
+    "logit_judge": "judging model",
+    "FILE.py": "function",
+}
 """How the report calls a scorer, where not by its kind."""
 ENDPOINT_TOKENS = 2048
 """Longest reply of a judge behind an endpoint, which may think first; one that does not ends long before."""
@@ -121,7 +148,13 @@ def _words(settings: Scoring) -> str:
 
 
 def trains(recipe: Recipe) -> bool:
-    """Whether a reward model must be trained on picks first."""
+    """Whether a reward model must be trained on picks first; the combined choice does without where there are none."""
+    combines = any(COMBINED in names(settings) for settings in tasks.scorings(recipe))
+    return relies(recipe) or (combines and bool(recipe.reward.picks))
+
+
+def relies(recipe: Recipe) -> bool:
+    """Whether rewards are the trained reward model's alone or in a blend, so that it must be better than chance."""
     return any(TRAINED in names(settings) for settings in tasks.scorings(recipe))
 
 

@@ -23,7 +23,7 @@ from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, write_json
 from bakeoff.sampling import Sampling, seed_of
 from bakeoff.sampling.local import LocalEngine
-from bakeoff.scorer import by_prompt, missing
+from bakeoff.scorer import COMBINED, by_prompt, missing, names
 from bakeoff.scoring.majority import Majority
 from bakeoff.settings import Bake, Recipe
 from bakeoff.training.groups import earned, idle
@@ -239,7 +239,7 @@ def surest(groups: Sequence[Group], lesson: Lesson, recipe: Recipe) -> list[Grou
     """The groups that `bake.agreement_quantile` keeps, in their order; at least one of each task.
 
     Where many draws give the answer of the best one it is right more often (self-consistency, arXiv:2203.11171), so
-    that what is learnt has fewer mistakes in it.
+    that what is learnt has fewer mistakes in it. The combined choice tells how probable its answer is: `confidence`.
     """
     if recipe.bake.agreement_quantile >= 1:
         return list(groups)
@@ -247,7 +247,8 @@ def surest(groups: Sequence[Group], lesson: Lesson, recipe: Recipe) -> list[Grou
     kept: set[str] = set()
     for name, alone in tasks.each(recipe).items():
         mine = [g for g in groups if task[g.prompt_id] == name]
-        sure = {g.prompt_id: agreement(g, drawn[g.prompt_id], alone.score.extract) for g in mine}
+        how = confidence if COMBINED in names(alone.score) else agreement
+        sure = {g.prompt_id: how(g, drawn[g.prompt_id], alone.score.extract) for g in mine}
         kept.update(
             sorted(sure, key=lambda key: -sure[key])[: max(1, round(recipe.bake.agreement_quantile * len(mine)))]
         )
@@ -266,6 +267,16 @@ def agreement(group: Group, drawn: Sequence[Completion], extract: str = "") -> f
     answers = [voters.answer(c.text) for c in drawn if not fault(c.text, c.tokens, c.finish)]
     own = voters.answer(next(c.text for c in drawn if c.tokens == chosen))
     return answers.count(own) / len(drawn) if own is not None else 0.0
+
+
+def confidence(group: Group, drawn: Sequence[Completion], extract: str = "") -> float:
+    """The probability of the best one's answer by the combined choice: softmax of the rewards over the whole draws."""
+    voters, whole = Majority(extract), np.flatnonzero(group.finished_M)
+    text = {tuple(c.tokens): c.text for c in drawn}
+    answers = [voters.answer(text[tuple(group.tokens[i])]) for i in whole]
+    share_M = group.count_M[whole] * np.exp(group.reward_M[whole] - group.reward_M[whole].max())
+    own = answers[int(np.flatnonzero(whole == best(group))[0])]
+    return float(share_M[[answer == own for answer in answers]].sum() / share_M.sum())
 
 
 def group_of(prompt_id: str, rewarded: Sequence[tuple[Completion, float | None]]) -> Group:

@@ -109,7 +109,7 @@ def test_the_loop_by_majority(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["score.scorer=magic"], "unknown scorer 'magic'; known: reward_model, majority"),
+        (["score.scorer=magic"], "unknown scorer 'magic'; known: reward_model, combined, likelihood, majority"),
         (["score.scorer=verifier:magic"], "unknown verifier 'magic'; known: exact"),
         (["score.scorer=verifier:exact"], "verifier:exact compares with answers; give their file as score.answers"),
         (["score.scorer=verifier:exact", "score.answers=/none.jsonl"], "/none.jsonl: no such file of true answers"),
