@@ -109,8 +109,8 @@ def _finite(subject: Subject) -> str:
 
 
 def _template(subject: Subject) -> str:
-    chat.check(subject.tokenizer, answers=subject.judge)
-    if not chat.template(subject.tokenizer):
+    chat.check_template(subject.tokenizer, answers=subject.judge)
+    if not chat.chat_template(subject.tokenizer):
         raise Doubt("there is none: turns are joined as plain text, with an empty line after each; give a chat model")
     several = subject.tokenizer.chat_template
     return f"`default` of {', '.join(sorted(several))}" if isinstance(several, dict) else "takes what a user says"
@@ -130,7 +130,7 @@ def _alternation(subject: Subject) -> str:
 
 
 def _taken(subject: Subject, turns: list[Message], otherwise: str) -> str:
-    if not chat.template(subject.tokenizer):
+    if not chat.chat_template(subject.tokenizer):
         return chat.plain_text(turns)
     written = chat.rendered(subject.tokenizer, turns, prompt=True)
     try:
@@ -143,7 +143,7 @@ def _taken(subject: Subject, turns: list[Message], otherwise: str) -> str:
 
 def _answer(subject: Subject) -> str:
     """What stands between the question and the answer: in a prompt, and in a whole conversation."""
-    if not chat.template(subject.tokenizer):
+    if not chat.chat_template(subject.tokenizer):
         return "follows the prompt"
     bare, opened = (chat.rendered(subject.tokenizer, [ASKED], prompt=prompt) for prompt in (False, True))
     before, said, _ = chat.rendered(subject.tokenizer, [ASKED, ANSWER]).partition(chat.PROBE)
@@ -169,7 +169,7 @@ def _end(subject: Subject) -> str:
             "neither tokenizer, template nor generation_config.json name an end token; set eos_token in "
             "tokenizer_config.json, or give sample.stop"
         )
-    if own is None and chat.template(subject.tokenizer):
+    if own is None and chat.chat_template(subject.tokenizer):
         raise Doubt(f"the template ends an answer with no special token; completions end with {names}")
     configured = subject.model.generation_config.eos_token_id
     if own is not None and own not in (configured if isinstance(configured, list) else [configured]):
@@ -182,14 +182,14 @@ def _padding(subject: Subject) -> str:
     had = subject.tokenizer.pad_token
     if not reads_left_to_right(subject.model):
         return str(had)
-    pad = chat.padding(subject.tokenizer, checkpoint.rows(subject.model))
+    pad = chat.padding(subject.tokenizer, checkpoint.embedding_rows(subject.model))
     token = subject.tokenizer.convert_ids_to_tokens(pad)
     return f"{token} (was {had}, where a text may end)" if token != had else token
 
 
 def _vocabulary(subject: Subject) -> str:
     checkpoint.check_tokens(subject.name, subject.model, subject.tokenizer)
-    return f"{len(subject.tokenizer):,} tokens, {checkpoint.rows(subject.model):,} embeddings"
+    return f"{len(subject.tokenizer):,} tokens, {checkpoint.embedding_rows(subject.model):,} embeddings"
 
 
 def _context(subject: Subject) -> str:

@@ -171,8 +171,8 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
             raise UserError("prompts.sources: names no log; give files, folders or globs")
     torch_dtype(recipe.dtype, torch_device(recipe.device))
     model_folder(recipe.model)  # converts a packaged model, before several processes ask for it
-    choose.kind(recipe.sample.engine)
-    variants.check(recipe)
+    choose.engine_kind(recipe.sample.engine)
+    variants.check_variants(recipe)
     checkpoint.check_not_quantized(recipe.model, load_config(recipe.model))
     if not importlib.util.find_spec("peft") and wants_lora(recipe):
         raise Missing(NO_PEFT)

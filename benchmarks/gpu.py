@@ -322,12 +322,12 @@ def _packed_against_rows(model: Any) -> float:
     packed = packing.pack(some, model)
     states = packed_forward.hidden(model, packed)
     print(f"  packed pass of {model.config.model_type} {model.dtype}: {packed_forward._checked(model)[0].__name__}")
-    if flash_attention.possible(model):
+    if flash_attention.flash_possible(model):
         packed_ways.in_rows_of_any_length(model, packed, 0)  # where it fails, say how
     far, near = 0.0, 0.0
     for _, group, number, at in packed.starts():
         ids = torch.tensor([group.prompt + group.completions[number]], device=DEVICE)
-        plain = packed_ways.plain(model, ids)[0, len(group.prompt) :].float()
+        plain = packed_ways.plain_states(model, ids)[0, len(group.prompt) :].float()
         far += float((states[at : at + len(plain)].float() - plain).square().sum())
         near += float(plain.square().sum())
     return (far / near) ** 0.5

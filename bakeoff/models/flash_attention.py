@@ -46,7 +46,7 @@ class Rows:
         return slice(self.at.start - first, self.at.stop - first) if isinstance(self.at, slice) else self.at - first
 
 
-def possible(model: Any) -> bool:
+def flash_possible(model: Any) -> bool:
     """Whether a model's attention can be computed so: on CUDA in half precision, every token looking at all before."""
     if model.device.type != "cuda" or model.dtype not in DTYPES or not looks_at_all(model):
         return False

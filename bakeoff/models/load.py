@@ -127,9 +127,9 @@ def load_reward_model(name: str, recipe: Recipe | None = None, *, base: bool = F
         checkpoint.check_classifier(name, config)
     model, tokenizer, loaded = open_model(AutoModelForSequenceClassification, name, config, recipe, num_labels=1)
     checkpoint.check_whole(name, loaded, new_head=base)
-    chat.check(tokenizer, answers=True)
+    chat.check_template(tokenizer, answers=True)
     if reads_left_to_right(model):
-        pad = chat.padding(tokenizer, checkpoint.rows(model))
+        pad = chat.padding(tokenizer, checkpoint.embedding_rows(model))
         tokenizer.pad_token_id = model.config.pad_token_id = model.config.get_text_config().pad_token_id = pad
     return _believed(name, model, tokenizer)
 
@@ -147,7 +147,7 @@ def open_model(auto: Any, name: str, config: Any, recipe: Recipe | None, **setti
 def _believed(name: str, model: Any, tokenizer: Any) -> tuple[Any, Any]:
     checkpoint.check_finite(name, model)
     checkpoint.check_tokens(name, model, tokenizer)
-    chat.check(tokenizer)
+    chat.check_template(tokenizer)
     return model, tokenizer
 
 

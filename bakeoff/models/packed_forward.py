@@ -47,7 +47,7 @@ def hidden(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor
 
 
 @contextlib.contextmanager
-def installed(model: Any, *, recompute: bool = False) -> Iterator[None]:
+def fast_passes(model: Any, *, recompute: bool = False) -> Iterator[None]:
     """The model as its passes need it, forward and backward; `recompute` computes each layer again backwards."""
     if not recomputable(model):
         yield
@@ -103,10 +103,10 @@ def _check(model: Any, differs: str | None) -> tuple[Way, str | None]:
     places_RL = torch.tensor(packed_ways.paths(packed), device=model.device)  # of equal length: rows without padding
     predicts_RL, ids_RL = places_RL >= packed.before, packed.ids_T[places_RL]
     try:
-        plain_RLH = packed_ways.plain(model, ids_RL)
+        plain_RLH = packed_ways.plain_states(model, ids_RL)
     except (AttributeError, TypeError) as error:
         raise UserError(f"{_named(model)}: is no causal language model as transformers has them ({error})") from None
-    tolerance = tolerated(model, lambda: packed_ways.plain(model, ids_RL)[predicts_RL])
+    tolerance = tolerated(model, lambda: packed_ways.plain_states(model, ids_RL)[predicts_RL])
     _check_head(model, ids_RL[:1], plain_RLH[0], tolerance)
     for way in () if differs else _ways(model):
         try:
@@ -118,7 +118,7 @@ def _check(model: Any, differs: str | None) -> tuple[Way, str | None]:
         if all(distance < tolerance for distance in distances):
             return way, None
         differs = f"its states would be off by {max(distances):.1%}"
-    padded_RLH = packed_ways.plain(model, torch.cat([ids_RL, ids_RL[:, :WINDOW]], 1))[:, : ids_RL.shape[1]]
+    padded_RLH = packed_ways.plain_states(model, torch.cat([ids_RL, ids_RL[:, :WINDOW]], 1))[:, : ids_RL.shape[1]]
     if not _distance(padded_RLH, plain_RLH) < tolerance:
         raise UserError(f"{_named(model)}: is not causal: what a token's state is depends on tokens behind it")
     return packed_ways.in_rows, differs
@@ -126,7 +126,10 @@ def _check(model: Any, differs: str | None) -> tuple[Way, str | None]:
 
 def _ways(model: Any) -> list[Way]:
     """The ways to read packed groups that suit a model and its device, the fastest first."""
-    ways = ((packed_ways.in_blocks, attention.possible), (packed_ways.in_rows_of_any_length, flash_attention.possible))
+    ways = (
+        (packed_ways.in_blocks, attention.blocks_possible),
+        (packed_ways.in_rows_of_any_length, flash_attention.flash_possible),
+    )
     return [*(way for way, possible in ways if possible(model)), packed_ways.masked]
 
 

@@ -142,7 +142,9 @@ def in_rows(model: Any, packed: Packed, apart: int, *, alone: bool = False) -> T
     for lot in lots:
         places_RL = pad_sequence([torch.tensor(path) for path in lot], batch_first=True)
         ids_RL = packed.ids_T[places_RL.to(packed.ids_T.device)]
-        states_RLH = checkpoint(plain, model, ids_RL, use_reentrant=False) if again else plain(model, ids_RL)
+        states_RLH = (
+            checkpoint(plain_states, model, ids_RL, use_reentrant=False) if again else plain_states(model, ids_RL)
+        )
         for row, path in enumerate(lot):
             start = count + row * places_RL.shape[1]
             source_T[path] = torch.arange(start, start + len(path))
@@ -160,7 +162,7 @@ def paths(packed: Packed) -> list[list[int]]:
     return [[*prompt, *places] for prompt, completions in groups for places in completions or [range(0)]]
 
 
-def plain(model: Any, ids_RL: Tensor) -> Tensor:
+def plain_states(model: Any, ids_RL: Tensor) -> Tensor:
     return body(model)(input_ids=ids_RL, use_cache=False).last_hidden_state
 
 

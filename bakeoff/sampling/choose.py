@@ -40,10 +40,10 @@ ENGINES = {"local": local, "vllm": vllm, "an endpoint's URL": endpoint}
 
 def engine(model: str, recipe: Recipe) -> Engine:
     """The engine that `sample.engine` names, for `model`; made now, which may take a while."""
-    return ENGINES[kind(recipe.sample.engine)](model, recipe)
+    return ENGINES[engine_kind(recipe.sample.engine)](model, recipe)
 
 
-def kind(setting: str) -> str:
+def engine_kind(setting: str) -> str:
     """The name in `ENGINES` of a `sample.engine` setting; raises UserError when it is none."""
     if is_url(setting):
         if not plain_url(url_and_model(setting)[0]):

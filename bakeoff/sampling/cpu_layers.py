@@ -81,7 +81,7 @@ class FastNorm(nn.Module):
         return kernels.norm(x, self.weight, self.epsilon)
 
 
-def pack(model: nn.Module) -> None:
+def fuse_layers(model: nn.Module) -> None:
     """Replace what is slow as it is on the CPU, where there is what it takes; else change nothing."""
     replace(model, is_norm, FastNorm)
     if not _possible(model):

@@ -38,13 +38,13 @@ MEMORY = 0.6
 
 def prepared(model: Any, config: Any) -> bool:
     """Whether a model decodes in static rows, made ready for it; warns, says why, where a GPU's would and it cannot."""
-    if not flash_attention.possible(model):
+    if not flash_attention.flash_possible(model):
         return False
     try:
         static_cache.join(model)
         fused_layers.install(model)
         model.set_attn_implementation(static_cache.NAME)
-        static_cache.check(model, config)
+        static_cache.check_static(model, config)
     except Exception as error:  # whatever a model does with an attention function it does not expect
         warnings.warn(f"{type(model).__name__} decodes without CUDA graphs, slower ({error})", stacklevel=3)
         return False

@@ -151,7 +151,7 @@ def read(model: Any, cache: Cache, prompts: Sequence[tuple[int, list[int]]]) -> 
 
 
 @torch.inference_mode()
-def check(model: Any, config: Any) -> None:
+def check_static(model: Any, config: Any) -> None:
     """Compare prefill and decoding with a plain forward pass on a few tokens; raises when they differ."""
     tokens = torch.arange(1, 13) * 7 % config.vocab_size
     cache = Cache(slots=3, rows=4, longest=16, new=8, group=2, to=model.device)

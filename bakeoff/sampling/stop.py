@@ -46,7 +46,7 @@ class Writer:
         self.tokenizer, self.stops = tokenizer, stops
         self.ends = torch.tensor(ends, dtype=torch.long)
         special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-        marks = {special[mark] for mark in thoughts.TOKENS & special.keys()}
+        marks = {special[mark] for mark in thoughts.MARKS & special.keys()}
         self.hidden = {*special.values()} - marks if marks else set()
 
     def finished(self, token_RM: Tensor, length_R: Tensor, max_tokens: int) -> list[int]:

@@ -25,7 +25,7 @@ Picks = Callable[[], Sequence[Pick]]
 """What people prefer, read when examples are asked for."""
 
 
-def check(recipe: Recipe) -> None:
+def check_variants(recipe: Recipe) -> None:
     """Raise UserError for variants that cannot share the group."""
     variants = recipe.sample.variants
     names = [v.name for v in variants]
@@ -55,7 +55,7 @@ def over(engine: Engine, model: str, recipe: Recipe, picks: Picks) -> Engine:
     return VariantEngine(engine, recipe.sample.variants, load_tokenizer(model), pool)
 
 
-def shares(variants: Sequence[Variant], size: int) -> list[int]:
+def variant_counts(variants: Sequence[Variant], size: int) -> list[int]:
     """How many of a group each variant samples: at least one, the rest by `share`, what is left to the first."""
     total, free = sum(variant.share for variant in variants), size - len(variants)
     counts = [1 + free * variant.share // total for variant in variants]
@@ -79,7 +79,7 @@ class VariantEngine:
     ) -> Iterator[list[Completion]]:
         """One whole group per prompt, the variants' completions one after another, in the order of the recipe."""
         groups: dict[str, list[Completion]] = {p.id: [] for p in prompts}
-        for variant, count in zip(self.variants, shares(self.variants, sampling.group_size), strict=True):
+        for variant, count in zip(self.variants, variant_counts(self.variants, sampling.group_size), strict=True):
             left = [p for p in prompts if p.id in groups]
             drawn = self._drawn(variant, left, dataclasses.replace(sampling, group_size=count))
             for prompt in left:

@@ -179,7 +179,7 @@ def load_all(recipe: Recipe) -> None:
         reward_model.fresh(recipe.reward.base, recipe)
     elif trains(recipe):
         check_base(recipe.model, load_config(recipe.model))
-        chat.check(load_tokenizer(recipe.model), answers=True)
+        chat.check_template(load_tokenizer(recipe.model), answers=True)
     for settings in tasks.scorings(recipe):
         for which, rest in map(kind, names(settings)):
             if which == TRAINED and rest:

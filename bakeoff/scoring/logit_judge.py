@@ -76,7 +76,7 @@ class LogitJudge:
         """(tokens up to the answer, for each different text that fits its tokens with all that follows)."""
         turn = Message("user", yes_or_no(messages, PLACE, self.question))
         before, _, after = self._rendered(turn).rpartition(PLACE)
-        whole = chat.template(self.tokenizer)  # which writes the first token itself
+        whole = chat.chat_template(self.tokenizer)  # which writes the first token itself
         prompt = (
             self.tokenizer(before, add_special_tokens=False).input_ids
             if whole
@@ -86,7 +86,7 @@ class LogitJudge:
         return prompt, {t: b for t, b in continuations.items() if len(prompt) + len(b) <= self.longest}
 
     def _rendered(self, turn: Message) -> str:
-        if not chat.template(self.tokenizer):
+        if not chat.chat_template(self.tokenizer):
             return chat.plain_text([turn])
         return chat.rendered(self.tokenizer, [turn], prompt=True)
 

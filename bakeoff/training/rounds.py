@@ -29,7 +29,7 @@ from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.sampling import Sampling, choose, seed_of
 from bakeoff.sampling.resume import complete_table
-from bakeoff.sampling.stage import draw
+from bakeoff.sampling.stage import draw_groups
 from bakeoff.scorer import by_prompt
 from bakeoff.scoring.stage import TO_BAKE, reward
 from bakeoff.settings import Recipe
@@ -122,7 +122,7 @@ def _round(run: Run, recipe: Recipe, stage: str, number: int, dealt: Dealt) -> N
     seed = recipe.seed if number == 1 else seed_of(recipe.seed, "round", number)
     if number > 1:
         picks = functools.partial(known, current.whole(), recipe.reward)
-        draw(current, recipe, start, prompts, Sampling.of(recipe.sample, seed), picks)
+        draw_groups(current, recipe, start, prompts, Sampling.of(recipe.sample, seed), picks)
     completions = read_table(tables.table("completions"), Completion)
     scores = reward(tables, recipe, TO_BAKE, prompts, completions)
     left = before.checkpoint("bake") if METHODS[recipe.bake.method].own else None

@@ -85,7 +85,7 @@ def test_a_frozen_head_changes_no_other_gradient(model, monkeypatch, compiled):
 
 def test_the_fast_ways_are_taken_where_they_are_right(model):
     llamas = model.config.model_type in ("llama", "qwen2")
-    assert attention.possible(model) == llamas
+    assert attention.blocks_possible(model) == llamas
     fast = [m for m in model.modules() if fused_layers.is_norm(m) or fused_layers.is_gated(m)]
     assert len(fast) == (7 if llamas and kernels.library() else 2 if llamas else 0)
     before, ids = model.config._attn_implementation, torch.arange(12)[None]

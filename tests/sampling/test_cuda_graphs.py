@@ -17,7 +17,7 @@ def static(engine):
     static_cache.join(engine.model)
     assert any(isinstance(m, static_cache.JoinedAttention) for m in engine.model.modules())
     engine.model.set_attn_implementation(static_cache.NAME)
-    static_cache.check(engine.model, engine.config)
+    static_cache.check_static(engine.model, engine.config)
     engine.static = True
     return engine
 

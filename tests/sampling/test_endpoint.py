@@ -296,7 +296,7 @@ def test_the_url_may_say_under_which_name_the_model_is_served(serve, tiny_llama)
     server = serve(models=["served/small:1b", "other"])
     recipe = Recipe(model=str(tiny_llama), sample=Sample(engine=f"{server.url}?model=served%2Fsmall:1b"))
     assert choose.engine(recipe.model, recipe).model == "served/small:1b"
-    assert choose.kind(f"{server.url}?model=served/small:1b") == "an endpoint's URL"
+    assert choose.engine_kind(f"{server.url}?model=served/small:1b") == "an endpoint's URL"
     wrong = Recipe(model=str(tiny_llama), sample=Sample(engine=f"{server.url}?model=small"))
     with pytest.raises(UserError, match="does not serve 'small' but served/small:1b, other"):
         choose.engine(wrong.model, wrong)
@@ -486,4 +486,4 @@ def test_the_setting_chooses(serve, tiny_llama, tmp_path):
         with pytest.raises(
             UserError, match="^sample.engine: expected a base URL .* a key belongs into OPENAI_API_KEY$"
         ):
-            choose.kind(wrong)
+            choose.engine_kind(wrong)

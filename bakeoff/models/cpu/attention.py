@@ -56,7 +56,7 @@ class Grid:
         return x.reshape(-1, x.shape[-1]).index_select(0, index.flatten()).view(len(self.back_N), heads, -1)
 
 
-def possible(model: Any) -> bool:
+def blocks_possible(model: Any) -> bool:
     """Whether a model's attention can be computed so: on the CPU, every token looks at all before it, nothing added."""
     return model.device.type == "cpu" and looks_at_all(model)
 
