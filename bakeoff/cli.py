@@ -79,7 +79,7 @@ def report(parsed: argparse.Namespace) -> None:
 def stage(parsed: argparse.Namespace) -> None:
     """`bakeoff STAGE RECIPE`: one stage over a run folder; does nothing when it is done."""
     from bakeoff import pipeline
-    from bakeoff.preferences.gate import doubts
+    from bakeoff.preferences import doubts
     from bakeoff.run import open_run, other_versions, read_json
 
     recipe = _recipe(parsed)
@@ -169,11 +169,11 @@ def reward_train(parsed: argparse.Namespace) -> None:
 
 def reward_eval(parsed: argparse.Namespace) -> None:
     """`bakeoff reward eval MODEL DATA`: how far a reward model can be trusted, as text, JSON and a page."""
+    from bakeoff.preferences import read_picks, split
     from bakeoff.preferences.evaluation import evaluate_reward
-    from bakeoff.preferences.load import read_picks, split
     from bakeoff.report.reward import render, text
     from bakeoff.run import Run, write_text
-    from bakeoff.scoring.verifiers.answers import read_graded
+    from bakeoff.scoring import read_graded
 
     picks = read_picks(parsed.data)
     if parsed.heldout:

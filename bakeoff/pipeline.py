@@ -27,14 +27,13 @@ from bakeoff.models.load import (
     torch_dtype,
     wants_lora,
 )
-from bakeoff.preferences.gate import FEW, doubts
-from bakeoff.preferences.load import known, read_picks, split
+from bakeoff.preferences import ENOUGH_PROMPTS, doubts, known_picks, read_picks, split
 from bakeoff.preferences.stage import referee, train_reward
 from bakeoff.run import Run, read_json
 from bakeoff.sampling import choose, variants
 from bakeoff.sampling.stage import sample
 from bakeoff.sampling.stop import end_tokens
-from bakeoff.scorer import finished
+from bakeoff.scorer import finished_reward_model
 from bakeoff.scoring import choose as scorers
 from bakeoff.scoring.stage import score
 from bakeoff.settings import Bake, Recipe
@@ -62,13 +61,13 @@ NO_PICKS = (
 
 def has_referee(recipe: Recipe) -> bool:
     """Whether a second reward model judges the result: true answers are the better judge where a task has them."""
-    picks = bool(recipe.reward.picks) or (tasks.learns_from_logs(recipe) and scorers.trains(recipe))
+    picks = bool(recipe.reward.picks) or (tasks.learns_from_logs(recipe) and scorers.trains_reward_model(recipe))
     return picks and tasks.gold_files(recipe).keys() != tasks.each(recipe).keys()
 
 
 def has_reward_model(recipe: Recipe) -> bool:
     """Whether there is a reward model to train on picks, or a finished one that picks can be held against."""
-    return scorers.trains(recipe) or bool(finished(recipe.score) and recipe.reward.picks)
+    return scorers.trains_reward_model(recipe) or bool(finished_reward_model(recipe.score) and recipe.reward.picks)
 
 
 def _logs(recipe: Recipe) -> list[str]:
@@ -76,7 +75,7 @@ def _logs(recipe: Recipe) -> list[str]:
 
 
 def _sample(run: Run, recipe: Recipe) -> None:
-    sample(run, recipe, functools.partial(known, run.whole(), recipe.reward))
+    sample(run, recipe, functools.partial(known_picks, run.whole(), recipe.reward))
 
 
 STAGES = (
@@ -117,7 +116,8 @@ def run_all(run: Run, recipe: Recipe, *, anyway: bool = False) -> None:
             run_stage(run, recipe, stage)
         if stage.name == "prompts":
             _check_prompts(run, recipe, anyway=anyway)
-        alone = scorers.relies(recipe) or not scorers.trains(recipe)  # the combined choice gives a bad one no weight
+        # the combined choice gives a bad reward model no weight
+        alone = scorers.relies_on_reward_model(recipe) or not scorers.trains_reward_model(recipe)
         if stage.name == "reward" and stage.wanted(recipe) and alone and not anyway:
             gate(read_json(run.details("reward_model")))
 
@@ -154,18 +154,18 @@ def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
 
 def check(recipe: Recipe, *, with_gold: bool = True) -> None:
     """Raise UserError for what a late stage would stumble over, before any long work."""
-    tasks.check(recipe)
+    tasks.check_tasks(recipe)
     gold = [("evaluate.holdout", path) for path in tasks.gold_files(recipe).values() if with_gold]
     for setting, path in [*(("reward.picks", p) for p in recipe.reward.picks), *gold]:
         if not Path(path).is_file():
             raise UserError(f"{setting}: {path}: no such file; correct the setting")
     if with_gold:
         check_holdout(recipe)
-    if scorers.trains(recipe) and not recipe.reward.picks and not tasks.learns_from_logs(recipe):
+    if scorers.trains_reward_model(recipe) and not recipe.reward.picks and not tasks.learns_from_logs(recipe):
         raise UserError(NO_PICKS)
     read_picks(recipe.reward.picks)
     for alone in tasks.each(recipe).values():
-        scorers.check(alone.score)
+        scorers.check_scorers(alone.score)
         prepare.check(alone.prompts)
         if not alone.prompts.sources:
             raise UserError("prompts.sources: names no log; give files, folders or globs")
@@ -194,7 +194,7 @@ def check_models(recipe: Recipe) -> None:
             f"model {recipe.model!r}: its tokenizer and generation_config.json name no end token, so no completion "
             "ends; set eos_token in tokenizer_config.json, or give sample.stop"
         )
-    scorers.load_all(recipe)
+    scorers.load_scorers(recipe)
 
 
 def _check_numbers(recipe: Recipe) -> None:
@@ -212,11 +212,11 @@ def _check_prompts(run: Run, recipe: Recipe, *, anyway: bool) -> None:
         raise UserError(
             f"prompts.heldout: {had} prompts are held out, {needed} needed; raise it or give evaluate.holdout"
         )
-    if scorers.trains(recipe):
-        if not (picks := known(run, recipe.reward)):
+    if scorers.trains_reward_model(recipe):
+        if not (picks := known_picks(run, recipe.reward)):
             raise UserError(f"{NO_PICKS} and the logs hold none")
         heldout = len(split(picks, recipe.reward.heldout)[1])
-        if heldout < FEW and not anyway:
+        if heldout < ENOUGH_PROMPTS and not anyway:
             gate({"pick_accuracy": {"n": heldout}})
 
 

@@ -37,7 +37,7 @@ OF_USERS = Limits(seconds=60.0)
 """A function of the user's may run tests or ask a service; a verifier of ours computes, and is done in a moment."""
 
 
-class Ended(Exception):
+class WorkerEnded(Exception):
     """A worker did not answer; why, in a few words."""
 
 
@@ -45,46 +45,43 @@ class Worker:
     """One process, a session of its own, so that what it started ends with it."""
 
     def __init__(self, file: Path, name: str, limits: Limits, kind: str = "reward") -> None:
-        memory = limits.memory_mb * 1_000_000
-        limited = [str(memory), str(limits.seconds)]
-        arguments = [sys.executable, "-P", str(WORKER), str(file), name, *limited, kind]  # -P: see its `_loaded`
+        limited = [str(limits.memory_mb * 1_000_000), str(limits.seconds)]
         self.process = subprocess.Popen(
-            arguments,
+            [sys.executable, "-P", str(WORKER), str(file), name, *limited, kind],  # -P: see its `_loaded`
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        assert self.process.stdin and self.process.stdout
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
         self.end = weakref.finalize(self, _end, self.process)
         self.unread = b""
         try:
-            problem = self.told(START_SECONDS)["ready"]
-        except Ended as why:
+            problem = self._reply(START_SECONDS)["ready"]
+        except WorkerEnded as why:
             problem = str(why)
         if problem:
             self.end()
             raise UserError(f"{SETTINGS[kind]}: {file}:{name}: {problem}")
 
     def ask(self, task: dict, seconds: float) -> dict:
-        """What the function makes of a task; raises Ended when there is no answer in time."""
-        assert self.process.stdin
+        """What the function makes of a task; raises WorkerEnded when there is no answer in time."""
         try:
-            self.process.stdin.write(json.dumps(task).encode() + b"\n")
-            self.process.stdin.flush()
+            self.stdin.write(json.dumps(task).encode() + b"\n")
+            self.stdin.flush()
         except BrokenPipeError:
-            raise Ended(self._how()) from None
-        return self.told(seconds)
+            raise WorkerEnded(self._how()) from None
+        return self._reply(seconds)
 
-    def told(self, seconds: float) -> dict:
-        """The next line of the process."""
-        assert self.process.stdout
+    def _reply(self, seconds: float) -> dict:
         until = time.monotonic() + seconds
         while b"\n" not in self.unread:
             left = until - time.monotonic()
-            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
-                raise Ended(f"timeout: not done within {seconds:g} s")
-            if not (read := os.read(self.process.stdout.fileno(), 65536)):
-                raise Ended(self._how())
+            if left <= 0 or not select.select([self.stdout], [], [], left)[0]:
+                raise WorkerEnded(f"timeout: not done within {seconds:g} s")
+            if not (read := os.read(self.stdout.fileno(), 65536)):
+                raise WorkerEnded(self._how())
             self.unread += read
         line, _, self.unread = self.unread.partition(b"\n")
         return json.loads(line)
@@ -97,8 +94,19 @@ class Worker:
         return f"ended: the process exited with {code}" if code >= 0 else f"ended: by {signal.Signals(-code).name}"
 
 
-def check(named: str, kind: str = "reward") -> None:
-    """Raise UserError unless `FILE.py:FUNCTION` is a file of Python that defines such a function."""
+def _end(process: subprocess.Popen) -> None:
+    """End a process and all that it started, and wait until it is gone."""
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(BrokenPipeError):  # of what was not sent
+            if pipe:
+                pipe.close()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def check_function(named: str, kind: str = "reward") -> None:
+    """Raise UserError unless `FILE.py:FUNCTION` is a file of Python that defines such a function; nothing is run."""
     file, _, function = named.rpartition(":")
     try:
         body = ast.parse(Path(file).read_text(encoding="utf-8")).body
@@ -113,14 +121,3 @@ def check(named: str, kind: str = "reward") -> None:
     needed += [a for a, default in zip(has.kwonlyargs, has.kw_defaults, strict=True) if default is None]
     if unknown := ", ".join(a.arg for a in needed if a.arg not in GIVEN[kind]):
         raise UserError(f"{named} wants {unknown}; a function can have {', '.join(GIVEN[kind])}")
-
-
-def _end(process: subprocess.Popen) -> None:
-    """End a process and all that it started, and wait until it is gone."""
-    for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(BrokenPipeError):  # of what was not sent
-            if pipe:
-                pipe.close()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

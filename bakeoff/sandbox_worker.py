@@ -12,7 +12,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 GIVEN = {"reward": ("prompt", "messages", "completion", "answer"), "step": ("prompts", "messages")}
 """What a function of each kind may name as its parameters."""
@@ -21,7 +21,7 @@ NO_NUMBER = ", which is no number"
 
 def main() -> None:
     file, name, memory, seconds, kind = sys.argv[1:]
-    asked, told = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    tasks, replies = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
@@ -29,10 +29,10 @@ def main() -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _seal(os.environ.pop("BAKEOFF_SEALED", ""))
     function, problem = _loaded(file, name, GIVEN[kind])
-    _tell(told, {"ready": problem})
-    for line in asked:
+    _reply(replies, {"ready": problem})
+    for line in tasks:
         signal.alarm(int(float(seconds)) + 5)  # ends an orphan: its parent would have ended it sooner
-        _tell(told, OUTCOMES[kind](function, json.loads(line)))
+        _reply(replies, OUTCOMES[kind](function, json.loads(line)))
         signal.alarm(0)
 
 
@@ -43,9 +43,9 @@ def _limit(kind: int, most: int) -> None:
     resource.setrlimit(kind, (most, most))
 
 
-def _tell(told: Any, answer: dict) -> None:
-    told.write(json.dumps(answer) + "\n")
-    told.flush()
+def _reply(replies: TextIO, answer: dict) -> None:
+    replies.write(json.dumps(answer) + "\n")
+    replies.flush()
 
 
 def _seal(paths: str) -> None:
@@ -104,7 +104,7 @@ def _step(function: Callable[..., Any], task: dict) -> dict:
         results = [list(r) if isinstance(r, tuple) else r for r in function(task)]
     except BaseException as error:
         return {"reason": f"raised {_line(error)}"}
-    wrong = [r for r in results if not (r is None or isinstance(r, str) or _refusal(r))]
+    wrong = [r for r in results if not (r is None or isinstance(r, str) or _is_refusal(r))]
     if wrong:
         return {"reason": f"returned {wrong[0]!r:.80}; give a text, None, or (None, why)"}
     if len(results) != len(task["prompts"]):
@@ -112,7 +112,7 @@ def _step(function: Callable[..., Any], task: dict) -> dict:
     return {"results": [[None, str(r[1])] if isinstance(r, list) else r for r in results]}
 
 
-def _refusal(result: Any) -> bool:
+def _is_refusal(result: Any) -> bool:
     return isinstance(result, list) and len(result) == 2 and result[0] is None
 
 

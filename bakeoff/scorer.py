@@ -1,4 +1,7 @@
-"""Rewards: completions in, numbers out. A scorer is a small protocol; higher is better."""
+"""What a scorer is: the completions of a prompt in, a reward for each out, higher is better.
+
+A reward that could not be had is None, with the reason; a scorer that fails never becomes reward 0.
+"""
 
 import dataclasses
 import functools
@@ -6,29 +9,54 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Prompt, Score, read_table, write_table
 from bakeoff.run import Run, table_in_parts
 from bakeoff.settings import Scoring
 
+S = TypeVar("S")
+GROUPS_AT_ONCE = 32
+"""Groups among which a model makes batches of like length, and after which progress shows."""
 NOT_WHOLE = "no whole answer"
-"""How the reason begins that a completion has no reward."""
+"""How the reason begins that an incomplete answer has no reward."""
 TRAINED = "reward_model"
 """The scorer that the recipe trains."""
 COMBINED = "combined"
 """The scorer that weighs likelihood, agreement and, where there are picks, the trained reward model."""
-KINDS = (TRAINED, COMBINED, "likelihood", "majority", "logit_judge", "judge", "verifier", "FILE.py")
+SCORER_KINDS = (TRAINED, COMBINED, "likelihood", "majority", "logit_judge", "judge", "verifier", "FILE.py")
 """What can stand before the colon in a scorer's name; `bakeoff.scoring.choose` makes each."""
+SCORER_USAGE = "judged"
+"""The name of the lines in `metrics.jsonl` that say what judging used, so that a stage in several goes adds up."""
+Group = tuple[list[Message], list[Completion]]
+"""A conversation and completions of it."""
+Texts = tuple[Sequence[Message], Sequence[str]]
+"""The same, of the completions their texts alone."""
+Peers = Mapping[str, Sequence[Completion]]
+"""By prompt id, the completions that a scorer which compares compares with; empty where it is the group itself."""
+
+
+def texts_of(group: Group) -> Texts:
+    return group[0], [c.text for c in group[1]]
 
 
 class Scorer(Protocol):
     """Anything that rewards completions."""
 
-    def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
-        """Yield, in the order of `groups`, one Score per completion; a reward that could not be had is None."""
+    def score(self, groups: Sequence[Group]) -> Iterable[list[Score]]:
+        """For each group, in order, a Score for each completion."""
         ...
+
+
+def in_batches(score: Callable[[S, Sequence[Group]], Iterable[list[Score]]]) -> Callable[..., Iterator[list[Score]]]:
+    """A method `score` that sees at most `GROUPS_AT_ONCE` groups at once."""
+
+    def batched(self: S, groups: Sequence[Group]) -> Iterator[list[Score]]:
+        for start in range(0, len(groups), GROUPS_AT_ONCE):
+            yield from score(self, groups[start : start + GROUPS_AT_ONCE])
+
+    return batched
 
 
 def used(*scorers: Scorer) -> Counter[str]:
@@ -47,14 +75,9 @@ def finite(score: Score) -> Score:
     return dataclasses.replace(score, reward=None, reason=f"no reward: {score.scorer} gave {score.reward}")
 
 
-def are(peers: Sequence[Completion], group: Sequence[Completion]) -> bool:
+def same_group(peers: Sequence[Completion], group: Sequence[Completion]) -> bool:
     """Whether the completions that a group is compared with are the group itself."""
     return len(peers) == len(group) and all(a is b for a, b in zip(peers, group, strict=True))
-
-
-JUDGED = "judged"
-"""The name of the lines in `metrics.jsonl` that tell what judging used, so that a stage in several goes adds up."""
-Group = tuple[list[Message], list[Completion]]
 
 
 def score_table(
@@ -80,8 +103,8 @@ def score_table(
         for scores in ready().score(chunk):
             rows += map(finite, scores)
             done()
-        if spent := used(ready()) - before:
-            run.whole().log(JUDGED, table=name, **spent)
+        if usage := used(ready()) - before:
+            run.whole().log(SCORER_USAGE, table=name, **usage)
         if needed and not run.parts(name):
             _refuse_none(rows)
         yield from rows
@@ -101,15 +124,15 @@ def score_tables(
 
     The scorer sees all that a prompt has as one group, in the table `together`: a model reads the prompt once.
     """
-    made = {name: run.table(name) for name in tables}
-    if not all(file.exists() for file in made.values()):
+    files = {name: run.table(name) for name in tables}
+    if not all(file.exists() for file in files.values()):
         groups = [by_prompt(completions) for completions in tables.values()]
         everything = [c for p in prompts for drawn in groups for c in drawn.get(p.id, ())]
         scores = {s.completion_id: s for s in score_table(run, together, prompts, everything, scorer)}
-        for name, file in made.items():
+        for name, file in files.items():
             write_table(file, Score, [scores[c.id] for c in tables[name]])
     run.table(together).unlink(missing_ok=True)  # also where a kill came in between
-    return {name: read_table(file, Score) for name, file in made.items()}
+    return {name: read_table(file, Score) for name, file in files.items()}
 
 
 def by_prompt(completions: Iterable[Completion]) -> dict[str, list[Completion]]:
@@ -119,18 +142,12 @@ def by_prompt(completions: Iterable[Completion]) -> dict[str, list[Completion]]:
 
 def missing_rewards(run: Run, tables: Iterable[str]) -> dict[str, int]:
     """How many completions of some tables of scores have no reward, by the first words of the reason."""
-    kinds = Counter[str]()
-    for name in tables:
-        for reason, count in missing(read_table(run.table(name), Score)).items():
-            kinds[reason.partition(":")[0]] += count
-    return dict(kinds)
+    reasons = missing(score for name in tables for score in read_table(run.table(name), Score))
+    return dict(Counter(reason.partition(":")[0] for reason in reasons.elements()))
 
 
 def missing(scores: Iterable[Score]) -> Counter[str]:
-    """The reasons for which completions have no reward.
-
-    Those that were not asked about, being no whole answers, are counted by the bake.
-    """
+    """The reasons for which completions have no reward, but for incomplete answers, which the bake counts."""
     return Counter(s.reason for s in scores if s.reward is None and not s.reason.startswith(NOT_WHOLE))
 
 
@@ -146,24 +163,25 @@ def _refuse_none(scores: Sequence[Score]) -> None:
         )
 
 
-def kind(name: str) -> tuple[str, str]:
-    """(name in `KINDS`, what it takes from the setting); raises UserError for a name that is none."""
+def scorer_kind(name: str) -> tuple[str, str]:
+    """(one of `SCORER_KINDS`, what it takes from the setting); raises UserError for a name that is none."""
     if ".py:" in name:
         return "FILE.py", name
     first, _, rest = name.partition(":")
     if name == "yes":
         raise UserError("score.scorer: 'yes' is now 'logit_judge'")
-    if first not in KINDS:
-        known = f"{', '.join(n for n in KINDS if n != 'FILE.py')}, FILE.py:FUNCTION"
+    if first not in SCORER_KINDS:
+        known = f"{', '.join(SCORER_KINDS)}:FUNCTION"
         raise UserError(f"score.scorer: unknown scorer {name!r}; known: {known}")
     return first, rest
 
 
-def names(settings: Scoring) -> list[str]:
-    return [settings.scorer] if isinstance(settings.scorer, str) else list(settings.scorer)
+def scorer_kinds(settings: Scoring) -> list[tuple[str, str]]:
+    """The kind of each scorer that `score.scorer` names."""
+    return [scorer_kind(name) for name in ([settings.scorer] if isinstance(settings.scorer, str) else settings.scorer)]
 
 
-def finished(settings: Scoring) -> str:
+def finished_reward_model(settings: Scoring) -> str:
     """The folder or hub id of the finished reward model that the recipe names alone, or nothing."""
-    found = [rest for which, rest in map(kind, names(settings)) if which == TRAINED]
-    return found[0] if len(found) == len(names(settings)) == 1 else ""
+    (first, rest), *others = scorer_kinds(settings) or [("", "")]
+    return rest if first == TRAINED and not others else ""

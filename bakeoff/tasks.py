@@ -58,14 +58,14 @@ def mixed(prompts: Sequence[Prompt], recipe: Recipe, number: int) -> list[Prompt
     if recipe.tasks and (empty := [name for name, pool in pools.items() if not pool]):
         raise UserError(f"tasks: {', '.join(empty)}: no prompt to train on is left; prompts.html says why")
     weights = {task.name: task.weight for task in recipe.tasks} or {"": 1.0}
-    sizes = shares({name: len(pool) for name, pool in pools.items()}, weights, recipe.sample.prompts)
+    sizes = task_shares({name: len(pool) for name, pool in pools.items()}, weights, recipe.sample.prompts)
     taken = [
         pool[(i + (number - 1) * sizes[name]) % len(pool)] for name, pool in pools.items() for i in range(sizes[name])
     ]
     return sorted(taken, key=lambda p: p.id) if recipe.tasks else taken
 
 
-def shares(pools: Mapping[str, int], weights: Mapping[str, float], total: int) -> dict[str, int]:
+def task_shares(pools: Mapping[str, int], weights: Mapping[str, float], total: int) -> dict[str, int]:
     """How many prompts each task gives to a total, by weight, where it has so many; sums to what there is at most."""
     sizes = dict.fromkeys(pools, 0)
     for _ in range(min(total, sum(pools.values()))):
@@ -74,27 +74,25 @@ def shares(pools: Mapping[str, int], weights: Mapping[str, float], total: int) -
     return sizes
 
 
-def standardised(
+def standardised_by_task(
     rewards: Mapping[str, np.ndarray], tasks: Sequence[str], reference: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Rewards [P, M] of several policies on one scale for tasks that are scored differently: by each task's mean and
     standard deviation over `reference` [P, N], the reference's rewards of the same prompts. Missing ones are NaN.
     """
-    rows = defaultdict(list)
-    for i, name in enumerate(tasks):
-        rows[name].append(i)
-    made = {name: np.array(values, float) for name, values in rewards.items()}
-    for places in rows.values():
-        known = reference[places][~np.isnan(reference[places])]
+    scaled = {name: np.array(values, float) for name, values in rewards.items()}
+    for task in dict.fromkeys(tasks):
+        rows = np.array([name == task for name in tasks])
+        known = reference[rows][~np.isnan(reference[rows])]
         centre, width = (known.mean(), known.std() or 1.0) if known.size else (0.0, 1.0)
-        for values in made.values():
-            values[places] = (values[places] - centre) / width
-    return made
+        for values in scaled.values():
+            values[rows] = (values[rows] - centre) / width
+    return scaled
 
 
-def limited(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
+def limited_by_task(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
     """So many of the prompts at most, the first of each task, as many of one task as of another where it has them."""
-    room = shares(Counter(p.task for p in prompts), defaultdict(lambda: 1.0), most)
+    room = task_shares(Counter(p.task for p in prompts), defaultdict(lambda: 1.0), most)
     kept = []
     for prompt in prompts:
         if room[prompt.task]:
@@ -103,14 +101,14 @@ def limited(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
     return kept
 
 
-def differ(recipe: Recipe) -> bool:
+def scored_differently(recipe: Recipe) -> bool:
     """Whether the rewards of one task are on another scale than those of another."""
     settings = scorings(recipe)
     return any(other != settings[0] for other in settings)
 
 
-def check(recipe: Recipe) -> None:
-    """Raise UserError for tasks that could not be told apart, lack what they need, or share what they may not."""
+def check_tasks(recipe: Recipe) -> None:
+    """Raise UserError for tasks that have one name, lack what they need, or share what they may not."""
     names = [task.name for task in recipe.tasks]
     for number, task in enumerate(recipe.tasks, 1):
         if not task.name or names.count(task.name) > 1 or "/" in task.name or task.name.startswith("."):

@@ -60,7 +60,7 @@ def agrees(truth: Mapping[str, tuple[str, str]], completions: Iterable[Completio
 
 def rewards(run: Run, name: str, recipe: Recipe, drawn: list[Completion], judge: Run) -> list[float | None]:
     """The rewards of answers to the prompts with a true one, by the recipe's scorer, that of the run `judge`."""
-    scores = score_table(run, name, prompts(recipe), drawn, lambda: scorers.scorer(judge, recipe))
+    scores = score_table(run, name, prompts(recipe), drawn, lambda: scorers.make_scorer(judge, recipe))
     return [s.reward for s in scores]
 
 

@@ -23,7 +23,7 @@ from bakeoff.errors import UserError
 from bakeoff.math import statistics
 from bakeoff.preferences import gate
 from bakeoff.preferences import load as preferences
-from bakeoff.preferences.evaluation import rewards
+from bakeoff.preferences.evaluation import table_rewards
 from bakeoff.preferences.stage import train_alone
 from bakeoff.records import Completion
 from bakeoff.run import Run, open_run
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("what", choices=["picks", "scorers"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="picks: other picks in another order of each")
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200, 400], help="picks: how many")
-    parser.add_argument("--scorers", nargs="+", default=["majority", "yes"], help="as score.scorer names them")
+    parser.add_argument("--scorers", nargs="+", default=["majority", "logit_judge"], help="as score.scorer names them")
     parser.add_argument("--settings", nargs="*", default=[], help="changes to the demo's recipe: section.key=value")
     parser.add_argument("--out", type=Path, default=results.ROOT / "runs" / "people", help="folder to work in")
     parser.add_argument("--record", action="store_true", help="write the numbers to docs/results")
@@ -78,9 +78,9 @@ def taught(out: Path, recipe: Recipe, size: int, seeds: Sequence[int]) -> Iterat
         folder = out / f"picks-{size}-{seed}"
         folder.with_suffix(".jsonl").write_text("".join(random.Random(seed).sample(lines, size)), encoding="utf-8")
         model = trained(folder, recipe, seed, folder.with_suffix(".jsonl"))
-        told = gate.judged(fresh, rewards(Run(out), model, [(p.messages, p.completions) for p in fresh]))
-        found["pick_accuracy"].append(gate.column(gate.telling(told), lambda g: float(g.chosen @ g.best)))
-        best = np.array(rewards(Run(out), model, groups)).argmax(1)
+        judged = gate.judged(fresh, table_rewards(Run(out), model, [(p.messages, p.completions) for p in fresh]))
+        found["pick_accuracy"].append(gate.column(gate.informative(judged), lambda g: g.right))
+        best = np.array(table_rewards(Run(out), model, groups)).argmax(1)
         found["right_of_16"].append(right_PN[np.arange(len(best)), best][right_PN.any(1)])
     for name, columns in found.items():
         yield {"name": f"picks_{size}.{name}"} | statistics.bootstrap(np.mean(columns, axis=0), seed=0).as_dict()

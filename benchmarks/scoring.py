@@ -35,7 +35,7 @@ def main() -> None:
 
 def measure(task: str, repeats: int) -> list[dict[str, Any]]:
     groups = sampled(task)
-    scorer = reward_model.fresh(work.MODEL)
+    scorer = reward_model.RewardModel.fresh(work.MODEL)
     torch.manual_seed(0)
     torch.nn.init.normal_(scorer.model.score.weight, std=0.05)
     rounding = differences(scorer, groups[:2])

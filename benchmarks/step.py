@@ -38,7 +38,7 @@ def main() -> None:
     args = parser.parse_args()
     prompts = work.filings_prompts(PROMPTS)
     with tempfile.TemporaryDirectory() as folder:
-        scorer = reward_model.fresh(work.MODEL)
+        scorer = reward_model.RewardModel.fresh(work.MODEL)
         save_model(scorer.model, scorer.tokenizer, Path(folder) / "reward_model")
         theirs = trl(args.trl, prompts, Path(folder) / "reward_model") if args.trl else math.nan
         whole, frozen = Step(scorer, frozen=0.0, through_prompt=True), Step(scorer, frozen=0.5, through_prompt=False)
@@ -78,7 +78,7 @@ class Step:
         for batch in packing.batches(packed, packed_logps.TRAIN_TOKENS):
             pack = packing.pack(batch, self.model)
             logps, owner = packed_logps.token_logps(self.model, pack, through_prompt=self.through_prompt)
-            where = [(group.key, group.first + number) for _, group, number, _ in pack.starts()]
+            where = [(tree.key, tree.first + number) for _, tree, number, _ in pack.starts()]
             advantage = torch.stack([advantage_GM[i, j] for i, j in where])[owner]
             (-(advantage * logps).sum() / advantage_GM.numel()).backward()
         self.optimizer.step()

@@ -157,12 +157,12 @@ def test_a_reward_model_that_has_shown_nothing_stops_the_run_before_the_bake(rec
 def test_a_finished_reward_model_is_held_against_the_picks_before_it_is_used_again(
     recipe, tmp_path, tiny_llama, capsys
 ):
-    judge = reward_model.fresh(tiny_llama)
+    judge = reward_model.RewardModel.fresh(tiny_llama)
     torch.nn.init.normal_(judge.model.score.weight, generator=torch.Generator().manual_seed(0))
     save_model(judge.model, judge.tokenizer, tmp_path / "judge")
     texts = ["aa", "bb", "cc", "dd"]
     groups = [([Message("user", q.replace("report", "state"))], texts) for q in QUESTIONS]
-    rewards = reward_model.load(tmp_path / "judge", config.load(recipe)).rewards(groups)
+    rewards = reward_model.RewardModel.load(tmp_path / "judge", config.load(recipe)).rewards(groups)
     arguments = ["run", str(recipe), f"score.scorer=reward_model:{tmp_path / 'judge'}", "reward.heldout=1.0"]
     for agrees in (False, True):
         picks = [r.index(max(r) if agrees else min(r)) for r in rewards]

@@ -14,7 +14,7 @@ from bakeoff.data.stage import OF_ANOTHER
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message, Prompt, Score, SetAside, read_table
 from bakeoff.run import Run, read_json
-from bakeoff.scoring.by_task import ByTask
+from bakeoff.scoring.composite import ByTask
 from bakeoff.settings import Evaluate, Prompts, Recipe, Reward, Sample, Task
 
 RECIPE = """
@@ -129,22 +129,24 @@ def test_without_tasks_the_prompts_are_those_of_before():
     ],
 )
 def test_a_task_gives_its_share_and_what_another_lacks(pools, weights, total, expected):
-    assert tasks.shares(pools, weights, total) == expected
+    assert tasks.task_shares(pools, weights, total) == expected
 
 
 def test_the_first_of_each_task_are_kept():
     pool = [prompt(i, "a" if i < 6 else "b") for i in range(8)]
-    assert [p.id for p in tasks.limited(pool, 4)] == ["00", "01", "06", "07"]
-    assert tasks.limited(pool, 0) == [] and tasks.limited(pool, 99) == pool
+    assert [p.id for p in tasks.limited_by_task(pool, 4)] == ["00", "01", "06", "07"]
+    assert tasks.limited_by_task(pool, 0) == [] and tasks.limited_by_task(pool, 99) == pool
 
 
 def test_rewards_of_tasks_on_one_scale():
     reference = np.array([[0.0, 2.0], [100.0, 300.0], [4.0, np.nan]])
-    made = tasks.standardised({"r": reference, "t": reference + [[2.0], [100.0], [2.0]]}, ["a", "b", "a"], reference)
+    made = tasks.standardised_by_task(
+        {"r": reference, "t": reference + [[2.0], [100.0], [2.0]]}, ["a", "b", "a"], reference
+    )
     known = made["r"][~np.isnan(made["r"])]
     assert np.isnan(made["r"][2, 1]) and known.mean() == pytest.approx(0)
     assert made["r"][1].tolist() == [-1, 1] and made["t"][1].tolist() == [0, 2]
-    flat = tasks.standardised({"": np.ones((2, 2))}, ["a", "a"], np.ones((2, 2)))[""]
+    flat = tasks.standardised_by_task({"": np.ones((2, 2))}, ["a", "a"], np.ones((2, 2)))[""]
     assert flat.tolist() == [[0, 0], [0, 0]]
 
 
@@ -182,7 +184,7 @@ def test_each_prompt_is_scored_by_the_scorer_of_its_task():
 )
 def test_tasks_that_cannot_be(recipe, named):
     with pytest.raises(UserError, match=named):
-        tasks.check(recipe)
+        tasks.check_tasks(recipe)
 
 
 def test_an_unknown_setting_of_a_task(recipe):

@@ -67,7 +67,7 @@ def check(settings: Prompts) -> None:
     sources.files(map(Path, settings.sources))
     sources.files(map(Path, settings.decontaminate))
     if settings.step:
-        sandbox.check(settings.step, "step")
+        sandbox.check_function(settings.step, "step")
     for name, known in (("redact", PERSONAL), ("languages", LANGUAGES), ("skip", SKIPPABLE)):
         for value in getattr(settings, name):
             if value not in known:

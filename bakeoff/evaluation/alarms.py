@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bakeoff.math.statistics import Measured
-from bakeoff.preferences.gate import doubts
+from bakeoff.preferences import doubts
 from bakeoff.training.groups import IDLE, idle
 
 LENGTH_DRIFT = 1.5

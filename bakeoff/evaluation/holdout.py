@@ -6,7 +6,7 @@ from pathlib import Path
 from bakeoff import tasks
 from bakeoff.errors import UserError
 from bakeoff.records import Answer
-from bakeoff.scoring.verifiers.answers import read_answers
+from bakeoff.scoring import read_answers
 from bakeoff.settings import Recipe
 
 

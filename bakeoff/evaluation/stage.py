@@ -17,15 +17,14 @@ from bakeoff.math import best_of_n, statistics
 from bakeoff.models import kl, packing
 from bakeoff.models.chat import render
 from bakeoff.models.load import give_back_memory, load_policy
-from bakeoff.preferences import reward_model
-from bakeoff.preferences.load import known
+from bakeoff.preferences import known_picks, reward_model
 from bakeoff.records import Answer, Completion, Message, Prompt, Score, prompt_id, read_table
 from bakeoff.run import Run, write_json
 from bakeoff.sampling import Engine, Sampling, choose
 from bakeoff.sampling.resume import complete_table, failures
 from bakeoff.scorer import by_prompt, missing_rewards, score_table, score_tables
+from bakeoff.scoring import Verdicts, verdicts
 from bakeoff.scoring import choose as scorers
-from bakeoff.scoring.verifiers.answers import Verdicts, verdicts
 from bakeoff.settings import Recipe
 
 UNRELATED = Path(__file__).with_name("unrelated.txt")
@@ -79,10 +78,10 @@ def evaluate(run: Run, recipe: Recipe) -> None:
 
 def on_one_scale(recipe: Recipe, prompts: Sequence[Prompt], drawn: dict[str, Draws]) -> dict[str, Draws]:
     """The draws with rewards that can be averaged over tasks: in standard deviations of the reference's, by task."""
-    if not tasks.differ(recipe):
+    if not tasks.scored_differently(recipe):
         return drawn
     rewards = {name: draws.reward_PM for name, draws in drawn.items()}
-    scaled = tasks.standardised(rewards, [p.task for p in prompts], rewards["reference"])
+    scaled = tasks.standardised_by_task(rewards, [p.task for p in prompts], rewards["reference"])
     return {name: dataclasses.replace(draws, reward_PM=scaled[name]) for name, draws in drawn.items()}
 
 
@@ -128,7 +127,7 @@ def held_out_answers(run: Run, recipe: Recipe) -> tuple[dict[str, Answer], int]:
     if not answers:
         return {}, 0
     seen = {p.id for p in read_table(run.table("prompts"), Prompt) if p.split == "train"}
-    seen |= {prompt_id(pick.messages) for pick in known(run.whole(), recipe.reward)}
+    seen |= {prompt_id(pick.messages) for pick in known_picks(run.whole(), recipe.reward)}
     kept = {key: answer for key, answer in answers.items() if key not in seen}
     return kept, len(answers) - len(kept)
 
@@ -138,7 +137,7 @@ def evaluation_prompts(run: Run, recipe: Recipe, answers: dict[str, Answer]) -> 
     with_gold = [Prompt(a.prompt_id, a.messages, a.source, 1, "heldout", a.task) for a in answers.values()]
     answered = {p.task for p in with_gold}
     held_out = splits.evaluation(read_table(run.table("prompts"), Prompt), recipe)
-    return tasks.limited(with_gold + [p for p in held_out if p.task not in answered], recipe.evaluate.prompts)
+    return tasks.limited_by_task(with_gold + [p for p in held_out if p.task not in answered], recipe.evaluate.prompts)
 
 
 def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, Draws], Everyday]:
@@ -153,7 +152,7 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, D
         engine.cache_clear()
         give_back_memory()  # for the next
     peers = by_prompt(tables["reference"])
-    scorer = functools.cache(lambda: scorers.scorer(run, recipe, prompts, peers))
+    scorer = functools.cache(lambda: scorers.make_scorer(run, recipe, prompts, peers))
 
     def rewards(name: str, by: str) -> np.ndarray:
         scores = read_table(run.table(f"{name}_{by}"), Score)
@@ -166,7 +165,9 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, D
     drawn = {name: Draws([*by_prompt(table).values()], rewards(name, "scores")) for name, table in tables.items()}
     if run.referee.exists():
         main = {f"{name}_referee": tables[name] for name in metrics.MAIN}
-        score_tables(run, main, prompts, lambda: reward_model.load(run.referee, recipe), together="answers_referee")
+        score_tables(
+            run, main, prompts, lambda: reward_model.RewardModel.load(run.referee, recipe), together="answers_referee"
+        )
         for name in metrics.MAIN:
             drawn[name] = dataclasses.replace(drawn[name], referee_PM=rewards(name, "referee"))
     return drawn, everyday
@@ -217,7 +218,7 @@ def figures(
     raw = {name: draws.reward_PM for name, draws in drawn.items()}
     rewards, rewarded = best_of_n.known_rewards(raw)
     referee = {name: draws.referee_PM for name, draws in drawn.items() if draws.referee_PM is not None}
-    picker = scorers.words(recipe)
+    picker = scorers.scorer_noun(recipe)
     quality, reward, wins, outside = None, None, None, None
     if with_gold.any():
         correct = {name: _correct(right, draws)[with_gold] for name, draws in drawn.items()}

@@ -8,7 +8,7 @@ from bakeoff.models.load import NOTES
 from bakeoff.records import Completion, Score, read_table
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.sampling.resume import TURNED_AWAY, failures
-from bakeoff.scorer import JUDGED, missing_rewards
+from bakeoff.scorer import SCORER_USAGE, missing_rewards
 from bakeoff.scoring import choose as scorers
 from bakeoff.settings import Recipe
 
@@ -40,7 +40,7 @@ def summarize(run: Run, recipe: Recipe) -> None:
         "failed": {"sample": _added(sampled), "evaluate": evaluation["failed"]},
         "reward_model": {name: reward[name] for name in names} if reward else None,
         "scorer": {
-            "name": scorers.words(recipe),
+            "name": scorers.scorer_noun(recipe),
             "used": judging(run),
             "missing": {"score": _added(scored), "evaluate": evaluation["missing"]},
         },
@@ -62,7 +62,7 @@ def summarize(run: Run, recipe: Recipe) -> None:
 
 def judging(run: Run) -> dict[str, int]:
     """What a judge used in all: `calls`, `prompt_tokens`, `completion_tokens`; empty without one."""
-    lines = [line for line in run.logged() if line["stage"] == JUDGED]
+    lines = [line for line in run.logged() if line["stage"] == SCORER_USAGE]
     return _added([{k: v for k, v in row.items() if isinstance(v, int)} for row in lines])
 
 

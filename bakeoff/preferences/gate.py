@@ -11,8 +11,8 @@ from bakeoff.records import Pick, prompt_id
 
 RIVALS = {"chance": "chance", "longest_wins": 'the rule "the longest wins"'}
 """What a reward model must beat, each of them, to be of use."""
-FEW = 20
-"""On fewer prompts than this no interval is believed."""
+ENOUGH_PROMPTS = 20
+"""On fewer no interval is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ class Judged:
         top = self.reward == self.reward.max()
         return top / top.sum()
 
+    @property
+    def right(self) -> float:
+        """The part of the scorer's choice that falls on the best completions."""
+        return float(self.chosen @ self.best)
+
 
 def judged(picks: Sequence[Pick], rewards: Sequence[Sequence[float]]) -> list[Judged]:
     """The picks with a scorer's rewards of their completions, worth what people said of them."""
@@ -48,7 +53,12 @@ def judged(picks: Sequence[Pick], rewards: Sequence[Sequence[float]]) -> list[Ju
     ]
 
 
-def agreement(groups: Sequence[Judged], *, seed: int) -> dict[str, statistics.Measured]:
+def informative(groups: Iterable[Judged]) -> list[Judged]:
+    """The groups in which some completion is worth more than another."""
+    return [g for g in groups if not g.best.all()]
+
+
+def pick_agreement(groups: Sequence[Judged], *, seed: int) -> dict[str, statistics.Measured]:
     """How well a scorer's choice among K agrees with people's, with 95 % intervals over prompts.
 
     `pick_accuracy` is the share of groups whose best reward is a best completion's, beside `chance` and "the longest
@@ -56,29 +66,29 @@ def agreement(groups: Sequence[Judged], *, seed: int) -> dict[str, statistics.Me
     order alike, ties half, averaged over groups. `regret` is the best value less that of the scorer's choice, and
     `gap_closed` how far the choice comes from a random completion's value (0) to the best one's (1).
     """
-    groups = telling(groups)
+    groups = informative(groups)
     best, random = column(groups, lambda g: g.value.max()), column(groups, lambda g: g.value.mean())
-    value = column(groups, lambda g: float(g.chosen @ g.value))
+    value, right = column(groups, lambda g: float(g.chosen @ g.value)), column(groups, lambda g: g.right)
     columns = {
-        "pick_accuracy": column(groups, lambda g: float(g.chosen @ g.best)),
+        "pick_accuracy": right,
         "chance": column(groups, lambda g: g.best.mean()),
         "longest_wins": column(groups, lambda g: g.best[g.length == g.length.max()].mean()),
         "pair_accuracy": column(groups, lambda g: pairs(g)[0].mean()),
         "regret": best - value,
     }
-    columns |= {f"over_{name}": columns["pick_accuracy"] - columns[name] for name in RIVALS}
+    columns |= {f"over_{name}": right - columns[name] for name in RIVALS}
     found = {name: ratio(groups, values, seed=seed) for name, values in columns.items()}
     return found | {"gap_closed": ratio(groups, value - random, best - random, seed=seed)}
 
 
 def doubts(figures: Mapping[str, Any]) -> list[str]:
-    """A sentence for each rival that the reward model does not beat with 95 % confidence, from `agreement` as JSON."""
+    """A sentence for each rival that it does not beat with 95 % confidence, from `pick_agreement` as JSON."""
     number, known = figures["pick_accuracy"]["n"], figures.get("picks", {}).get("seen", 0)
     aside = f" ({known} more, of prompts that it was trained on, do not count)" if known else ""
-    if number < FEW:
+    if number < ENOUGH_PROMPTS:
         return [
             f"The reward model was measured on {number} held-out picks{aside}, too few to tell whether it beats "
-            f"chance: give more picks or a larger reward.heldout, so that {FEW} or more are held out."
+            f"chance: give more picks or a larger reward.heldout, so that {ENOUGH_PROMPTS} or more are held out."
         ]
     return [
         f"The reward model does not beat {words} on {number} held-out picks with 95 % confidence "
@@ -88,7 +98,7 @@ def doubts(figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def with_people(
+def human_agreement(
     groups: Sequence[Judged], votes: Sequence[Sequence[float]], *, seed: int
 ) -> dict[str, statistics.Measured] | None:
     """How often the scorer agrees with a person, beside how often two people agree; None where nobody voted twice.
@@ -108,11 +118,6 @@ def with_people(
         "scorer": ratio(kept, scorer, seed=seed),
         "difference": ratio(kept, scorer - people, seed=seed),
     }
-
-
-def telling(groups: Iterable[Judged]) -> list[Judged]:
-    """The groups in which some completion is worth more than another."""
-    return [g for g in groups if not g.best.all()]
 
 
 def pairs(group: Judged) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from bakeoff.report.data import Data, describe, render_data
 from bakeoff.report.page import Curve, Example, Shown, render
 from bakeoff.run import Run, read_json, write_text
 from bakeoff.scorer import by_prompt
-from bakeoff.scoring.verifiers.answers import Verdicts, verdicts
+from bakeoff.scoring import Verdicts, verdicts
 from bakeoff.settings import Recipe
 
 EXAMPLES = 10

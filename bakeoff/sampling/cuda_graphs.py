@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bakeoff.models import flash_attention, fused_layers
+from bakeoff.models.memory import free_bytes
 from bakeoff.records import Completion, Prompt
 from bakeoff.sampling import static_cache
 from bakeoff.sampling.engine import Sampling
@@ -243,8 +244,8 @@ def room(budget: int, group_size: int, longest: int, new: int, prompts: int) -> 
 
 def tokens_in_memory(model: Any, config: Any) -> int:
     """Tokens whose keys and values fit the device's free memory."""
-    free = torch.cuda.mem_get_info(model.device)[0]
-    free += torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(MEMORY * free) // (2 * heads * size * config.num_hidden_layers * model.dtype.itemsize)
+    return int(MEMORY * free_bytes(model.device)) // (
+        2 * heads * size * config.num_hidden_layers * model.dtype.itemsize
+    )

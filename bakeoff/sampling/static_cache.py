@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bakeoff.models import flash_attention
 from bakeoff.models.attention_interface import Block, register
 from bakeoff.models.flash_attention import Rows
-from bakeoff.sampling.cpu_layers import is_attention, replace
+from bakeoff.sampling.cpu_layers import is_attention, joined_projections, replace
 from bakeoff.sampling.hf_generate import compare
 
 NAME = "bakeoff_static"
@@ -99,16 +99,13 @@ class JoinedAttention(nn.Module):
 
     def __init__(self, plain: Any) -> None:
         super().__init__()
-        self.plain, parts = plain, [plain.q_proj, plain.k_proj, plain.v_proj]
-        self.weight = nn.Parameter(torch.cat([x.weight.detach() for x in parts]), requires_grad=False)
-        biases = [x.bias.detach() for x in parts if x.bias is not None]
-        self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
-        self.heads = [x.out_features // plain.head_dim for x in parts]
+        self.plain, self.joined = plain, joined_projections(plain)
+        self.heads = [x.out_features // plain.head_dim for x in (plain.q_proj, plain.k_proj, plain.v_proj)]
 
     def forward(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], **settings: Any) -> Any:
         if (cache := settings.get("static_cache")) is None:
             return self.plain(hidden_states, position_embeddings=position_embeddings, **settings)
-        joined = nn.functional.linear(hidden_states[0], self.weight, self.bias).unflatten(1, (-1, self.plain.head_dim))
+        joined = self.joined(hidden_states[0]).unflatten(1, (-1, self.plain.head_dim))
         turned, v = joined.split([self.heads[0] + self.heads[1], self.heads[2]], 1)
         cosine, sine = (x[0][:, None] for x in position_embeddings)
         first, second = turned.chunk(2, -1)

@@ -12,19 +12,17 @@ import numpy as np
 from bakeoff.math import choice
 from bakeoff.models.incomplete import fault
 from bakeoff.models.thoughts import answer
-from bakeoff.records import Completion, Message, Pick, Score, content_id, prompt_id
-from bakeoff.scorer import NOT_WHOLE, Scorer
+from bakeoff.records import Completion, Pick, Score, content_id, prompt_id
+from bakeoff.scorer import NOT_WHOLE, Group, Peers, Scorer, in_batches, texts_of
 from bakeoff.scoring.likelihood import Likelihood
 from bakeoff.scoring.majority import Majority
 from bakeoff.scoring.verifiers.words import words
 
 LABEL_FREE = {"logp": 1.0, "mean_logp": 0.0, "agreement": 0.5, "similarity": 0.0, "length": 0.0, "reward": 0.0}
 """The weights before any pick, of features in units of their deviation within the group."""
-GROUPS_AT_ONCE = 32
 FOLDS = 5
-FEW = 20
+ENOUGH_PICKS = 20
 """On fewer decided picks than this no weight is moved."""
-Group = tuple[list[Message], list[Completion]]
 
 
 class Combined:
@@ -39,17 +37,16 @@ class Combined:
         majority: Majority,
         reward: Scorer | None = None,
         weights: Mapping[str, float] = LABEL_FREE,
-        peers: Mapping[str, Sequence[Completion]] | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self.likelihood, self.majority, self.reward, self.peers = likelihood, majority, reward, peers or {}
         self.weight_F = np.array([weights[name] for name in LABEL_FREE])
 
+    @in_batches
     def score(self, groups: Sequence[Group]) -> Iterator[list[Score]]:
         """See `bakeoff.scorer.Scorer`."""
-        for start in range(0, len(groups), GROUPS_AT_ONCE):
-            some = groups[start : start + GROUPS_AT_ONCE]
-            for (_, group), feature_NF in zip(some, self.features(some), strict=True):
-                yield [self._score(c, feature_F) for c, feature_F in zip(group, feature_NF, strict=True)]
+        for (_, group), feature_NF in zip(groups, self.features(groups), strict=True):
+            yield [self._score(c, feature_F) for c, feature_F in zip(group, feature_NF, strict=True)]
 
     def features(self, groups: Sequence[Group]) -> list[np.ndarray]:
         """For each group [N, F] the features of its completions, standardised; NaN for one that is no whole answer."""
@@ -69,9 +66,10 @@ class Combined:
 
     def _known(self, groups: Sequence[Group]) -> list[np.ndarray]:
         """For each group [N, 3]: log-probabilities, numbers of tokens and rewards; NaN where a model gives none."""
-        logps = self.likelihood.logps([(messages, [c.text for c in group]) for messages, group in groups])
+        logps = self.likelihood.logps([*map(texts_of, groups)])
         full = [group for group in groups if group[1]]
-        scores = self.reward.score(full) if self.reward else ([Score(c.id, "", "", 0.0) for c in g] for _, g in full)
+        no_model = ([Score(c.id, "", "", 0.0) for c in group] for _, group in full)
+        scores = iter(self.reward.score(full)) if self.reward else no_model
         rewards = [[np.nan if s.reward is None else s.reward for s in next(scores)] if g else [] for _, g in groups]
         return [
             np.column_stack([logp_N2, reward]) if len(reward) else np.zeros((0, 3))
@@ -111,7 +109,7 @@ def fitted(chooser: Combined, picks: Sequence[Pick]) -> dict[str, Any]:
     features = chooser.features(groups) if groups else []
     kept = [i for i, x in enumerate(features) if not np.isnan(x).any()]
     prior_F = np.array([*LABEL_FREE.values()])
-    if len(kept) < FEW:
+    if len(kept) < ENOUGH_PICKS:
         return {"picks": len(kept), "weights": {name: {"value": value} for name, value in LABEL_FREE.items()}}
     choices = choice.Choices([features[i] for i in kept], [int(np.argmax(decided[i].worth)) for i in kept])
     weights = choice.fit(choices, prior_F)

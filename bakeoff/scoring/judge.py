@@ -3,16 +3,21 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from bakeoff.errors import UserError
 from bakeoff.models import thoughts
 from bakeoff.models.chat import render
-from bakeoff.records import Completion, Failure, Message, Prompt, Score, content_id
-from bakeoff.sampling import Engine, Failed, Sampling, refuse
-from bakeoff.scoring.rubric import RUBRIC, one_to_ten
+from bakeoff.records import Failure, Message, Prompt, Score, content_id
+from bakeoff.sampling import Engine, Sampling
+from bakeoff.scorer import Group, in_batches
 
-GROUPS_AT_ONCE = 8
+RUBRIC = "Is the answer correct, complete and to the point?"
+"""What is asked without `score.rubric`."""
+YES_OR_NO = "Reply with yes or no only."
+ONE_TO_TEN = "Reply with a whole number from 1 (not at all) to 10 (entirely) only."
 TRIES = 3
 """Times a question is asked whose reply cannot be read; from the second on at a temperature."""
 AGAIN_TEMPERATURE = 0.7
@@ -26,24 +31,21 @@ _STATED = re.compile(
 class Judge:
     """Rewards a completion by a number from 1 to 10, and counts in `used` what that cost.
 
-    `used` holds `calls`, `prompt_tokens` and `completion_tokens`, as far as the engine tells them.
+    `used` holds `calls`, `prompt_tokens` and `completion_tokens`: the engine's own count, as far as an endpoint says,
+    or, with the `tokenizer` of an engine in this process, what it reads and writes.
     """
 
-    def __init__(self, engine: Any, question: str = RUBRIC, *, tokens: int = 32) -> None:
-        self.engine, self.question, self.tokens = engine, question, tokens
+    def __init__(self, engine: Engine, question: str = RUBRIC, *, tokens: int = 32, tokenizer: Any = None) -> None:
+        self.engine, self.question, self.tokens, self.tokenizer = engine, question, tokens, tokenizer
+        self.used: Counter[str] = Counter() if tokenizer else engine.used  # type: ignore[attr-defined]
 
-    @property
-    def used(self) -> Counter[str]:
-        return self.engine.used
-
-    def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
+    @in_batches
+    def score(self, groups: Sequence[Group]) -> Iterator[list[Score]]:
         """See `bakeoff.scorer.Scorer`."""
-        for start in range(0, len(groups), GROUPS_AT_ONCE):
-            some = groups[start : start + GROUPS_AT_ONCE]
-            questions = [[one_to_ten(messages, c.text, self.question) for c in group] for messages, group in some]
-            found = self.ask([q for row in questions for q in row])
-            for (_, group), row in zip(some, questions, strict=True):
-                yield [Score(c.id, c.prompt_id, "judge", *found[q]) for c, q in zip(group, row, strict=True)]
+        questions = [[judge_prompt(m, c.text, self.question, ONE_TO_TEN) for c in group] for m, group in groups]
+        found = self.ask([q for row in questions for q in row])
+        for (_, group), row in zip(groups, questions, strict=True):
+            yield [Score(c.id, c.prompt_id, "judge", *found[q]) for c, q in zip(group, row, strict=True)]
 
     def ask(self, questions: Sequence[str]) -> dict[str, tuple[float | None, str]]:
         """For each different question the number in the reply, or None with the reason."""
@@ -64,9 +66,12 @@ class Judge:
             found[asked[failure.prompt_id]] = None, f"{failure.reason}: {failure.detail}"
 
         for (reply,) in self.engine.complete(prompts, sampling, failed):
+            question = asked[reply.prompt_id]
             value = number_in(thoughts.answer(reply.text) or "")
-            reason = f"unreadable: the judge said {reply.text[:80]!r}" if value is None else ""
-            found[asked[reply.prompt_id]] = value, reason
+            found[question] = value, f"unreadable: the judge said {reply.text[:80]!r}" if value is None else ""
+            if self.tokenizer:
+                read = len(render(self.tokenizer, [Message("user", question)]))
+                self.used.update(calls=1, prompt_tokens=read, completion_tokens=len(reply.tokens))
         return found
 
 
@@ -77,24 +82,7 @@ def number_in(reply: str) -> float | None:
     return value if value is not None and 1 <= value <= 10 else None
 
 
-class Counting:
-    """An engine in this process, with what it reads and writes counted as an endpoint would."""
-
-    def __init__(self, engine: Engine, tokenizer: Any) -> None:
-        self.engine, self.tokenizer, self.used = engine, tokenizer, Counter[str]()
-
-    def complete(
-        self, prompts: Sequence[Prompt], sampling: Sampling, failed: Failed = refuse
-    ) -> Iterator[list[Completion]]:
-        messages = {p.id: p.messages for p in prompts}
-        for group in self.engine.complete(prompts, sampling, failed):
-            self.used["calls"] += 1
-            self.used["prompt_tokens"] += len(render(self.tokenizer, messages[group[0].prompt_id]))
-            self.used["completion_tokens"] += sum(len(c.tokens) for c in group)
-            yield group
-
-
-class Unknown:
+class NoTokenizer:
     """Stands for the tokenizer of a judge that only its endpoint knows: replies have no tokens, only text."""
 
     chat_template = "the endpoint's own"
@@ -102,3 +90,23 @@ class Unknown:
 
     def __call__(self, text: str, **_: object) -> SimpleNamespace:
         return SimpleNamespace(input_ids=[])
+
+
+def read_rubric(setting: str) -> str:
+    """The question of the file `score.rubric`, or the general one; raises UserError when it cannot be read."""
+    if not setting:
+        return RUBRIC
+    try:
+        text = Path(setting).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"score.rubric: {setting}: cannot be read ({error}); correct the setting") from None
+    if not text:
+        raise UserError(f"score.rubric: {setting}: is empty; write the question that a good answer answers with yes")
+    return text
+
+
+def judge_prompt(messages: Sequence[Message], answer: str, question: str, reply: str) -> str:
+    """The conversation (roles are named where there are several turns), the answer, the question, how to reply."""
+    turns = [m.content if len(messages) == 1 else f"{m.role.capitalize()}: {m.content}" for m in messages]
+    shown = "\n\n".join(turns)
+    return f"Question:\n{shown}\n\nAnswer:\n{answer}\n\n{question} {reply}"

@@ -11,15 +11,13 @@ import numpy as np
 import torch
 
 from bakeoff.models import chat, packed_logps, packing
-from bakeoff.models.load import context_window, load_policy
+from bakeoff.models.load import context_window
 from bakeoff.models.memory import pass_tokens
-from bakeoff.records import Completion, Message, Score
-from bakeoff.settings import Recipe
+from bakeoff.records import Score
+from bakeoff.scorer import Group, Texts, in_batches, texts_of
 
-GROUPS_AT_ONCE = 32
-TOKENS = 4096
+CPU_TOKENS = 4096
 """Tokens of one pass on a CPU."""
-Texts = tuple[Sequence[Message], Sequence[str]]
 
 
 class Likelihood:
@@ -30,13 +28,13 @@ class Likelihood:
         self.end = chat.turn_end(tokenizer)
         self.window = context_window(model.config.get_text_config())
 
-    def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
+    @in_batches
+    def score(self, groups: Sequence[Group]) -> Iterator[list[Score]]:
         """See `bakeoff.scorer.Scorer`."""
-        for start in range(0, len(groups), GROUPS_AT_ONCE):
-            some = groups[start : start + GROUPS_AT_ONCE]
-            found = self.logps([(messages, [c.text for c in group]) for messages, group in some])
-            for (_, group), logp_N in zip(some, found, strict=True):
-                yield [self._score(c, float(logp)) for c, logp in zip(group, logp_N[:, 0], strict=True)]
+        too_long = f"too long: more than {self.window} tokens with its prompt"
+        for (_, group), logp_N in zip(groups, self.logps([*map(texts_of, groups)]), strict=True):
+            found = [(float(logp), "") if math.isfinite(logp) else (None, too_long) for logp, _ in logp_N]
+            yield [Score(c.id, c.prompt_id, "likelihood", *one) for c, one in zip(group, found, strict=True)]
 
     @torch.inference_mode()
     def logps(self, groups: Sequence[Texts]) -> list[np.ndarray]:
@@ -49,7 +47,7 @@ class Likelihood:
             places.append(fits)
             packed += [packing.SharedPrefix(key, prompt, [answers[text] for text in fits])] if fits else []
         found: dict[tuple[int, str], tuple[float, int]] = {}
-        for batch in packing.batches(packed, pass_tokens(self.model, TOKENS)):
+        for batch in packing.batches(packed, pass_tokens(self.model, CPU_TOKENS)):
             together = packing.pack(batch, self.model)
             logp_M, number_M = packed_logps.token_logps(self.model, together, self.temperature)
             sums = torch.zeros(int(number_M.max()) + 1, dtype=torch.float64)
@@ -64,13 +62,3 @@ class Likelihood:
         """What the policy would have drawn to say so: up to the end of the turn."""
         tokens = chat.answer_tokens(self.tokenizer, text)
         return tokens[: tokens.index(self.end) + 1] if self.end in tokens else tokens
-
-    def _score(self, completion: Completion, logp: float) -> Score:
-        known = math.isfinite(logp)
-        reason = "" if known else f"too long: more than {self.window} tokens with its prompt"
-        return Score(completion.id, completion.prompt_id, "likelihood", logp if known else None, reason)
-
-
-def load(recipe: Recipe) -> Likelihood:
-    """The likelihood under the recipe's model before training, at the temperature of its tries."""
-    return Likelihood(*load_policy(recipe.model, recipe, to_train=False), recipe.sample.temperature or 1.0)

@@ -6,12 +6,12 @@ Used as the reward of a training it can only sharpen what the policy mostly know
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from bakeoff.errors import UserError
 from bakeoff.models import thoughts
-from bakeoff.records import Completion, Message, Score
-from bakeoff.scorer import are
+from bakeoff.records import Completion, Score
+from bakeoff.scorer import Group, Peers, same_group
 from bakeoff.scoring.verifiers.numbers import numbers_in
 from bakeoff.scoring.verifiers.words import json_in, words
 
@@ -23,16 +23,16 @@ class Majority:
     measured by the votes of one.
     """
 
-    def __init__(self, extract: str = "", peers: Mapping[str, Sequence[Completion]] | None = None) -> None:
+    def __init__(self, extract: str = "", peers: Peers | None = None) -> None:
         self.peers = peers or {}
-        self.extract = pattern(extract)
+        self.extract = extract_pattern(extract)
 
-    def score(self, groups: Sequence[tuple[list[Message], list[Completion]]]) -> Iterator[list[Score]]:
+    def score(self, groups: Sequence[Group]) -> Iterator[list[Score]]:
         """See `bakeoff.scorer.Scorer`."""
         for _, group in groups:
             voters = self.peers.get(group[0].prompt_id, group)
             votes = Counter(answer for c in voters if (answer := self.answer(c.text)) is not None)
-            yield [self._score(c, votes, int(are(voters, group))) for c in group]
+            yield [self._score(c, votes, int(same_group(voters, group))) for c in group]
 
     def answer(self, completion: str) -> str | None:
         """What a completion answers after its thoughts, so that equal answers are equal strings; None: nothing."""
@@ -40,7 +40,7 @@ class Majority:
         if self.extract:
             found = list(self.extract.finditer(text))
             text = (found[-1][1] if self.extract.groups else found[-1][0]) or "" if found else ""
-        return normal(text) or None
+        return normal_answer(text) or None
 
     def _score(self, completion: Completion, votes: Counter[str], own: int) -> Score:
         answer, others = self.answer(completion.text), votes.total() - own
@@ -49,7 +49,7 @@ class Majority:
         return Score(completion.id, completion.prompt_id, "majority", reward, reason)
 
 
-def normal(text: str) -> str:
+def normal_answer(text: str) -> str:
     """One string for all ways to write an answer: JSON, a text that states one number, or words."""
     try:
         value = json_in(text)
@@ -61,7 +61,7 @@ def normal(text: str) -> str:
     return values.pop() if len(values) == 1 else " ".join(words(text)) or text.strip().casefold()
 
 
-def pattern(extract: str) -> re.Pattern[str] | None:
+def extract_pattern(extract: str) -> re.Pattern[str] | None:
     """The regular expression of `score.extract`, or none; raises UserError when it is not one."""
     try:
         return re.compile(extract) if extract else None

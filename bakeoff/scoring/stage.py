@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run
-from bakeoff.scorer import score_table
-from bakeoff.scoring import choose
+from bakeoff.scorer import Peers, score_table
+from bakeoff.scoring.choose import make_scorer
 from bakeoff.settings import Recipe
 
 TO_BAKE = "scores"
@@ -26,12 +26,13 @@ def reward(
     name: str,
     prompts: Sequence[Prompt],
     completions: Sequence[Completion],
-    peers: choose.Peers | None = None,
+    peers: Peers | None = None,
 ) -> list[Score]:
     """The rewards of completions by the recipe's scorer, in the run's table `name`.
 
-    In the table `scores`, completions that are no whole answers may have none: see `choose.scorer`. Some must have
-    one; else UserError tells why.
+    In the table `scores`, incomplete answers may have none: see `make_scorer`. Some must have one; else UserError
+    says why.
     """
-    scorer = functools.partial(choose.scorer, run.whole(), recipe, prompts, peers, to_bake=name == TO_BAKE)
-    return score_table(run, name, prompts, completions, scorer, needed=name == TO_BAKE)
+    to_bake = name == TO_BAKE
+    scorer = functools.partial(make_scorer, run.whole(), recipe, prompts, peers, to_bake=to_bake)
+    return score_table(run, name, prompts, completions, scorer, needed=to_bake)

@@ -24,7 +24,7 @@ from bakeoff.math import best_of_n, statistics
 from bakeoff.models import kl, packing
 from bakeoff.models.chat import render
 from bakeoff.models.load import load_policy
-from bakeoff.preferences.load import known
+from bakeoff.preferences import known_picks
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.sampling import Sampling, choose, seed_of
@@ -121,7 +121,7 @@ def _round(run: Run, recipe: Recipe, stage: str, number: int, dealt: Dealt) -> N
     current.folder.mkdir(parents=True, exist_ok=True)
     seed = recipe.seed if number == 1 else seed_of(recipe.seed, "round", number)
     if number > 1:
-        picks = functools.partial(known, current.whole(), recipe.reward)
+        picks = functools.partial(known_picks, current.whole(), recipe.reward)
         draw_groups(current, recipe, start, prompts, Sampling.of(recipe.sample, seed), picks)
     completions = read_table(tables.table("completions"), Completion)
     scores = reward(tables, recipe, TO_BAKE, prompts, completions)
@@ -170,8 +170,8 @@ def compared(
     """
     task, asked = {p.id: p.task for p in prompts}, list(dict.fromkeys(s.prompt_id for s in before))
     rewards = {name: _table(rows, asked) for name, rows in (("reference", before), ("", scores))}
-    if tasks.differ(recipe):
-        rewards = tasks.standardised(rewards, [task[key] for key in asked], rewards["reference"])
+    if tasks.scored_differently(recipe):
+        rewards = tasks.standardised_by_task(rewards, [task[key] for key in asked], rewards["reference"])
     filled, rewarded = best_of_n.known_rewards(rewards)
     return filled[""], rewarded
 

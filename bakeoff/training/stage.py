@@ -23,8 +23,8 @@ from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, write_json
 from bakeoff.sampling import Sampling, seed_of
 from bakeoff.sampling.local import LocalEngine
-from bakeoff.scorer import COMBINED, by_prompt, missing, names
-from bakeoff.scoring.majority import Majority
+from bakeoff.scorer import COMBINED, by_prompt, missing, scorer_kinds
+from bakeoff.scoring import Majority
 from bakeoff.settings import Bake, Recipe
 from bakeoff.training.groups import earned, idle
 from bakeoff.training.methods import METHODS, Group
@@ -247,7 +247,7 @@ def surest(groups: Sequence[Group], lesson: Lesson, recipe: Recipe) -> list[Grou
     kept: set[str] = set()
     for name, alone in tasks.each(recipe).items():
         mine = [g for g in groups if task[g.prompt_id] == name]
-        how = confidence if COMBINED in names(alone.score) else agreement
+        how = confidence if (COMBINED, "") in scorer_kinds(alone.score) else agreement
         sure = {g.prompt_id: how(g, drawn[g.prompt_id], alone.score.extract) for g in mine}
         kept.update(
             sorted(sure, key=lambda key: -sure[key])[: max(1, round(recipe.bake.agreement_quantile * len(mine)))]

@@ -12,8 +12,9 @@ import pytest
 from bakeoff.data.prepare import clean_into
 from bakeoff.data.schema import conversations, feedback
 from bakeoff.data.schema.answers import ANSWER_KEYS, ONE
-from bakeoff.preferences.load import read_logged, read_picks
-from bakeoff.settings import Fields, Prompts
+from bakeoff.preferences.load import known_picks, read_picks
+from bakeoff.run import Run
+from bakeoff.settings import Fields, Prompts, Reward
 
 ASKED = "What is a bond?"
 CHAT = [{"role": "user", "content": ASKED}]
@@ -329,6 +330,6 @@ def test_no_pick_of_a_held_out_prompt_is_learnt_from(tmp_path):
     prompts = pq.read_table(tmp_path / "prompts.parquet").to_pylist()
     split = {p["messages"][0]["content"]: p["split"] for p in prompts}
     assert [p["split"] for p in picks] == [split[p["messages"][0]["content"]] for p in picks]
-    assert len(picks) == 10 and len(read_logged(tmp_path / "picks.parquet")) == 7
+    assert len(picks) == 10 and len(known_picks(Run(tmp_path), Reward())) == 7
     _, picks = cleaned(tmp_path, {"prompt": ASKED})
     assert picks == [] and not (tmp_path / "picks.parquet").exists(), "none are left of an earlier log"

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from bakeoff import cli
 from bakeoff.errors import UserError
 from bakeoff.models import chat
-from bakeoff.models.load import load_policy, load_reward_model, load_tokenizer
+from bakeoff.models.load import load_policy, load_reward_model, load_tokenizer, save_model
 from bakeoff.preferences import reward_model
 from bakeoff.records import Message, Prompt
 from bakeoff.sampling import Sampling
@@ -76,8 +76,9 @@ def as_others_read(folder, messages, texts):
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_rewards_are_those_that_transformers_reads_after_its_chat_template(kind, tmp_path):
     base = made(tmp_path / "base", TEMPLATES[kind])
-    reward_model.save(reward_model.fresh(base, Recipe(dtype="float32")), tmp_path / "judge")
-    ours = reward_model.load(tmp_path / "judge", Recipe(dtype="float32"))
+    scorer = reward_model.RewardModel.fresh(base, Recipe(dtype="float32"))
+    save_model(scorer.model, scorer.tokenizer, tmp_path / "judge")
+    ours = reward_model.RewardModel.load(tmp_path / "judge", Recipe(dtype="float32"))
     found = ours.rewards([(USER, TEXTS)])[0]
     one, many = as_others_read(tmp_path / "judge", USER, TEXTS)
     assert found == pytest.approx(one, abs=1e-4) and found == pytest.approx(many, abs=1e-4)
@@ -96,8 +97,9 @@ def test_rewards_are_those_that_transformers_reads_after_its_chat_template(kind,
 )
 def test_the_padding_token_is_none_that_a_conversation_ends_in(changes, tmp_path):
     base = made(tmp_path / "base", **changes)
-    reward_model.save(reward_model.fresh(base, Recipe(dtype="float32")), tmp_path / "judge")
-    found = reward_model.load(tmp_path / "judge", Recipe(dtype="float32")).rewards([(USER, TEXTS)])[0]
+    scorer = reward_model.RewardModel.fresh(base, Recipe(dtype="float32"))
+    save_model(scorer.model, scorer.tokenizer, tmp_path / "judge")
+    found = reward_model.RewardModel.load(tmp_path / "judge", Recipe(dtype="float32")).rewards([(USER, TEXTS)])[0]
     one, many = as_others_read(tmp_path / "judge", USER, TEXTS)
     assert found == pytest.approx(one, abs=1e-4) and found == pytest.approx(many, abs=1e-4)
     config = json.loads((tmp_path / "judge" / "config.json").read_text())
@@ -148,7 +150,7 @@ def test_without_an_end_token_a_reward_is_read_where_the_answer_ends_and_a_run_i
     base = made(tmp_path / "base", eos_token_id=None, pad_token_id=None)
     tokenizer.save_pretrained(base)
     (base / "chat_template.jinja").unlink()
-    judge = reward_model.fresh(base, Recipe(dtype="float32"))
+    judge = reward_model.RewardModel.fresh(base, Recipe(dtype="float32"))
     ids = tokenizer("Which tea?\n\ngreen").input_ids
     with torch.inference_mode():
         assert judge.rewards([(USER, ["green"])])[0][0] == pytest.approx(judge.model(torch.tensor([ids])).logits.item())
@@ -186,7 +188,7 @@ def test_a_template_that_cannot_be_used_is_told_at_loading(template, words, tmp_
 
 def test_texts_that_a_reward_model_cannot_read_have_no_reward_and_are_no_picks(tmp_path, capsys):
     base = made(tmp_path / "base", max_position_embeddings=64)
-    scorer = reward_model.fresh(base, Recipe(dtype="float32"))
+    scorer = reward_model.RewardModel.fresh(base, Recipe(dtype="float32"))
     (values,) = scorer.each([(USER, ["green", "x" * 64])])
     assert values[0] == values[0] and values[1] != values[1]
     assert scorer.unread(USER, "x" * 64) == "too long: 78 tokens, and the model's context window has 64"

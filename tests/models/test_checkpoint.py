@@ -52,7 +52,8 @@ def one_line(capsys, *words):
 
 @pytest.fixture
 def judge(tiny_llama, tmp_path):
-    reward_model.save(reward_model.fresh(tiny_llama, Recipe(dtype="float32")), tmp_path / "judge")
+    scorer = reward_model.RewardModel.fresh(tiny_llama, Recipe(dtype="float32"))
+    save_model(scorer.model, scorer.tokenizer, tmp_path / "judge")
     return tmp_path / "judge"
 
 
@@ -149,9 +150,9 @@ def test_a_head_of_two_outputs_is_neither_a_reward_model_nor_its_base(tiny_llama
     model = AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=2)
     save_model(model, byte_tokenizer(), tmp_path / "two")
     with pytest.raises(UserError, match="with 2 outputs, where"):
-        reward_model.load(tmp_path / "two")
+        reward_model.RewardModel.load(tmp_path / "two")
     with pytest.raises(UserError, match="a classifier with 2 outputs; a reward model starts from"):
-        reward_model.fresh(tmp_path / "two")
+        reward_model.RewardModel.fresh(tmp_path / "two")
 
 
 def test_tokens_and_padding_beyond_the_embeddings(tiny_llama, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bakeoff.preferences import reward_model
+from bakeoff.preferences import reward_training
 from bakeoff.records import Message, Pick
 from bakeoff.sampling import Sampling
 from bakeoff.sampling.sampler import draw
@@ -65,4 +65,4 @@ def test_methods_lose_without_float64_on_the_device(device, name):
 @pytest.mark.parametrize("shape", ["pick", "votes"])  # the others look at values, which `meta` has none of
 def test_reward_losses_are_without_float64_on_the_device(device, shape):
     pick = Pick([Message("user", "q")], ["a", "b", "c"], 0, "file", shape, [0.0, 1.0, 2.0])
-    reward_model.LOSSES[shape](torch.randn(3, device=device), pick, torch.tensor(0.1, device=device))
+    reward_training.pick_loss(torch.randn(3, device=device), pick)

@@ -14,7 +14,7 @@ from bakeoff.models.incomplete import fault
 from bakeoff.records import Completion, LoggedPick, Message, Prompt, read_table
 from bakeoff.run import Run
 from bakeoff.sampling.stop import Stops, Writer
-from bakeoff.scoring.choose import scorer
+from bakeoff.scoring.choose import make_scorer
 from bakeoff.scoring.majority import Majority
 from bakeoff.scoring.verifiers import VERIFIERS
 from bakeoff.settings import Prompts, Recipe, Scoring
@@ -120,7 +120,7 @@ def test_the_scorer_of_a_verifier_and_the_majority_do_the_same(tmp_path):
     group = [([Message("user", "6 times 8?")], list(map(completion, texts)))]
     (tmp_path / "a.txt").write_text("48")
     recipe = Recipe(score=Scoring(scorer="verifier:number", answers=str(tmp_path / "a.txt")))
-    (verified,) = scorer(Run(tmp_path), recipe).score(group)
+    (verified,) = make_scorer(Run(tmp_path), recipe).score(group)
     assert [s.reward for s in verified] == [1.0, 1.0, 0.0, 0.0, 0.0]
     (voted,) = Majority().score(group)
     assert [s.reward for s in voted][:4] == [1 / 3, 1 / 3, None, 0.0]

@@ -1,17 +1,17 @@
 import numpy as np
 import pytest
 
-from bakeoff.preferences.calibration import (
-    bins,
+from bakeoff.preferences.gate import Judged
+from bakeoff.preferences.metrics import (
     calibration,
-    confidence,
+    choice_confidence,
+    choice_loss,
+    choice_shares,
     expected_error,
     fitted_temperature,
     halves,
-    loss,
-    shares,
+    reliability_bins,
 )
-from bakeoff.preferences.gate import Judged
 
 LOG3 = np.log(3.0)
 
@@ -33,18 +33,20 @@ def drawn(groups, truth, seed=0):
 
 def test_shares_confidence_and_loss_by_hand():
     two = group([1, 0], [LOG3, 0])
-    assert shares(two, 1.0) == pytest.approx([0.75, 0.25])
-    assert confidence(two, 1.0) == pytest.approx(0.75) and confidence(two, 1e9) == pytest.approx(0.5)
-    assert loss(two, np.array([1.0, 0.5])) == pytest.approx([-np.log(0.75), -np.log(0.9)])
+    assert choice_shares(two, 1.0) == pytest.approx([0.75, 0.25])
+    assert choice_confidence(two, 1.0) == pytest.approx(0.75) and choice_confidence(two, 1e9) == pytest.approx(0.5)
+    assert choice_loss(two, np.array([1.0, 0.5])) == pytest.approx([-np.log(0.75), -np.log(0.9)])
     copies = group([1, 1, 0], [0, 0, 0])  # a text that stands twice is chosen twice as easily
-    assert loss(copies, 1.0) == pytest.approx(-np.log(2 / 3)) and confidence(copies, 1.0) == pytest.approx(1)
-    assert np.isfinite(loss(group([0, 1], [1e6, 0]), 1.0))
+    assert choice_loss(copies, 1.0) == pytest.approx(-np.log(2 / 3)) and choice_confidence(
+        copies, 1.0
+    ) == pytest.approx(1)
+    assert np.isfinite(choice_loss(group([0, 1], [1e6, 0]), 1.0))
 
 
 def test_the_expected_error_by_hand():
     sure = np.repeat([0.6, 0.9], 20)
     right = np.array([1.0] * 10 + [0.0] * 10 + [1.0] * 18 + [0.0] * 2)  # 0.5 and 0.9
-    assert [len(b) for b in bins(sure)] == [20, 20]
+    assert [len(b) for b in reliability_bins(sure)] == [20, 20]
     assert expected_error(sure, right) == pytest.approx((20 * 0.1 + 20 * 0.0) / 40)
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from bakeoff.preferences.curves import best_of_k, per_doubling
 from bakeoff.preferences.gate import Judged
+from bakeoff.preferences.metrics import best_of_k, per_doubling
 
 
 def group(value, reward, prompt="p"):

@@ -7,8 +7,8 @@ import pytest
 from conftest import write_jsonl
 from transformers import AutoModelForSequenceClassification
 
-from bakeoff.preferences import ensemble, reward_model
-from bakeoff.preferences.stage import train_reward
+from bakeoff.preferences import reward_model
+from bakeoff.preferences.stage import bootstrap_prompts, train_reward
 from bakeoff.records import Completion, Message, Pick, prompt_id
 from bakeoff.run import open_run, read_json
 from bakeoff.scoring import choose
@@ -19,22 +19,22 @@ def test_the_mean_less_the_variance_by_hand():
     r_KN = np.array(
         [[1.0, 3.0, 2.0], [2.0, 8.0, 5.0]]
     )  # means 2 and 5; apart -1 1 0 and -3 3 0; half of variances 1 1 0
-    assert ensemble.combined(r_KN, r_KN.mean(1)).tolist() == [1.0, 5.0, 3.5]
+    assert reward_model.combined(r_KN, r_KN.mean(1)).tolist() == [1.0, 5.0, 3.5]
 
 
 def test_a_members_own_constant_is_no_disagreement():
     r_KN = np.random.default_rng(0).normal(size=(4, 6))
     shifted = r_KN + np.array([[5.0], [-3.0], [0.0], [100.0]])
-    one, other = (ensemble.combined(r, r.mean(1)) for r in (r_KN, shifted))
+    one, other = (reward_model.combined(r, r.mean(1)) for r in (r_KN, shifted))
     assert one - one[0] == pytest.approx(other - other[0])
 
 
 def test_a_bootstrap_draws_whole_prompts():
     picks = [Pick([Message("user", f"q{i // 2}")], ["a", "b"], i % 2, "f:1") for i in range(40)]
-    drawn = ensemble.bootstrap(picks, seed=0, number=2)
+    drawn = bootstrap_prompts(picks, seed=0, number=2)
     counts = {key: sum(prompt_id(p.messages) == key for p in drawn) for key in {prompt_id(p.messages) for p in picks}}
     assert sum(counts.values()) == 40 and {n % 2 for n in counts.values()} == {0} and {0, 4} <= set(counts.values())
-    assert drawn == ensemble.bootstrap(picks, seed=0, number=2) != ensemble.bootstrap(picks, seed=0, number=3)
+    assert drawn == bootstrap_prompts(picks, seed=0, number=2) != bootstrap_prompts(picks, seed=0, number=3)
 
 
 def test_the_stage_trains_members_that_load_alone_and_the_scorer_is_all_of_them(tmp_path, tiny_llama):
@@ -52,13 +52,15 @@ def test_the_stage_trains_members_that_load_alone_and_the_scorer_is_all_of_them(
         [Message("user", "question 1")],
         [Completion(f"c{i}", "p", i, t, [], None, "stop") for i, t in enumerate(texts)],
     )
-    each = [reward_model.load(folder, recipe).rewards([(group[0], texts)])[0] for folder in run.members(2)]
+    each = [reward_model.RewardModel.load(folder, recipe).rewards([(group[0], texts)])[0] for folder in run.members(2)]
     assert each[0] != each[1]
     r_KN = np.array(each)
-    (scores,) = choose.scorer(run, recipe).score([group])
-    assert [s.reward for s in scores] == pytest.approx(ensemble.combined(r_KN, r_KN.mean(1)).tolist(), abs=1e-6)
-    (against,) = choose.scorer(run, recipe, (), {"p": group[1][:2]}).score([group])  # on the scale of its peers
-    assert [s.reward for s in against] == pytest.approx(ensemble.combined(r_KN, r_KN[:, :2].mean(1)).tolist(), abs=1e-6)
+    (scores,) = choose.make_scorer(run, recipe).score([group])
+    assert [s.reward for s in scores] == pytest.approx(reward_model.combined(r_KN, r_KN.mean(1)).tolist(), abs=1e-6)
+    (against,) = choose.make_scorer(run, recipe, (), {"p": group[1][:2]}).score([group])  # on the scale of its peers
+    assert [s.reward for s in against] == pytest.approx(
+        reward_model.combined(r_KN, r_KN[:, :2].mean(1)).tolist(), abs=1e-6
+    )
 
     figures = read_json(run.details("reward_model"))
     alone = open_run(tmp_path / "alone", dataclasses.replace(recipe, reward=dataclasses.replace(settings, ensemble=1)))

@@ -9,8 +9,8 @@ import pytest
 from conftest import write_jsonl
 
 from bakeoff.errors import UserError
-from bakeoff.preferences import labels
-from bakeoff.preferences.formats import rows
+from bakeoff.preferences import native_format
+from bakeoff.preferences.formats import own_rows
 from bakeoff.preferences.load import passed_over, read_picks
 from bakeoff.records import Message
 
@@ -21,7 +21,7 @@ THREE = {"prompt": "p", "completions": ["a", "b", "c"]}
 
 def pick_of(row, source):
     """What a row of any format says, where it says one thing."""
-    found = [labels.pick_of(one, source) for one in rows(row, source)]
+    found = [native_format.pick_of(one, source) for one in own_rows(row, source)]
     assert len(found) < 2
     return found[0] if found else None
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bakeoff.preferences.gate import Judged
-from bakeoff.preferences.length import length_bias
+from bakeoff.preferences.metrics import length_bias
 
 
 def group(value, reward, length, prompt="p"):

@@ -4,7 +4,8 @@ import pytest
 from conftest import write_jsonl
 
 from bakeoff.errors import UserError
-from bakeoff.preferences.load import read_picks, split
+from bakeoff.preferences.load import read_picks
+from bakeoff.preferences.split import split
 from bakeoff.records import Message, Pick
 
 ROW = {"prompt": "p", "completions": ["a", "bb"], "pick": 1}

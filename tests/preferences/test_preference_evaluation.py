@@ -23,7 +23,7 @@ SHORT, LONG = "No.", "Yes, it is in the report of the year."
 @pytest.fixture(scope="module")
 def judge(tiny_llama, tmp_path_factory):
     """A folder with a reward model of random opinions."""
-    scorer = reward_model.fresh(tiny_llama)
+    scorer = reward_model.RewardModel.fresh(tiny_llama)
     torch.nn.init.normal_(scorer.model.score.weight, std=1.0, generator=torch.Generator().manual_seed(0))
     folder = tmp_path_factory.mktemp("judge") / "model"
     save_model(scorer.model, scorer.tokenizer, folder)
@@ -45,7 +45,7 @@ def test_text_json_and_page(judge, data, tmp_path, capsys):
     assert main(command) == 0
     said, figures = capsys.readouterr().out, json.loads((out / "reward_eval.json").read_text())
 
-    scorer = reward_model.load(judge)
+    scorer = reward_model.RewardModel.load(judge)
     rewards = scorer.rewards([(p.messages, p.completions) for p in read_picks([str(data)])])
     right = sum(r[1] > max(r[0], r[2]) for r in rewards) / 40
     assert figures["agreement"]["pick_accuracy"]["value"] == pytest.approx(right)
@@ -138,4 +138,4 @@ def test_what_is_no_reward_model_is_refused_instead_of_given_a_random_head(outpu
         assert words in said and "bakeoff reward train" in said and said.splitlines()[-1].startswith("bakeoff: model")
     assert not list(out.glob("*.parquet"))
     with pytest.raises(UserError, match=words):
-        choose.scorer(Run(out), config.load(recipe))
+        choose.make_scorer(Run(out), config.load(recipe))

@@ -8,7 +8,7 @@ from conftest import write_jsonl
 from bakeoff import config
 from bakeoff.cli import main
 from bakeoff.errors import UserError
-from bakeoff.preferences.seen import FILE, remember, seen
+from bakeoff.preferences.split import TRAINED_ON, remember, trained_on
 from bakeoff.preferences.stage import train_reward
 from bakeoff.records import Message, Pick
 from bakeoff.run import Run, read_json
@@ -39,13 +39,13 @@ def test_every_spelling_of_a_prompt_is_that_prompt(tmp_path):
     remember(tmp_path, [pick("Why is the sky blue?"), pick("What is 6 x 7?")])
     text = "Please tell me why the sky above the sea is blue on a clear day in summer"
     others = ["WHY is  the sky\nblue", "What is 6 x 8?", text, text + "s"]
-    assert seen(tmp_path, [pick(p) for p in others]) == [True, False, False, False]
+    assert trained_on(tmp_path, [pick(p) for p in others]) == [True, False, False, False]
     remember(tmp_path, [pick(text)])
-    assert seen(tmp_path, [pick(p) for p in others]) == [False, False, True, True]  # nearly the same text
-    assert "sky" not in (tmp_path / FILE).read_text()
-    (tmp_path / FILE).write_text("{")
-    with pytest.raises(UserError, match=f"{FILE}: damaged"):
-        seen(tmp_path, [pick("p")])
+    assert trained_on(tmp_path, [pick(p) for p in others]) == [False, False, True, True]  # nearly the same text
+    assert "sky" not in (tmp_path / TRAINED_ON).read_text()
+    (tmp_path / TRAINED_ON).write_text("{")
+    with pytest.raises(UserError, match=f"{TRAINED_ON}: damaged"):
+        trained_on(tmp_path, [pick("p")])
 
 
 def test_eval_says_how_many_of_the_picks_it_was_trained_on(trained, tmp_path, capsys):
@@ -78,7 +78,7 @@ def test_a_model_from_elsewhere_does_not_say(trained, tmp_path, capsys):
     other = tmp_path / "other"
     other.mkdir()
     for file in model.iterdir():
-        if file.name != FILE:
+        if file.name != TRAINED_ON:
             (other / file.name).symlink_to(file)
     said, figures = evaluate(other, data, tmp_path / "out", capsys)
     assert figures["data"]["seen"] is None and "is not known" in said

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bakeoff.preferences.gate import Judged, judged
-from bakeoff.preferences.slices import features, slices
+from bakeoff.preferences.metrics import features, slices
 from bakeoff.records import Message, Pick
 
 

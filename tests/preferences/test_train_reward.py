@@ -14,7 +14,8 @@ from bakeoff.errors import UserError
 from bakeoff.models.chat import answer_tokens
 from bakeoff.models.load import merge_lora, save_model
 from bakeoff.models.optimizer import MasterAdamW
-from bakeoff.preferences import reward_model
+from bakeoff.preferences import reward_model, reward_training
+from bakeoff.preferences.reward_training import RewardTraining, training_items
 from bakeoff.records import Message, Pick
 from bakeoff.settings import Recipe, Reward
 
@@ -57,7 +58,7 @@ def test_the_command_learns_from_every_shape_and_is_read_by_transformers(tiny, t
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mixed.jsonl", "scorer"]
 
     texts = ["xx", "y", "xxyyyyyyyyyy", "z z"]
-    ours = reward_model.load(out, Recipe(dtype="float32"))
+    ours = reward_model.RewardModel.load(out, Recipe(dtype="float32"))
     found = ours.rewards([(USER, texts)])[0]
     plain = AutoModelForSequenceClassification.from_pretrained(out, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(out)
@@ -85,7 +86,7 @@ def test_an_encoder_from_elsewhere_is_a_scorer_too(tmp_path):
     config = BertConfig(**shape, num_attention_heads=4, num_labels=1, initializer_range=0.5)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)
-    scorer, texts = reward_model.load(tmp_path, Recipe(dtype="float32")), ["good", "bad " * 9, "x"]
+    scorer, texts = reward_model.RewardModel.load(tmp_path, Recipe(dtype="float32")), ["good", "bad " * 9, "x"]
     alone = [scorer.rewards([(USER, [text])])[0][0] for text in texts]
     assert scorer.rewards([([Message("user", "p")], ["other"]), (USER, texts)])[1] == pytest.approx(alone, abs=1e-4)
     ids = torch.tensor([scorer.tokenizer("Which letter?", "good").input_ids])
@@ -94,9 +95,9 @@ def test_an_encoder_from_elsewhere_is_a_scorer_too(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"bakeoff_length_slope": 0.1}))
     with pytest.raises(UserError, match="was trained with length_control, which this version no longer has"):
-        reward_model.load(tmp_path)
+        reward_model.RewardModel.load(tmp_path)
     with pytest.raises(UserError, match="an encoder is no base"):
-        reward_model.Training(scorer, [Pick(USER, ["a", "b"], 0, "f")], Reward(), seed=0)
+        RewardTraining(scorer, [Pick(USER, ["a", "b"], 0, "f")], Reward(), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -144,16 +145,16 @@ def test_a_killed_training_goes_on_to_the_same_weights(tiny_llama, tmp_path, mon
 
 
 def test_adapters_leave_a_plain_model_with_other_weights_in_the_trained_layers_alone(tiny, tmp_path):
-    scorer = reward_model.fresh(tiny)
+    scorer = reward_model.RewardModel.fresh(tiny)
     before = {name: p.clone() for name, p in scorer.model.state_dict().items()}
     picks = [Pick(USER, ["xx", "y"], 0, "f:1")] * 16
-    training = reward_model.Training(scorer, picks, Reward(learning_rate=1e-2), seed=0, lora=4)
+    training = RewardTraining(scorer, picks, Reward(learning_rate=1e-2), seed=0, lora=4)
     assert sum(m.numel() for m in training.optimizer.masters) < 0.3 * sum(p.numel() for p in before.values())
     list(training.steps())
     within = scorer.rewards([(USER, ["xx", "y"])])[0]
     merge_lora(scorer.model)
     save_model(scorer.model, scorer.tokenizer, tmp_path / "merged")
-    again = reward_model.load(tmp_path / "merged")
+    again = reward_model.RewardModel.load(tmp_path / "merged")
     assert again.rewards([(USER, ["xx", "y"])])[0] == pytest.approx(within, abs=3e-2)
     after = load_file(tmp_path / "merged" / "model.safetensors")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -163,12 +164,12 @@ def test_adapters_leave_a_plain_model_with_other_weights_in_the_trained_layers_a
 
 def test_rewards_are_pulled_to_the_centre(tiny_llama, monkeypatch):
     def mean(centre):
-        monkeypatch.setattr(reward_model, "CENTRE", centre)
-        scorer = reward_model.fresh(tiny_llama)
+        monkeypatch.setattr(reward_training, "CENTRE_PENALTY", centre)
+        scorer = reward_model.RewardModel.fresh(tiny_llama)
         with torch.no_grad():
             scorer.model.model.norm.weight.mul_(3)
         picks = [Pick([Message("user", str(i))], ["xx", "y"], i % 2, "f") for i in range(32)]
-        list(reward_model.Training(scorer, picks, Reward(learning_rate=3e-3), seed=0).steps())
+        list(RewardTraining(scorer, picks, Reward(learning_rate=3e-3), seed=0).steps())
         return abs(sum(scorer.rewards([(p.messages, p.completions) for p in picks])[0]))
 
     assert mean(1.0) < 0.5 * mean(0.0)
@@ -176,21 +177,21 @@ def test_rewards_are_pulled_to_the_centre(tiny_llama, monkeypatch):
 
 def test_what_nobody_found_good_is_rewarded_below_0_and_what_was_chosen_above(tiny_llama, tmp_path, monkeypatch):
     """Groups of "b" with a "c" are good, groups of "y" with a "z" never: a choice within groups could not tell."""
-    monkeypatch.setattr(reward_model, "ERROR_RATE", 0.0)
+    monkeypatch.setattr(reward_training, "ERROR_RATE", 0.0)
     kinds = [(["bbb", "c"], 0), (["yyy", "z"], "none is good")]
     rows = [{"prompt": f"Which, {i}?", "completions": kinds[i % 2][0], "pick": kinds[i % 2][1]} for i in range(96)]
     data, out = write_jsonl(tmp_path / "picks.jsonl", rows), tmp_path / "scorer"
     assert train(data, *QUICK, "--base", tiny_llama, "--out", out) == 0
-    found = reward_model.load(out).rewards([([Message("user", "Which, 7?")], ["bbb", "c", "yyy", "z"])])[0]
+    found = reward_model.RewardModel.load(out).rewards([([Message("user", "Which, 7?")], ["bbb", "c", "yyy", "z"])])[0]
     assert found[0] > 0.5 and found[0] > found[1] and max(found[2:]) < -0.5
 
 
 def test_what_was_said_of_one_prompt_is_read_once():
     many = [Pick(USER, [str(i), str(i + 1)], 0, "f") for i in range(20)]
     other = Pick([Message("user", "other")], ["a", "b"], 0, "f")
-    items = reward_model.by_prompt([many[0], other, *many[1:]])
+    items = training_items([many[0], other, *many[1:]])
     assert [len(item) for item in items] == [15, 5, 1]
-    assert max(len(reward_model.texts(item)) for item in items) == reward_model.TEXTS_PER_ITEM
+    assert max(len(reward_training.texts_of_item(item)) for item in items) == reward_training.TEXTS_PER_ITEM
 
 
 @pytest.mark.parametrize(

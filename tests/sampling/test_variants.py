@@ -10,7 +10,7 @@ from conftest import byte_tokenizer
 from bakeoff import config
 from bakeoff.errors import UserError
 from bakeoff.models.load import load_policy
-from bakeoff.preferences.load import known
+from bakeoff.preferences.load import known_picks
 from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_id, prompt_id
 from bakeoff.run import Run
 from bakeoff.sampling import Sampling
@@ -144,7 +144,7 @@ def test_examples_may_be_what_users_said_of_old_answers(tmp_path, tiny_llama):
     asks = Recipe(sample=Sample(variants=[Variant("few", examples=1)]))
     check_variants(asks)
     run = Run(tmp_path / "rounds" / "bake-2")
-    picks = functools.partial(known, run.whole(), asks.reward)
+    picks = functools.partial(known_picks, run.whole(), asks.reward)
     with pytest.raises(UserError, match="few: neither reward.picks nor the logs hold"):
         over(Says(""), tiny_llama, asks, picks)
     asked = [{"role": "user", "content": "How many?"}]

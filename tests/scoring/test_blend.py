@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from bakeoff.records import Completion, Message, Score
-from bakeoff.scoring.blend import Blend, quantile
+from bakeoff.scoring.composite import Blend, quantile
 
 
 class Table:

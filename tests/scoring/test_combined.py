@@ -100,7 +100,7 @@ def test_picks_move_the_weights_towards_what_people_choose(likelihood):
 
 
 def test_fewer_picks_than_can_tell_change_nothing(likelihood):
-    picks = [Pick([Message("user", f"q{i}")], ["a", "b c d e"], 1, "x") for i in range(combined.FEW - 1)]
+    picks = [Pick([Message("user", f"q{i}")], ["a", "b c d e"], 1, "x") for i in range(combined.ENOUGH_PICKS - 1)]
     told = fitted(Combined(likelihood, Majority()), picks)
     assert {name: w["value"] for name, w in told["weights"].items()} == LABEL_FREE
 

@@ -36,7 +36,7 @@ def answers(body):
 
 
 def endpoint(server):
-    return EndpointEngine(server.url, "", judge.Unknown(), QUICK, "score.scorer")
+    return EndpointEngine(server.url, "", judge.NoTokenizer(), QUICK, "score.scorer")
 
 
 def reply(text):
@@ -87,13 +87,13 @@ def test_single_scores_with_what_cannot_be_read_asked_again_and_then_missing(ser
 
 def test_a_judge_in_this_process_counts_its_tokens(tiny_llama):
     model, tokenizer = load_policy(str(tiny_llama), Recipe(dtype="float32"))
-    engine = judge.Counting(LocalEngine(model, tokenizer), tokenizer)
-    (scores,) = judge.Judge(engine, "Good?", tokens=4).score([group("a", "b")])
+    scorer = judge.Judge(LocalEngine(model, tokenizer), "Good?", tokens=4, tokenizer=tokenizer)
+    (scores,) = scorer.score([group("a", "b")])
     assert all(s.reason.startswith("unreadable") for s in scores if s.reward is None)  # random weights say anything
-    text = judge.one_to_ten([Message("user", "Which is the largest planet?")], "a", "Good?")
+    text = judge.judge_prompt([Message("user", "Which is the largest planet?")], "a", "Good?", judge.ONE_TO_TEN)
     once = len(render(tokenizer, [Message("user", text)]))
-    assert 2 <= (calls := engine.used["calls"]) <= 6 and engine.used["prompt_tokens"] == calls * once
-    assert calls <= engine.used["completion_tokens"] <= 4 * calls
+    assert 2 <= (calls := scorer.used["calls"]) <= 6 and scorer.used["prompt_tokens"] == calls * once
+    assert calls <= scorer.used["completion_tokens"] <= 4 * calls
 
 
 def test_the_loop_by_a_judge_behind_an_endpoint_tells_what_it_cost(serve, tmp_path, tiny_llama):

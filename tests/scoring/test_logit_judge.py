@@ -4,9 +4,10 @@ import pytest
 import torch
 from conftest import save_tiny
 
+from bakeoff.models.load import load_policy
 from bakeoff.records import Completion, Message
-from bakeoff.scoring import logit_judge
-from bakeoff.scoring.rubric import RUBRIC, yes_or_no
+from bakeoff.scoring.judge import RUBRIC, YES_OR_NO, judge_prompt
+from bakeoff.scoring.logit_judge import LogitJudge
 from bakeoff.settings import Recipe
 
 RECIPE = Recipe(dtype="float32")
@@ -18,7 +19,7 @@ GROUPS = [
 
 def plain(judge, messages, text):
     """log P(yes) - log P(yes or no) by the usual forward pass over the whole rendered text."""
-    turn = Message("user", yes_or_no(messages, text, RUBRIC))
+    turn = Message("user", judge_prompt(messages, text, RUBRIC, YES_OR_NO))
     ids = judge.tokenizer(judge._rendered(turn), add_special_tokens=not judge.tokenizer.chat_template).input_ids
     with torch.inference_mode():
         p = judge.model(torch.tensor([ids])).logits[0, -1].double().softmax(-1)
@@ -27,7 +28,7 @@ def plain(judge, messages, text):
 
 @pytest.mark.parametrize("template", [True, False])
 def test_the_packed_pass_is_a_plain_forward_pass(tiny, template):
-    judge = logit_judge.load(str(tiny), RECIPE, RUBRIC)
+    judge = LogitJudge(*load_policy(str(tiny), RECIPE))
     if not template:
         judge.tokenizer.chat_template = None
     for (messages, texts), found in zip(GROUPS, judge.rewards(GROUPS), strict=True):
@@ -36,7 +37,7 @@ def test_the_packed_pass_is_a_plain_forward_pass(tiny, template):
 
 
 def test_scores_in_the_order_of_completions_and_what_does_not_fit_is_missing(tmp_path):
-    judge = logit_judge.load(str(save_tiny("llama", tmp_path)), RECIPE, RUBRIC)
+    judge = LogitJudge(*load_policy(str(save_tiny("llama", tmp_path)), RECIPE))
     texts = ["short", "x" * 600, "short"]
     rows = [Completion(f"c{i}", "p", i, t, [], None, "stop") for i, t in enumerate(texts)]
     scores = next(judge.score([([Message("user", "ask")], rows)]))

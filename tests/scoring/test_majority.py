@@ -4,7 +4,7 @@ import pytest
 
 from bakeoff.errors import UserError
 from bakeoff.records import Completion, Message
-from bakeoff.scoring.majority import Majority, normal
+from bakeoff.scoring.majority import Majority, normal_answer
 
 
 def group(*texts):
@@ -38,7 +38,7 @@ def test_each_completion_is_rewarded_by_the_share_of_the_others_that_agree():
     ],
 )
 def test_equal_answers_are_equal_however_written(one, other, same):
-    assert (normal(one) == normal(other)) is same
+    assert (normal_answer(one) == normal_answer(other)) is same
 
 
 def test_the_last_match_of_a_pattern_is_the_answer():

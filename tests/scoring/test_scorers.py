@@ -131,7 +131,7 @@ def test_the_loop_by_majority(recipe, tmp_path):
 def test_what_a_user_gets_wrong(recipe, tmp_path, settings, words):
     (tmp_path / "odd.py").write_text("def odd(completion, gold, answer, more=1, *, by, so=2): ...")
     with pytest.raises(UserError) as raised:
-        choose.check(config.load(recipe, [s.replace("{}", str(tmp_path)) for s in settings]).score)
+        choose.check_scorers(config.load(recipe, [s.replace("{}", str(tmp_path)) for s in settings]).score)
     assert words in str(raised.value)
 
 
@@ -140,7 +140,7 @@ def test_a_verifier_rewards_by_answers(recipe, tmp_path):
 
     write_jsonl(tmp_path / "answers.jsonl", [{"prompt": "ask", "answer": "12"}])
     settings = ["score.scorer=verifier:number", f"score.answers={tmp_path}/answers.jsonl"]
-    scorer = choose.scorer(Run(tmp_path), config.load(recipe, settings))
+    scorer = choose.make_scorer(Run(tmp_path), config.load(recipe, settings))
     rows = [Completion(t, "p", i, t, [], None, "stop") for i, t in enumerate(["It was 12.", "13"])]
     known, unknown = scorer.score([([Message("user", "ask")], rows), ([Message("user", "else")], rows)])
     assert [(s.reward, s.scorer) for s in known] == [(1.0, "verifier:number"), (0.0, "verifier:number")]
@@ -149,7 +149,7 @@ def test_a_verifier_rewards_by_answers(recipe, tmp_path):
 
 @pytest.mark.parametrize(("answers", "words"), [("gold.jsonl", "verifier"), ("schema.json", "check of form")])
 def test_a_verifier_with_one_answer_to_all_prompts_knows_no_true_answers(answers, words):
-    assert choose.words(Recipe(score=Scoring(scorer="verifier:json_schema", answers=answers))) == words
+    assert choose.scorer_noun(Recipe(score=Scoring(scorer="verifier:json_schema", answers=answers))) == words
 
 
 PROMPTS = [Prompt(key, [Message("user", key)], "log:1", 1, "train") for key in "pqr"]

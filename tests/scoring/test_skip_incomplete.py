@@ -4,7 +4,7 @@ import numpy as np
 
 from bakeoff.records import Completion, Message, Score
 from bakeoff.scorer import NOT_WHOLE
-from bakeoff.scoring.skip_incomplete import WholeOnly
+from bakeoff.scoring.composite import CompleteOnly
 from bakeoff.settings import Recipe, Sample
 from bakeoff.training.methods import best_weights
 from bakeoff.training.stage import group_of, teaching
@@ -41,8 +41,8 @@ def scored(scorer):
 
 def test_only_whole_answers_are_asked_about():
     asked = Long()
-    scores = scored(WholeOnly(asked, "long"))
-    assert asked.asked == ["a0", "a2", "c1", "c2"] and WholeOnly(asked, "long").used == {"calls": 4}
+    scores = scored(CompleteOnly(asked, "long"))
+    assert asked.asked == ["a0", "a2", "c1", "c2"] and CompleteOnly(asked, "long").used == {"calls": 4}
     assert [s.completion_id for s in scores] == [c.id for _, rows in GROUPS for c in rows]
     assert {s.scorer for s in scores} == {"long"}
     told = {s.completion_id: s.reason for s in scores if s.reward is None}
@@ -53,7 +53,7 @@ def test_only_whole_answers_are_asked_about():
 def test_the_bake_learns_the_same():
     completions = [c for _, rows in GROUPS for c in rows]
     recipe = Recipe(sample=Sample(group_size=4))
-    made = [teaching(completions, scored(scorer), recipe) for scorer in (Long(), WholeOnly(Long(), "long"))]
+    made = [teaching(completions, scored(scorer), recipe) for scorer in (Long(), CompleteOnly(Long(), "long"))]
     assert made[0][1] == made[1][1] == {"trained": 2, "unfinished": 1}
     for before, after in zip(made[0][0], made[1][0], strict=True):
         assert before.tokens == after.tokens and before.finished_M.tolist() == after.finished_M.tolist()

@@ -1,6 +1,7 @@
 """SQL by its result, on a real database file: what reads, what must not write, what takes too long."""
 
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from conftest import write_jsonl
 from bakeoff.evaluation.holdout import read_gold
 from bakeoff.records import Completion
 from bakeoff.scoring.user_function import FunctionScorer
-from bakeoff.scoring.verifiers import sql as module
 from bakeoff.scoring.verifiers.answers import answers_of
 from bakeoff.scoring.verifiers.sql import DATABASE, sql
+
+module = sys.modules[sql.__module__]
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_too_long_and_too_much_is_wrong(shop, monkeypatch):
     monkeypatch.setattr(module, "SECONDS", 0.1)
     with pytest.raises(module.TooMuch, match="longer than 0.1 s"):
         module.result(shop, FOREVER)
-    monkeypatch.setattr(module, "ROWS", 2)
+    monkeypatch.setattr(module, "MOST_ROWS", 2)
     with pytest.raises(module.TooMuch, match="more than 2 rows"):
         module.result(shop, ALL)
     assert sql(FOREVER, f"{DATABASE}{shop}\nSELECT 1") is False

@@ -11,7 +11,7 @@ from bakeoff.data.clean.redact import redact
 from bakeoff.data.clean.repair import tidy
 from bakeoff.errors import UserError
 from bakeoff.records import Message
-from bakeoff.sandbox import Ended, Limits, Worker
+from bakeoff.sandbox import Limits, Worker, WorkerEnded
 from bakeoff.settings import PERSONAL, Prompts
 
 BATCH = 64
@@ -68,7 +68,7 @@ def _asked(drafts: Sequence[Draft], step: str) -> dict[str, Any]:
     task = {"prompts": [d.messages[-1].content for d in drafts], "messages": messages}
     try:
         return worker.ask(task, SECONDS if len(drafts) > 1 else ALONE)
-    except Ended as why:
+    except WorkerEnded as why:
         worker.end()
         del _workers[key]
         return {"reason": str(why)}

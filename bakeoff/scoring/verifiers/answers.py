@@ -7,10 +7,9 @@ from pathlib import Path
 from bakeoff.data import seal
 from bakeoff.data.schema.prompt_columns import messages
 from bakeoff.errors import UserError
-from bakeoff.preferences.evaluation import Graded
-from bakeoff.records import Answer, Completion, Message, Score, prompt_id
+from bakeoff.records import Answer, Completion, Message, Pick, Score, prompt_id
 from bakeoff.scoring.user_function import FunctionScorer
-from bakeoff.scoring.verifiers.by_name import VERIFIERS
+from bakeoff.scoring.verifiers import VERIFIERS
 from bakeoff.scoring.verifiers.sql import DATABASE
 
 
@@ -56,39 +55,43 @@ def verdicts(answers: Mapping[str, Answer], completions: Iterable[Completion]) -
     return found
 
 
-def read_graded(path: Path) -> list[Graded]:
+def read_graded(path: Path) -> list[Pick]:
     """Groups of a JSONL file with `prompt` or `messages`, `completions`, and `gold` (a number for each of them) or
-    `answer` and `verifier`.
+    `answer` and `verifier`, as ratings.
 
     Raises UserError naming file and line when the file is missing or a row is not one.
     """
     rows = dict(seal.json_rows(path, "--gold"))
-    groups = {source: _graded(row, source) for source, row in rows.items()}
-    if not groups:
+    if not rows:
         raise UserError(f"{path}: holds no groups; give rows of prompt, completions, and gold or answer")
-    answers = {source: _answer(rows[source], source) for source, group in groups.items() if not group.worth}
-    texts = [
-        Completion("", key, i, t, [], None, "stop") for key in answers for i, t in enumerate(groups[key].completions)
-    ]
-    for source, told in verdicts(answers, texts).items():
-        if failed := next((score.reason for score in told.values() if score.reward is None), ""):
+    groups = {source: (_texts(row, source), _gold(row, source)) for source, row in rows.items()}
+    answers = {source: _answer(rows[source], source) for source, (_, gold) in groups.items() if not gold}
+    unrated = [Completion("", key, i, t, [], None, "stop") for key in answers for i, t in enumerate(groups[key][0])]
+    for source, scores in verdicts(answers, unrated).items():
+        if failed := next((score.reason for score in scores.values() if score.reward is None), ""):
             raise UserError(f"{source}: the verifier {answers[source].verifier} fails ({failed}); mend the answer")
-        groups[source].worth.extend(float(told[text].reward or 0) for text in groups[source].completions)
-    return list(groups.values())
+        groups[source][1].extend(float(scores[text].reward or 0) for text in groups[source][0])
+    return [
+        Pick(messages(rows[source], source), texts, gold.index(max(gold)), source, "ratings", gold)
+        for source, (texts, gold) in groups.items()
+    ]
 
 
-def _graded(row: dict, source: str) -> Graded:
-    """A row's group, whose worth is empty where an answer is to tell it."""
-    texts, worth = row.get("completions"), row.get("gold")
+def _texts(row: dict, source: str) -> list[str]:
+    texts = row.get("completions")
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
         raise UserError(f"{source}: completions must be a list of strings; found {texts!r:.80}")
-    if worth is None:
-        return Graded(messages(row, source), texts, [])
-    if not isinstance(worth, list) or len(worth) != len(texts) or not all(isinstance(w, int | float) for w in worth):
-        raise UserError(
-            f"{source}: gold must hold a number for each of the {len(texts)} completions; found {worth!r:.80}"
-        )
-    return Graded(messages(row, source), texts, [float(w) for w in worth])
+    return texts
+
+
+def _gold(row: dict, source: str) -> list[float]:
+    """The numbers of a row; none where an answer is to decide."""
+    gold, size = row.get("gold"), len(row["completions"])
+    if gold is None:
+        return []
+    if not isinstance(gold, list) or len(gold) != size or not all(isinstance(w, int | float) for w in gold):
+        raise UserError(f"{source}: gold must hold a number for each of the {size} completions; found {gold!r:.80}")
+    return [float(w) for w in gold]
 
 
 def _answer(row: dict, source: str) -> Answer:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 SECONDS = 5.0
 """A query may run so long."""
-ROWS = 10_000
+MOST_ROWS = 10_000
 """A query may return so many rows."""
 LONGEST = 10_000_000
 """Bytes that one value, row or query may have."""
-STEPS = 10_000
+CLOCK_STEPS = 10_000
 """Instructions of SQLite's machine between two looks at the clock."""
 READS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 """What a query may do; all else (attaching a file, a pragma, a change) is refused."""
@@ -65,18 +65,18 @@ def result(path: Path, text: str) -> list[tuple]:
     try:
         connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in READS else sqlite3.SQLITE_DENY)
         until = time.monotonic() + SECONDS
-        connection.set_progress_handler(lambda: time.monotonic() > until, STEPS)
+        connection.set_progress_handler(lambda: time.monotonic() > until, CLOCK_STEPS)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
         cursor = connection.execute(text)
         if cursor.description is None:
             raise sqlite3.ProgrammingError("no query")
-        rows = cursor.fetchmany(ROWS + 1)
+        rows = cursor.fetchmany(MOST_ROWS + 1)
     except sqlite3.OperationalError as error:
         raise TooMuch(f"longer than {SECONDS:g} s") if "interrupted" in str(error) else error from None
     finally:
         connection.close()
-    if len(rows) > ROWS:
-        raise TooMuch(f"more than {ROWS:,} rows")
+    if len(rows) > MOST_ROWS:
+        raise TooMuch(f"more than {MOST_ROWS:,} rows")
     return [tuple(map(_plain, row)) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""Records of labelling tools and chat pages as the rows that `bakeoff.preferences.labels` reads."""
+"""Records of labelling tools and chat pages as the project's own rows."""
 
 import itertools
 import re
@@ -7,30 +7,28 @@ from typing import Any
 
 from bakeoff.data.schema.prompt_columns import PROMPT, SYSTEM, asked_in
 from bakeoff.errors import UserError
-from bakeoff.preferences.labels import NO_CHOICE, NONE_GOOD
+from bakeoff.preferences.native_format import NO_CHOICE, NONE_GOOD, OwnRow
 
-Rows = list[dict[str, Any]]
 FLAT = ".responses"
 """How the columns of a flattened Argilla record end that hold what people answered."""
-ASIDE = {*PROMPT, *SYSTEM, "text", "context", "id", "_server_id", "status"}
+NO_ANSWER = {*PROMPT, *SYSTEM, "text", "context", "id", "_server_id", "status"}
 """Columns that are no answers."""
 ANSWER = ("response", "completion", "answer", "output", "generation")
 _END = re.compile(r"[-_ ]?\d+$|[-_ ][A-Za-z]$")
 _GOOD = re.compile(r"best|chosen|prefer|good|relevant|positive|top", re.IGNORECASE)
 
 
-def argilla(row: dict, source: str) -> Rows:
+def argilla(row: OwnRow, source: str) -> list[OwnRow]:
     """What is submitted; a record that is pending holds drafts, where its responses do not say so themselves."""
     flat = [k.removesuffix(FLAT) for k in row if str(k).endswith(FLAT)]
     row = _unflattened(row, flat) if flat else row
-    fields, responses = row["fields"], row["responses"] or {}
-    given = [r for of in responses.values() for r in of or [] if isinstance(r, dict)]
+    given = [r for of in (row["responses"] or {}).values() for r in of or [] if isinstance(r, dict)]
     default = "draft" if row.get("status") == "pending" else "submitted"
     said = [r.get("value") for r in given if (r.get("status") or default) == "submitted"]
-    return _labelled(fields, said, source, others=not flat)
+    return _labelled(row["fields"], said, source, others=not flat)
 
 
-def _unflattened(row: dict, questions: Sequence[str]) -> dict:
+def _unflattened(row: OwnRow, questions: Sequence[str]) -> OwnRow:
     """A record written with `flatten=True`, as one that is not."""
     responses = {}
     for name in questions:
@@ -41,12 +39,12 @@ def _unflattened(row: dict, questions: Sequence[str]) -> dict:
     return {"fields": fields, "responses": responses, "status": row.get("status")}
 
 
-def _labelled(fields: dict, said: Sequence[Any], source: str, *, others: bool) -> Rows:
+def _labelled(fields: OwnRow, said: Sequence[Any], source: str, *, others: bool) -> list[OwnRow]:
     """What people answered who were shown the texts in `fields`: the name of one, a list of names, a rating.
 
     Those named alike are compared ("response1", "response2"); where there are none and `others`, all but the prompt.
     """
-    texts = {k: v for k, v in fields.items() if isinstance(v, str) and k not in ASIDE}
+    texts = {k: v for k, v in fields.items() if isinstance(v, str) and k not in NO_ANSWER}
     named = [s for s in said if isinstance(s, str) and (s in texts or s in NONE_GOOD)]
     orders = [s for s in said if isinstance(s, list) and s and all(isinstance(n, str) and n in texts for n in s)]
     if not named and not orders:
@@ -61,53 +59,51 @@ def _labelled(fields: dict, said: Sequence[Any], source: str, *, others: bool) -
     return [shown | one for one in (*found, *(_ordered(order, names) for order in orders))]
 
 
-def _ordered(order: Sequence[str], names: Sequence[str]) -> dict:
+def _ordered(order: Sequence[str], names: Sequence[str]) -> OwnRow:
     """A ranking names all; who names some says that these are good."""
     if len(order) == len(names):
         return {"ranking": [names.index(n) for n in order]}
     return {"ranks": [1 if n in order else 2 for n in names]}
 
 
-def _rated(fields: dict, texts: dict[str, str], said: Sequence[Any], source: str) -> Rows:
+def _rated(fields: OwnRow, texts: dict[str, str], said: Sequence[Any], source: str) -> list[OwnRow]:
     """The ratings of the one answer that is shown."""
-    told = [s for s in said if s not in NO_CHOICE and s != []]
+    said = [s for s in said if s not in NO_CHOICE and s != []]
     answers = [k for k in ANSWER if k in texts] or list(texts)
-    if told and (len(answers) != 1 or not any(type(s) in (int, float) for s in told)):
-        raise UserError(f"{source}: the answers name no text among {', '.join(fields)}; found {told!r:.80}")
-    ratings = [s for s in told if type(s) in (int, float)]
+    ratings = [s for s in said if type(s) in (int, float)]
+    if said and (len(answers) != 1 or not ratings):
+        raise UserError(f"{source}: the answers name no text among {', '.join(fields)}; found {said!r:.80}")
     return [asked_in(fields) | {"completions": [texts[answers[0]]], "rated": r} for r in ratings]
 
 
-def label_studio(row: dict, source: str) -> Rows:
+def label_studio(row: OwnRow, source: str) -> list[OwnRow]:
     """The annotations of a task of its full JSON that were not cancelled: Pairwise, Choices, Ranker."""
-    data, found = row["data"], []
+    data = row["data"]
     done = [a for a in row["annotations"] or [] if not a.get("was_cancelled")]
     results = [r for a in done for r in a.get("result") or [] if isinstance(r.get("value"), dict)]
-    pairs = [r for r in results if r["value"].get("selected") in ("left", "right")]
-    for result in pairs:
-        names = str(result.get("to_name")).split(",")
-        if not all(isinstance(data.get(n), str) for n in names):
-            names = [k for k, v in data.items() if isinstance(v, str) and k not in ASIDE]
-        if len(names) != 2:
-            raise UserError(
-                f"{source}: which two texts were compared? found {', '.join(data)}; keep two beside a prompt"
-            )
-        side = ("left", "right").index(result["value"]["selected"])
-        found.append(asked_in(data) | {"completions": [data[n] for n in names], "pick": side})
+    found = [_compared(r, data, source) for r in results if r["value"].get("selected") in ("left", "right")]
+    found += [_ranked(r, data, source) for r in results if r["value"].get("ranker")]
     chosen = [c for r in results for c in r["value"].get("choices") or []]
-    for result in results:
-        if order := result["value"].get("ranker"):
-            found.append(asked_in(data) | _ranked(order, data, str(result.get("from_name")), source))
-    return found or _labelled(data, chosen, source, others=True)
+    return [asked_in(data) | one for one in found] or _labelled(data, chosen, source, others=True)
 
 
-def _ranked(order: Any, data: dict, name: str, source: str) -> dict:
+def _compared(result: OwnRow, data: OwnRow, source: str) -> OwnRow:
+    names = str(result.get("to_name")).split(",")
+    if not all(isinstance(data.get(n), str) for n in names):
+        names = [k for k, v in data.items() if isinstance(v, str) and k not in NO_ANSWER]
+    if len(names) != 2:
+        raise UserError(f"{source}: which two texts were compared? found {', '.join(data)}; keep two beside a prompt")
+    return {"completions": [data[n] for n in names], "pick": ("left", "right").index(result["value"]["selected"])}
+
+
+def _ranked(result: OwnRow, data: OwnRow, source: str) -> OwnRow:
     """A list of Label Studio's items in order, or in buckets: those in a good one before all others."""
     items = next((v for v in data.values() if isinstance(v, list) and all("id" in i for i in v)), [])
     keys = [str(item["id"]) for item in items]
     texts = [next((i[k] for k in ("body", "text", "html", "title") if i.get(k)), None) for i in items]
-    if isinstance(order, dict) and name in order:
-        order = order[name]
+    order = result["value"]["ranker"]
+    if isinstance(order, dict):
+        order = order.get(str(result.get("from_name")), order)
     if isinstance(order, list):
         return {"completions": texts, "ranking": [keys.index(k) if k in keys else k for k in map(str, order)]}
     named = [k for k in order if k != "_"]
@@ -118,17 +114,16 @@ def _ranked(order: Any, data: dict, name: str, source: str) -> dict:
     return {"completions": texts, "ranks": [1 if k in best else 2 for k in keys]}
 
 
-def open_webui(row: dict, source: str) -> Rows:
+def open_webui(row: OwnRow, source: str) -> list[OwnRow]:
     """A thumb on an answer, which is better (or worse) than its siblings; rated where it has none."""
     chat = (row["snapshot"] or {}).get("chat") or {}
-    history = (chat.get("chat") or chat).get("history") or {}
-    turns, key = history.get("messages") or {}, (row.get("meta") or {}).get("message_id")
-    rating = str((row["data"] or {}).get("rating"))
+    turns = ((chat.get("chat") or chat).get("history") or {}).get("messages") or {}
+    key, rating = (row.get("meta") or {}).get("message_id"), str((row["data"] or {}).get("rating"))
     if rating not in ("1", "-1") or (key in turns and not turns[key].get("content")):
         return []
     if key not in turns:
         raise UserError(f"{source}: the snapshot of the chat has no message {key!r}; export the feedback again")
-    before: list[dict] = []
+    before: list[OwnRow] = []
     parent = turns[key].get("parentId")
     while parent in turns:
         before.insert(0, turns[parent])
@@ -138,4 +133,4 @@ def open_webui(row: dict, source: str) -> Rows:
     shown = {"messages": before, "completions": texts}
     if len(texts) < 2:
         return [shown | {"rated": float(rating)}] if texts else []
-    return [shown | ({"pick": 0} if rating == "1" else {"ranks": [2, *[1] * len(others)][: len(texts)]})]
+    return [shown | ({"pick": 0} if rating == "1" else {"ranks": [2, *[1] * (len(texts) - 1)]})]
