@@ -125,7 +125,7 @@ def prompts(parsed: argparse.Namespace) -> None:
     named = [word if word.startswith("prompts.") else f"prompts.{word}" for word in words if word not in logs]
     given = {"sources": logs, "fields": {"prompt": parsed.prompt_field.replace("\\n", "\n")}}
     recipe = config.overridden({"model": parsed.model, "prompts": given}, named, "prompts")
-    prepare.check(recipe.prompts)
+    prepare.check_prompts(recipe.prompts)
     folder = open_run(parsed.out, recipe)
     if not folder.details("prompts").exists():
         clean(folder, recipe)

@@ -166,7 +166,7 @@ def check(recipe: Recipe, *, with_gold: bool = True) -> None:
     read_picks(recipe.reward.picks)
     for alone in tasks.each(recipe).values():
         scorers.check_scorers(alone.score)
-        prepare.check(alone.prompts)
+        prepare.check_prompts(alone.prompts)
         if not alone.prompts.sources:
             raise UserError("prompts.sources: names no log; give files, folders or globs")
     torch_dtype(recipe.dtype, torch_device(recipe.device))

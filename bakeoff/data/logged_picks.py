@@ -12,17 +12,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bakeoff.data.dedup import Bools, Ints
 from bakeoff.data.dedup.merge import Fate
 from bakeoff.data.parts import Part
 from bakeoff.records import LoggedPick, Message, atomic, content_id, schema
 
-Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
-MOST = 8
+_MOST = 8
 """Rated answers of one pick, at most: from the worst to the best, evenly."""
-CHUNK = 1024
+_CHUNK = 1024
 """Picks written in one go."""
 COMPARED = ("thumbs", "rating")
 """Kinds of which those on one scale, of one prompt, are compared; any other kind is a pick by itself."""
@@ -55,7 +54,7 @@ def write_picks(path: Path, parts: Sequence[Part], fate: Fate, held: Bools) -> t
     n = 0
     with atomic(path) as beside, pq.ParquetWriter(beside, schema(LoggedPick)) as writer:
         rest = itertools.chain(first, picks)
-        while chunk := [dataclasses.asdict(pick) for pick in itertools.islice(rest, CHUNK)]:
+        while chunk := [dataclasses.asdict(pick) for pick in itertools.islice(rest, _CHUNK)]:
             writer.write_table(pa.Table.from_pylist(chunk, schema=schema(LoggedPick)))
             n += len(chunk)
     return kinds, n
@@ -104,7 +103,7 @@ def compared(ratings: Ratings) -> dict[int, tuple[int, float, bool]]:
             continue
         answers = np.split(group, np.flatnonzero(np.diff(ratings.answer[group])) + 1)
         means = sorted((float(np.mean(ratings.value[same])), int(same[0])) for same in answers)
-        places = np.unique(np.linspace(0, len(means) - 1, MOST).round().astype(int))
+        places = np.unique(np.linspace(0, len(means) - 1, _MOST).round().astype(int))
         chosen = [means[i] for i in places]
         if len({value for value, _ in chosen}) > 1:
             last = max(remark for _, remark in chosen)

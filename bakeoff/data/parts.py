@@ -23,7 +23,7 @@ from bakeoff.data.clean import decontaminate, steps, user_step
 from bakeoff.data.clean.draft import Draft
 from bakeoff.data.clean.steps import CountTokens
 from bakeoff.data.dedup.duplicates import tokens
-from bakeoff.data.dedup.minhash import arrays, marks
+from bakeoff.data.dedup.minhash import arrays, fingerprints
 from bakeoff.data.read import readers
 from bakeoff.data.read.lines import Row
 from bakeoff.data.schema import threads
@@ -51,7 +51,7 @@ class Part:
         self.aside = folder / "aside.parquet"
         self.words = folder / "words.txt"
         """The tokens of the kept rows, one row a line, for `duplicates.same`."""
-        self.marks = folder / "marks.npz"
+        self.fingerprints = folder / "fingerprints.npz"
         self.counts = folder / "counts.json"
 
 
@@ -95,7 +95,7 @@ class Work:
             drafts = steps.too_long(steps.cleaned(rows, self.settings), self.settings, self.count_tokens)
             words = [tokens(_text(d.messages)) if not d.reason else [] for d in drafts]
             if self.questions.exists():
-                found = decontaminate.load(self.questions)
+                found = decontaminate.load_questions(self.questions)
                 drafts = [
                     dataclasses.replace(d, reason=CARRIED) if w and decontaminate.carries(w, found) else d
                     for d, w in zip(drafts, words, strict=True)
@@ -115,10 +115,10 @@ def _write(part: Part, drafts: Sequence[Draft], words: Sequence[list[str]], sett
     lines = [" ".join(w).encode() + b"\n" for w in words]
     part.words.write_bytes(b"".join(lines))
     offsets = np.cumsum([0, *map(len, lines)])
-    fields = arrays(marks(words))
+    fields = arrays(fingerprints(words))
     if settings.fields.stratify:
         fields["strata"] = np.array([d.stratum for d in kept], str)
-    np.savez(part.marks, offsets=offsets, **fields)
+    np.savez(part.fingerprints, offsets=offsets, **fields)
     prompts = [Prompt(prompt_id(d.messages), d.messages, d.source, 0, "") for d in kept]
     pq.write_table(_table(Prompt, prompts), part.kept)
     pq.write_table(_table(Remark, list(_remarks(kept))), part.remarks)

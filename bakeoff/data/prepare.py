@@ -14,17 +14,17 @@ from bakeoff import sandbox
 from bakeoff.data.clean import decontaminate
 from bakeoff.data.clean.language import LANGUAGES
 from bakeoff.data.clean.steps import SKIPPABLE, CountTokens
-from bakeoff.data.dedup import clusters, limit, merge
+from bakeoff.data.dedup import diversity, merge
 from bakeoff.data.logged_picks import write_picks
 from bakeoff.data.parts import Part, Work, batches, processes
 from bakeoff.data.read import sources
-from bakeoff.data.read.encodings import UNKNOWN
+from bakeoff.data.read.lines import UNKNOWN
 from bakeoff.data.schema import conversations
 from bakeoff.errors import UserError, hint
 from bakeoff.records import Message, SetAside, atomic, content_id, read_table
 from bakeoff.settings import PERSONAL, Prompts
 
-__all__ = ["Counts", "check", "clean_into"]
+__all__ = ["Counts", "check_prompts", "clean_into"]
 
 STRATA = 50
 """Strata that are counted."""
@@ -62,7 +62,7 @@ class Counts:
     """Prompts by the value of `prompts.fields.stratify`, the commonest."""
 
 
-def check(settings: Prompts) -> None:
+def check_prompts(settings: Prompts) -> None:
     """Raise UserError for a setting that names something unknown, with the nearest known name, or no file."""
     sources.files(map(Path, settings.sources))
     sources.files(map(Path, settings.decontaminate))
@@ -94,16 +94,16 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     clusters are held out. `progress` is told the rows of each batch that is done. A run that was stopped goes on where
     it was. Raises UserError when a source is missing, a setting unknown or no prompt left.
     """
-    check(settings)
+    check_prompts(settings)
     found = sources.files(paths)
-    unwanted = decontaminate.questions(settings, gold)
+    unwanted = decontaminate.unwanted_questions(settings, gold)
     stamps = list(map(sources.stamp, found))
     folder = _parts_folder(
         out, [stamps, dataclasses.asdict(settings), decontaminate.digest(unwanted), _function(settings)]
     )
     work = Work(folder, settings, count_tokens)
     if len(unwanted):
-        decontaminate.save(work.questions, unwanted)
+        decontaminate.save_questions(work.questions, unwanted)
     with processes(workers) as starmap:
         parts = []
         for number, rows in enumerate(starmap(work.make, enumerate(batches(found, settings)))):
@@ -113,7 +113,7 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
         if read == reasons.total():
             raise UserError(_nothing(found, parts, reasons))
         fate = merge.fates(parts, folder, near="near_duplicates" not in settings.skip, starmap=starmap)
-    fate = limit.limited(parts, fate, settings, seed)
+    fate = diversity.limited(parts, fate, settings, seed)
     held = _heldout(parts, fate, settings.heldout, seed)
     said, picks = write_picks(out / "picks.parquet", parts, fate, held)
     merge.write_aside(out / "set_aside.parquet", parts, fate)
@@ -121,7 +121,7 @@ def clean_into(  # noqa: PLR0913  (what, where to and how: no two belong togethe
     kept, heldout = int((fate.count > 0).sum()), int(held.sum())
     reasons.update(merged(fate))
     dropped, placeholders, kinds = (dict((+c).most_common()) for c in (reasons, redacted, said))
-    strata = dict(Counter(itertools.compress(limit.strata(parts, settings), fate.count > 0)).most_common(STRATA))
+    strata = dict(Counter(itertools.compress(diversity.strata(parts, settings), fate.count > 0)).most_common(STRATA))
     counts = Counts(read, kept, kept - heldout, heldout, dropped, placeholders, kinds, picks, strata)
     with atomic(out / "prompts.json") as beside:
         beside.write_text(json.dumps(dataclasses.asdict(counts), indent=1) + "\n")
@@ -166,7 +166,7 @@ def _heldout(parts: Sequence[Part], fate: merge.Fate, share: float, seed: int) -
     heads = np.flatnonzero(fate.count)
     names = merge.ids(parts)
     held = np.zeros(len(fate.count), bool)
-    held[heads] = clusters.heldout([names[i] for i in heads], fate.together[heads], share, seed)
+    held[heads] = merge.heldout([names[i] for i in heads], fate.together[heads], share, seed)
     return held
 
 

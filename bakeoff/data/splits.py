@@ -6,7 +6,7 @@ from bakeoff import tasks
 from bakeoff.records import Prompt
 from bakeoff.settings import Recipe
 
-MOST = 100
+_MOST = 100
 """Prompts that choose among rounds, at most: the others held out are for the evaluation."""
 
 
@@ -19,9 +19,9 @@ def training(prompts: Sequence[Prompt], recipe: Recipe, number: int = 1) -> list
 
 
 def validation(prompts: Sequence[Prompt], recipe: Recipe) -> list[Prompt]:
-    """Every second prompt held out of the log, at most `MOST`, where there are rounds to choose among."""
+    """Every second prompt held out of the log, at most `_MOST`, where there are rounds to choose among."""
     held_out = sorted((p for p in prompts if p.split == "heldout"), key=lambda p: p.id)
-    return held_out[::2][:MOST] if recipe.bake.rounds > 1 else []
+    return held_out[::2][:_MOST] if recipe.bake.rounds > 1 else []
 
 
 def evaluation(prompts: Sequence[Prompt], recipe: Recipe) -> list[Prompt]:

@@ -2,23 +2,29 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bakeoff import tasks
 from bakeoff.data import prepare
-from bakeoff.data.clean.steps import EXCERPT
-from bakeoff.data.preview import preview
+from bakeoff.data.clean.redact import redact
+from bakeoff.data.clean.repair import tidy
+from bakeoff.data.clean.steps import EXCERPT, records
+from bakeoff.data.read import readers, sources
+from bakeoff.data.schema import conversations, threads
+from bakeoff.data.schema.feedback import feedback
+from bakeoff.data.schema.turns import NO_USER, asked
 from bakeoff.data.seal import questions
 from bakeoff.progress import Progress
 from bakeoff.records import LoggedPick, Message, Prompt, SetAside, read_table, write_table
 from bakeoff.run import Run, read_json, write_json
-from bakeoff.settings import Recipe
+from bakeoff.settings import PERSONAL, Prompts, Recipe
 
 OF_ANOTHER = "of another task"
 """Why a prompt is set aside that an earlier task of the recipe has, too."""
@@ -29,19 +35,19 @@ def prompts(run: Run, recipe: Recipe) -> None:
 
     Those of several tasks are cleaned apart, each in its folder under `tasks/`, and then put together.
     """
-    asked = [question for path in tasks.gold_files(recipe).values() for question in questions(path)]
+    held_out = [question for path in tasks.gold_files(recipe).values() for question in questions(path)]
     if not recipe.tasks:
-        return _clean(run, recipe, asked)
+        return _clean(run, recipe, held_out)
     alone = tasks.each(recipe)
     made = {name: run.task(name) for name in alone}
     for name, one in made.items():
         if not one.details("prompts").exists():
             one.folder.mkdir(parents=True, exist_ok=True)
-            _clean(one, alone[name], asked)
+            _clean(one, alone[name], held_out)
     together(run, made)
 
 
-def _clean(run: Run, recipe: Recipe, asked: Sequence[Sequence[Message]]) -> None:
+def _clean(run: Run, recipe: Recipe, held_out: Sequence[Sequence[Message]]) -> None:
     """Clean the logs of one task; what any task's true answers are of is set aside."""
     sources = [Path(p) for p in recipe.prompts.sources]
     print("\n".join(preview(sources, recipe.prompts)))
@@ -51,7 +57,7 @@ def _clean(run: Run, recipe: Recipe, asked: Sequence[Sequence[Message]]) -> None
             sources,
             recipe.prompts,
             count_tokens=Tokens(recipe.model),
-            gold=asked,
+            gold=held_out,
             seed=recipe.seed,
             workers=cores(),
             progress=bar.update,
@@ -167,3 +173,36 @@ def cores() -> int:
     """How many processes may work at once; cleaning gains little from more than eight, as one of them reads."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, allowed)
+
+
+LOOKED_AT, FILES, SHOWN = 50, 12, 70
+
+
+def preview(paths: Sequence[Path], settings: Prompts) -> Iterator[str]:
+    """A line for each file: what its rows are taken for, and the first prompt as it is understood, redacted."""
+    found = sources.files(paths)
+    for path in found[:FILES]:
+        yield f"{path}: {_seen(path, settings)}"
+    if len(found) > FILES:
+        yield f"... and {len(found) - FILES} more files"
+
+
+def _seen(path: Path, settings: Prompts) -> str:
+    names, said, first = Counter[str](), Counter[str](), ""
+    rows = list(itertools.islice(readers.rows(path), LOOKED_AT))
+    found = (r for row in threads.joined(rows, settings.fields.prompt) for r in records(row, settings.fields.prompt))
+    for record in itertools.islice(found, LOOKED_AT):
+        turns = record.reason or conversations.all_turns(record.value, settings.fields.prompt)
+        if not isinstance(turns, str):
+            said.update(f.kind for f in feedback(record.value, turns, settings.fields))
+            turns = asked(turns) or NO_USER
+        name = f"field {settings.fields.prompt!r}" if settings.fields.prompt else conversations.name(record.value)
+        names[turns if isinstance(turns, str) else name] += 1
+        if not first and not isinstance(turns, str):
+            (text,), _ = redact([tidy(turns[-1].content[: 20 * SHOWN])], settings.redact and PERSONAL)
+            first = f', "{" ".join(text.split())[:SHOWN]}"'
+    kinds = ", ".join(f"{name} ({count})" for name, count in names.most_common(4))
+    if said:
+        kinds += "; of old answers: " + ", ".join(f"{kind} ({count})" for kind, count in said.most_common())
+    part = f" in the first {LOOKED_AT} rows" if LOOKED_AT in (len(rows), names.total()) else ""
+    return f"{kinds or 'no rows'}{part}{first}"

@@ -7,9 +7,10 @@ import json
 import pytest
 
 from bakeoff.data.clean import steps
-from bakeoff.data.preview import preview
 from bakeoff.data.read import readers
 from bakeoff.data.schema import conversations
+from bakeoff.data.schema.turns import asked
+from bakeoff.data.stage import preview
 from bakeoff.settings import Fields, Prompts
 
 ASKED = "What is a bond?"
@@ -184,8 +185,13 @@ CASES = {
 def test_records_as_tools_write_them(name):
     record, turns = CASES[name]
     for value in (record, text(record)):
-        found = conversations.conversation(value)
+        found = asked(conversations.all_turns(value))
         assert [(m.role, m.content) for m in found] == turns
+
+
+def test_turns_beside_other_values_without_roles_give_a_reason(tmp_path):
+    (draft,) = drafts(tmp_path, "log.jsonl", json.dumps({"conversations": [{"content": "What is a bond?"}, 3]}))
+    assert draft.reason == "turn without a role"
 
 
 def drafts(tmp_path, name, content, **settings):

@@ -78,14 +78,14 @@ def test_a_cut_record_is_mended_where_the_answer_was_cut_and_only_there():
     line = json.dumps(record)
     colon = line.index('"response"') + len('"response"')
     for end in range(1, len(line)):
-        found = repair.mended(line[:end], conversations.ANSWER_KEYS)
+        found = repair.completed_json(line[:end], conversations.ANSWER_KEYS)
         if end <= colon:
             assert found is None, line[:end]
         else:
             assert found is not None and found["messages"] == record["messages"], line[:end]
     assert (
-        repair.mended(line, conversations.ANSWER_KEYS) is None
-        and repair.mended("]" + line, conversations.ANSWER_KEYS) is None
+        repair.completed_json(line, conversations.ANSWER_KEYS) is None
+        and repair.completed_json("]" + line, conversations.ANSWER_KEYS) is None
     )
     (draft,) = steps.drafts([Row("f:1", line[:-9].encode())], Prompts())
     assert draft.messages[0].content == 'Is "[{" open, \\ or not?' and not draft.reason
@@ -94,8 +94,8 @@ def test_a_cut_record_is_mended_where_the_answer_was_cut_and_only_there():
 
 
 def test_a_key_that_follows_the_answer_may_be_the_prompt():
-    assert repair.mended('{"response": "Yes.", "prompt": "What is cu', conversations.ANSWER_KEYS) is None
-    assert repair.mended('{"prompt": "What is it?", "usage": {"total": 1', conversations.ANSWER_KEYS) == {
+    assert repair.completed_json('{"response": "Yes.", "prompt": "What is cu', conversations.ANSWER_KEYS) is None
+    assert repair.completed_json('{"prompt": "What is it?", "usage": {"total": 1', conversations.ANSWER_KEYS) == {
         "prompt": "What is it?"
     }
 

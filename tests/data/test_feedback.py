@@ -11,7 +11,8 @@ import pytest
 
 from bakeoff.data.prepare import clean_into
 from bakeoff.data.schema import conversations, feedback
-from bakeoff.data.schema.answers import ANSWER_KEYS, ONE
+from bakeoff.data.schema.feedback import ANSWER_KEYS, ONE
+from bakeoff.data.schema.turns import asked, turns_of
 from bakeoff.preferences.load import known_picks, read_picks
 from bakeoff.run import Run
 from bakeoff.settings import Fields, Prompts, Reward
@@ -194,7 +195,7 @@ CASES = {
 
 
 def said(record, **named):
-    turns = conversations.dialogue(record)
+    turns = conversations.all_turns(record)
     return [(f.kind, f.answers, f.values) for f in feedback.feedback(record, turns, Fields(**named))]
 
 
@@ -230,7 +231,7 @@ def test_whatever_stands_there_nothing_crashes():
         shown = rng.choice(["A loan.", body("A loan.", "A rope."), [TOLD], {"content": "A loan."}])
         told = {key: anything(rng, 2) for key in rng.sample(sorted(feedback.TELLING), 3)}
         record = {"prompt": ASKED, "response": shown} | told | (record if isinstance(record, dict) else {})
-        turns = conversations.dialogue(record)
+        turns = conversations.all_turns(record)
         if isinstance(turns, str):
             continue
         for f in feedback.feedback(record, turns, Fields(answer="a.b", rating="metadata")):
@@ -303,7 +304,7 @@ def test_a_pick_stands_once_and_answers_that_are_alike_are_none(tmp_path):
 def test_what_was_made_again_is_no_turn_and_earlier_turns_have_picks_of_their_own(tmp_path):
     again = [CHAT[0], {"role": "assistant", "content": "A rope."}, TOLD | {"id": 7, "regenerated": True}]
     _, picks = cleaned(tmp_path, {"messages": [*again, {"role": "user", "content": "To whom?"}]})
-    assert [m.content for m in conversations.asked(feedback.standing(conversations.messages(again)))] == [ASKED]
+    assert [m.content for m in asked(feedback.standing(turns_of(again)))] == [ASKED]
     assert [(p["messages"], p["completions"], p["pick"], p["kind"]) for p in picks] == [
         (CHAT, ["A rope.", "A loan."], 1, "regenerated")
     ]

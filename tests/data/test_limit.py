@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ingested import clean, lengths
 
-from bakeoff.data.dedup.diversity import farthest_first, shared, spread, vectors
+from bakeoff.data.dedup.diversity import farthest_first, most_diverse, shared, vectors
 from bakeoff.data.dedup.minhash import hashed
 from bakeoff.data.prepare import clean_into
 from bakeoff.errors import UserError
@@ -127,10 +127,10 @@ def test_any_number_of_prompts_alike_or_not_gives_exactly_as_many(tmp_path):
     found = vectors(words, known, counts.astype(np.uint32), 2000)
     ids = [str(i) for i in range(2000)]
     for room in (1, 7, 128, 129, 500, 1999):
-        assert spread(found, room, strata=[""] * 2000, ids=ids, seed=0).sum() == room
+        assert most_diverse(found, room, strata=[""] * 2000, ids=ids, seed=0).sum() == room
     alike = np.repeat(found[:1], 2000, 0)
-    assert spread(alike, 700, strata=[""] * 2000, ids=ids, seed=0).sum() == 700
-    first = spread(found, 350, strata=[""] * 2000, ids=ids, seed=0)
+    assert most_diverse(alike, 700, strata=[""] * 2000, ids=ids, seed=0).sum() == 700
+    first = most_diverse(found, 350, strata=[""] * 2000, ids=ids, seed=0)
     assert len({tuple(words[i]) for i in np.flatnonzero(first)}) == 350, (
         "there are 2,000 kinds, 400 of them by the last word"
     )

@@ -20,7 +20,7 @@ from ingested import clean
 from bakeoff.data.clean import language
 from bakeoff.data.clean.steps import records
 from bakeoff.data.read import readers, sources
-from bakeoff.data.read.encodings import UNKNOWN
+from bakeoff.data.read.lines import UNKNOWN
 from bakeoff.errors import UserError
 from bakeoff.scoring.verifiers.answers import read_answers, read_graded
 from bakeoff.settings import Fields, Prompts

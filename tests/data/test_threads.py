@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from ingested import clean
 
-from bakeoff.data.preview import preview
 from bakeoff.data.read.readers import ROW_BYTES, Row, rows
 from bakeoff.data.schema import threads
+from bakeoff.data.stage import preview
 from bakeoff.errors import UserError
 from bakeoff.settings import Fields, Prompts
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from bakeoff.data.clean import repair, steps
 from bakeoff.data.clean.redact import redact
+from bakeoff.data.dedup import U64, Ints
 from bakeoff.data.dedup.duplicates import tokens
 from bakeoff.data.dedup.minhash import arrays, hashed, runs
 from bakeoff.data.read import readers, sources
@@ -17,9 +17,6 @@ from bakeoff.data.schema import threads
 from bakeoff.errors import UserError
 from bakeoff.records import Message, content_id
 from bakeoff.settings import Prompts
-
-Ints = npt.NDArray[np.int64]
-U64 = npt.NDArray[np.uint64]
 
 RUN, SHARE = 5, 0.8
 """A prompt carries a question when it has at least this share of the question's runs of so many words."""
@@ -51,7 +48,7 @@ class Questions:
         return len(self.needed) + len(self.whole)
 
 
-def questions(settings: Prompts, also: Iterable[Sequence[Message]] = ()) -> Questions:
+def unwanted_questions(settings: Prompts, also: Iterable[Sequence[Message]] = ()) -> Questions:
     """The questions of `prompts.decontaminate` and of `also`, cleaned like the prompts that they are sought in.
 
     Raises UserError for a file that holds none.
@@ -113,11 +110,11 @@ def digest(found: Questions) -> str:
     return content_id(*(array.tolist() for array in arrays(found).values()))
 
 
-def save(path: Path, found: Questions) -> None:
+def save_questions(path: Path, found: Questions) -> None:
     np.savez(path, **arrays(found))
 
 
 @functools.lru_cache(2)
-def load(path: Path) -> Questions:
+def load_questions(path: Path) -> Questions:
     with np.load(path) as saved:
         return Questions(**saved)

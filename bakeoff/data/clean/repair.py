@@ -8,6 +8,8 @@ from typing import Any
 
 import ftfy
 
+from bakeoff.data.schema.prompt_columns import mended
+
 _MOJIBAKE = re.compile(
     "[\u00c2\u00c3\u00e2\u00c5\u00c4\u00d0\u00d1][\u0080-\u00bf\u0152-\u017e\u2018-\u203a\u20ac\u2122]"
 )
@@ -23,7 +25,7 @@ _TEMPLATE = re.compile(
 )
 
 
-def mended(text: str, answers: Container[str]) -> Any | None:
+def completed_json(text: str, answers: Container[str]) -> Any | None:
     """The record of a JSON text that was cut off inside of a value whose key is one of `answers`; None for any other.
 
     What is unfinished is left out, so nothing that stands before it, as the prompt does, is cut.
@@ -61,18 +63,13 @@ def tidy(text: str) -> str:
     if text.isascii():
         text = text.encode().translate(None, _CONTROL_BYTES).decode()
     else:
-        text = _SPACES.sub(" ", _CONTROL.sub("", unicodedata.normalize("NFC", _unmojibake(_whole(text)))))
+        text = _SPACES.sub(" ", _CONTROL.sub("", unicodedata.normalize("NFC", _unmojibake(mended(text)))))
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", "    ").strip("\n").rstrip()
     if "\n" not in text:
         return re.sub(" {2,}", " ", text.strip()) if "  " in text else text.strip()
     if " \n" in text:
         text = re.sub(" +\n", "\n", text)
     return re.sub("\n{3,}", "\n\n", text) if "\n\n\n" in text else text
-
-
-def _whole(text: str) -> str:
-    """Halves of surrogate pairs joined; a half alone, which no file can hold, becomes U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _unmojibake(text: str) -> str:

@@ -9,10 +9,9 @@ from bakeoff.data.clean import filters, repair
 from bakeoff.data.clean.draft import Draft
 from bakeoff.data.clean.language import language
 from bakeoff.data.clean.redact import redact
-from bakeoff.data.clean.user_step import own
+from bakeoff.data.clean.user_step import user_step
 from bakeoff.data.read import containers
-from bakeoff.data.read.encodings import decode
-from bakeoff.data.read.lines import Row
+from bakeoff.data.read.lines import Row, decode
 from bakeoff.data.schema import conversations, threads, traces
 from bakeoff.data.schema.feedback import feedback, standing
 from bakeoff.data.schema.nested import parse
@@ -48,7 +47,7 @@ def records(row: Row, prompt_field: str = "") -> list[Row]:
     found = [
         (record, reason)
         for value, reason in _parsed(row)
-        for record in (not reason and containers.unpacked(value, prompt_field)) or [value]
+        for record in (not reason and containers.nested_records(value, prompt_field)) or [value]
     ]
     if len(found) == 1:
         return [Row(row.source, *found[0])]
@@ -66,7 +65,7 @@ def _parsed(row: Row) -> list[tuple[Any, str]]:
     *found, (last, reason) = parse(text)
     mended = None
     if reason == "broken JSON":
-        mended = traces.vllm(last) or repair.mended(last, conversations.ANSWER_KEYS)
+        mended = traces.vllm(last) or repair.completed_json(last, conversations.ANSWER_KEYS)
     return [*found, (last, reason) if mended is None else (mended, "")]
 
 
@@ -76,7 +75,7 @@ def _draft(record: Row, settings: Prompts) -> Draft:
         return Draft(source, reason=record.reason, raw=value)
     if traces.other_call(value):
         return Draft(source, reason="no model call", raw=value)
-    turns = conversations.dialogue(value, settings.fields.prompt)
+    turns = conversations.all_turns(value, settings.fields.prompt)
     if isinstance(turns, str):
         return Draft(source, reason=turns, raw=value)
     said = [] if "feedback" in settings.skip else feedback(value, turns, settings.fields)
@@ -127,7 +126,7 @@ def _redacted(draft: Draft, settings: Prompts) -> Draft:
 
 STEPS: dict[str, Step] = {
     "tidy": _each_text(repair.tidy),
-    "step": own,
+    "step": user_step,
     "template_tokens": _each_text(repair.neutral),
     "redact": _each(_redacted),
     "length": _each_question(_short),

@@ -26,7 +26,7 @@ REASON = 60
 _workers: dict[tuple[str, int], Worker] = {}
 
 
-def own(batch: list[Draft], settings: Prompts) -> list[Draft]:
+def user_step(batch: list[Draft], settings: Prompts) -> list[Draft]:
     """The drafts as the function of `prompts.step` wants their last turns, or set aside as it says.
 
     A prompt on which it fails alone is set aside with the kind of failure. Raises UserError when it cannot be loaded,
@@ -36,21 +36,21 @@ def own(batch: list[Draft], settings: Prompts) -> list[Draft]:
     todo = [i for i, draft in enumerate(batch) if not draft.reason] if settings.step else []
     for start in range(0, len(todo), BATCH):
         here = todo[start : start + BATCH]
-        for i, told in zip(here, _told([batch[i] for i in here], settings), strict=True):
-            out[i] = _changed(batch[i], told, settings)
+        for i, outcome in zip(here, _outcomes([batch[i] for i in here], settings), strict=True):
+            out[i] = _changed(batch[i], outcome, settings)
     return out
 
 
-def _told(drafts: Sequence[Draft], settings: Prompts) -> list[dict[str, Any]]:
+def _outcomes(drafts: Sequence[Draft], settings: Prompts) -> list[dict[str, Any]]:
     """The `result` for each draft, or the `reason` why there is none; after a failure they are asked one by one."""
-    told = _asked(drafts, settings.step)
-    if "results" in told:
-        return [{"result": result} for result in told["results"]]
+    outcome = _asked(drafts, settings.step)
+    if "results" in outcome:
+        return [{"result": result} for result in outcome["results"]]
     if len(drafts) == 1:
-        return [told]
+        return [outcome]
     alone: list[dict[str, Any]] = []
     for draft in drafts:
-        alone += _told([draft], settings)
+        alone += _outcomes([draft], settings)
         slow = len(alone) == BROKEN and not any(t.get("reason", "raised").startswith("raised") for t in alone)
         if slow or len(alone) == len(drafts) >= BROKEN and all("reason" in t for t in alone):
             why = _line(alone[0]["reason"], settings)
@@ -80,16 +80,16 @@ def end() -> None:
         _workers.popitem()[1].end()
 
 
-def _changed(draft: Draft, told: dict[str, Any], settings: Prompts) -> Draft:
+def _changed(draft: Draft, outcome: dict[str, Any], settings: Prompts) -> Draft:
     name = settings.step.rpartition(":")[2]
-    if "reason" in told:
-        words = told["reason"].partition(":")[0].split()
+    if "reason" in outcome:
+        words = outcome["reason"].partition(":")[0].split()
         kind = " ".join(words[: 2 if words[0] == "raised" else 1])
         return dataclasses.replace(draft, reason=f"{name} failed: {kind}")
-    if isinstance(told["result"], str):
-        last = Message("user", tidy(told["result"]))
+    if isinstance(outcome["result"], str):
+        last = Message("user", tidy(outcome["result"]))
         return dataclasses.replace(draft, messages=[*draft.messages[:-1], last])
-    reason = _line(told["result"][1] if told["result"] else "", settings)
+    reason = _line(outcome["result"][1] if outcome["result"] else "", settings)
     return dataclasses.replace(draft, reason=f"{name}: {reason[:REASON]}" if reason else name)
 
 

@@ -6,16 +6,19 @@ shared evenly among the centres' clusters, and within each the same again. All s
 that float32 is exact and the choice the same on every machine.
 """
 
+import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from bakeoff.data.dedup.minhash import U32, hashed
+from bakeoff.data.dedup import U32, Bools, Ints, merge
+from bakeoff.data.dedup.minhash import hashed
+from bakeoff.data.parts import Part
+from bakeoff.settings import Prompts
 
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Vectors = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.float32]
 
@@ -24,7 +27,7 @@ CENTRES = 128
 """Centres picked in one go."""
 LENGTH = 100
 """Of a vector; its entries are rounded to whole numbers."""
-PAIRS = 100_000
+_PAIRS = 100_000
 """Words of prompts summed up in one go, which bounds memory."""
 
 
@@ -34,7 +37,7 @@ def vectors(documents: Iterable[Sequence[str]], words: U32, counts: U32, total: 
     for document in documents:
         waiting.append(np.unique(hashed(document)))
         size += len(waiting[-1])
-        if size >= PAIRS:
+        if size >= _PAIRS:
             made.append(_summed(waiting, words, counts, total))
             waiting, size = [], 0
     return np.concatenate([*made, _summed(waiting, words, counts, total)] if waiting else made)
@@ -61,7 +64,7 @@ def _signs(words: U32) -> npt.NDArray[np.int32]:
     return bits.astype(np.int32) * 2 - 1
 
 
-def spread(found: Vectors, room: int, *, strata: Sequence[str], ids: Sequence[str], seed: int) -> Bools:
+def most_diverse(found: Vectors, room: int, *, strata: Sequence[str], ids: Sequence[str], seed: int) -> Bools:
     """Which `room` prompts to keep: as many of each stratum as can be, and as unlike each other as can be."""
     order = np.array(sorted(range(len(ids)), key=lambda i: hashlib.sha256(f"{seed} {ids[i]}".encode()).digest()), int)
     names, index = np.unique(np.array(strata)[order], return_inverse=True)
@@ -113,3 +116,39 @@ def farthest_first(found: Floats, count: int) -> tuple[Ints, Ints]:
         if len(centres) == count:
             return np.array(centres), nearest
         centres.append(int(np.argmax(distance)))
+
+
+def limited(parts: Sequence[Part], fate: merge.Fate, settings: Prompts, seed: int) -> merge.Fate:
+    """The fate with `prompts.limit` prompts at most; those that are not chosen stand for no rows."""
+    heads = np.flatnonzero(fate.count)
+    if not settings.limit or len(heads) <= settings.limit:
+        return fate
+    words, counts = merge.word_counts([np.load(part.fingerprints) for part in parts])
+    documents = itertools.compress(_documents(parts), fate.count > 0)
+    found = vectors(documents, words, counts, total=len(fate.count))
+    names = merge.ids(parts)
+    values = strata(parts, settings)
+    kept = most_diverse(
+        found,
+        settings.limit,
+        strata=[values[i] for i in heads] if values else [""] * len(heads),
+        ids=[names[i] for i in heads],
+        seed=seed,
+    )
+    count = fate.count.copy()
+    count[heads[~kept]] = 0
+    return dataclasses.replace(fate, count=count)
+
+
+def strata(parts: Sequence[Part], settings: Prompts) -> list[str]:
+    """The value of `prompts.fields.stratify` of every kept row; nothing where it is not set."""
+    return (
+        [v for part in parts for v in np.load(part.fingerprints)["strata"].tolist()] if settings.fields.stratify else []
+    )
+
+
+def _documents(parts: Sequence[Part]) -> Iterator[list[str]]:
+    """The tokens of every kept row."""
+    for part in parts:
+        with part.words.open(encoding="utf-8", newline="\n") as file:
+            yield from (line.split() for line in file)

@@ -10,12 +10,12 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from os.path import commonprefix
 
 import numpy as np
-import numpy.typing as npt
+from rapidfuzz.distance import OSA
 
-Ints = npt.NDArray[np.int64]
-Words32 = npt.NDArray[np.uint32]
+from bakeoff.data.dedup import U32
 
 SLIPS = 0.24
 """Two texts with more than this share of differing words are two texts, whatever the words are."""
@@ -57,21 +57,21 @@ def word_hash(word: str) -> int:
 class WordCounts:
     """In how many prompts each word occurs."""
 
-    hashes: Words32
+    hashes: U32
     """Of the words, in order."""
-    counts: Words32
+    counts: U32
 
     def of(self, word: str) -> int:
         place = int(np.searchsorted(self.hashes, np.uint32(word_hash(word))))
         return int(self.counts[place]) if place < len(self.hashes) and self.hashes[place] == word_hash(word) else 0
 
 
-def same(a: Sequence[str], b: Sequence[str], counts: WordCounts) -> bool:
+def same(a: list[str], b: list[str], counts: WordCounts) -> bool:
     """Whether two prompts, as tokens, differ in slips only; `counts` says in how many prompts a word occurs."""
     long, room = min(len(a), len(b)) >= LONG, max(2, SLIPS * min(len(a), len(b)))
-    start = _alike(a, b)
+    start = len(commonprefix([a, b]))
     a, b = a[start:], b[start:]
-    end = _alike(a[::-1], b[::-1])
+    end = len(commonprefix([a[::-1], b[::-1]]))
     a, b = a[: len(a) - end], b[: len(b) - end]
     bags = Counter(a), Counter(b)
     if max((bags[0] - bags[1]).total(), (bags[1] - bags[0]).total()) > room:
@@ -94,11 +94,6 @@ def _differences(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[list[str]
             yield [w for w in a[i:j] if w not in _FILLER], [w for w in b[k:m] if w not in _FILLER]
 
 
-def _alike(a: Sequence[str], b: Sequence[str]) -> int:
-    """How many first words two lists share."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
 def _aligned(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The words of one stretch beside those of the other, or both run together where their numbers differ."""
     if len(a) != len(b):
@@ -109,13 +104,19 @@ def _aligned(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _real_word_slip(a: str, b: str) -> bool:
     """Whether a slip may have made one word of another that is in use, too."""
     opposite = _OPPOSITES.match(a) and _OPPOSITES.match(b)
-    return min(len(a), len(b)) >= 3 and a.isalpha() and b.isalpha() and not opposite and distance(a, b) == 1
+    return (
+        min(len(a), len(b)) >= 3
+        and a.isalpha()
+        and b.isalpha()
+        and not opposite
+        and OSA.distance(a, b, score_cutoff=2) == 1
+    )
 
 
 def _typo(a: str, b: str, counts: WordCounts, long: bool) -> bool:  # noqa: FBT001
     """Whether one of two words is the other with a slip: no digits, few letters apart, and not both in use."""
     size = min(len(a), len(b))
-    if size < 3 or not (a.isalpha() and b.isalpha()) or distance(a, b) > (1 if size < 7 else 2):
+    if size < 3 or not (a.isalpha() and b.isalpha()) or OSA.distance(a, b, score_cutoff=2) > (1 if size < 7 else 2):
         return False
     if _OPPOSITES.match(a) and _OPPOSITES.match(b):
         return False
@@ -123,20 +124,3 @@ def _typo(a: str, b: str, counts: WordCounts, long: bool) -> bool:  # noqa: FBT0
     if rare >= REAL and rare * TIMES > common:
         return False
     return rare < common if long and a[0] != b[0] else long or rare < common
-
-
-def distance(a: str, b: str) -> int:
-    """Edits between two words, a swap of neighbours being one (optimal string alignment); 3 stands for more than 2."""
-    if abs(len(a) - len(b)) > 2:
-        return 3
-    before: list[int] = []
-    last = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        row = [i]
-        for j, y in enumerate(b, 1):
-            cost = min(last[j] + 1, row[-1] + 1, last[j - 1] + (x != y))
-            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
-                cost = min(cost, before[j - 2] + 1)
-            row.append(cost)
-        before, last = last, row
-    return min(last[-1], 3)

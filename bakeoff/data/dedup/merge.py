@@ -1,10 +1,11 @@
 """The part of the work that looks at all prompts at once: duplicates, the split, and the final tables.
 
-In memory are a prompt's marks (some 300 bytes), never its text.
+In memory are a prompt's fingerprints (some 300 bytes), never its text.
 """
 
 import dataclasses
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,19 +17,79 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bakeoff.data.clean.steps import EXCERPT
-from bakeoff.data.dedup import clusters, duplicates
-from bakeoff.data.dedup.minhash import BANDS, U32, summed
+from bakeoff.data.dedup import U32, U64, Bools, Ints, duplicates
+from bakeoff.data.dedup.minhash import BANDS, summed
 from bakeoff.data.parts import Part
 from bakeoff.records import Prompt, SetAside, atomic, schema
 
+ALIKE = 12
+"""Prompts that share this many of 32 bands (about three quarters of their shingles) stay on one side of the split."""
+BOILERPLATE = 0.02
+"""A passage in more than this share of the prompts (and in more than 50) is an instruction, not a document."""
+SHARDS = 16
+"""Fingerprints are sorted in so many goes, which bounds memory."""
+
+
+def shared_passages(fingerprints: U64, owners: U32, rows: Ints, n: int) -> Ints:
+    """Pairs of prompts that share a passage which is no boilerplate: each with the next that has it.
+
+    `fingerprints[i]` is of row `owners[i]` among n; `rows` are those that count, and pairs are places in `rows`.
+    """
+    place = np.full(n, -1, np.int32)
+    place[rows] = np.arange(len(rows), dtype=np.int32)
+    limit = max(50, BOILERPLATE * len(rows))
+    shard = (fingerprints >> np.uint64(60)).astype(np.uint8)
+    return np.concatenate(
+        [_joined(fingerprints[here], place[owners[here]], limit) for s in range(SHARDS) for here in [shard == s]]
+    )
+
+
+def _joined(fingerprints: U64, owners: npt.NDArray[np.int32], limit: float) -> Ints:
+    order = np.lexsort((owners, fingerprints))
+    order = order[owners[order] >= 0]
+    fingerprints, owners = fingerprints[order], owners[order]
+    once = np.r_[True, (fingerprints[1:] != fingerprints[:-1]) | (owners[1:] != owners[:-1])][: len(fingerprints)]
+    fingerprints, owners = fingerprints[once], owners[once]
+    _, index, counts = np.unique(fingerprints, return_inverse=True, return_counts=True)
+    together = (fingerprints[1:] == fingerprints[:-1]) & (counts[index] <= limit)[1:]
+    return np.stack([owners[:-1][together], owners[1:][together]], 1).astype(np.int64)
+
+
+def clusters(n: int, pairs: Ints) -> Ints:
+    """For each of `n` items the first item that it is joined to, through however many pairs."""
+    label = np.arange(n)
+    while len(pairs):
+        ends = label[pairs]
+        apart = ends[:, 0] != ends[:, 1]
+        if not apart.any():
+            break
+        pairs, ends = pairs[apart], ends[apart]
+        np.minimum.at(label, ends.max(axis=1), ends.min(axis=1))
+        while (label[label] != label).any():
+            label = label[label]
+    return label
+
+
+def heldout(ids: Sequence[str], cluster: Ints, share: float, seed: int) -> Bools:
+    """Which prompts are held out: clusters in the order of their hash, each that still fits, up to `share`."""
+    _, first, index, sizes = np.unique(cluster, return_index=True, return_inverse=True, return_counts=True)
+    order = sorted(range(len(first)), key=lambda i: hashlib.sha256(f"{seed} {ids[int(first[i])]}".encode()).digest())
+    room = round(share * len(ids))
+    chosen = np.zeros(len(first), bool)
+    for i in order:
+        if sizes[i] <= room:
+            chosen[i] = True
+            room -= int(sizes[i])
+    return chosen[index]
+
+
 OVER = "over the limit"
 """Why a row is set aside whose prompt was not chosen."""
-Ints = npt.NDArray[np.int64]
 Starmap = Callable[[Callable[..., Any], Any], Iterator[Any]]
 
 NEIGHBOURS = 3
 """How many earlier prompts of a crowded bucket each one is compared with: work stays linear."""
-CHUNK = 20_000
+_CHUNK = 20_000
 """Pairs compared in one go."""
 
 
@@ -48,7 +109,7 @@ class Fate:
 
 def fates(parts: Sequence[Part], folder: Path, *, near: bool, starmap: Starmap) -> Fate:
     """Find exact and near duplicates, and the clusters for the split; `folder` is for temporary files."""
-    loaded = [np.load(p.marks) for p in parts]
+    loaded = [np.load(p.fingerprints) for p in parts]
     sizes = [len(m["exact"]) for m in loaded]
     _, first, inverse = np.unique(np.concatenate([m["exact"] for m in loaded]), return_index=True, return_inverse=True)
     equal = first[inverse]
@@ -58,10 +119,10 @@ def fates(parts: Sequence[Part], folder: Path, *, near: bool, starmap: Starmap) 
     if near:
         np.save(folder / "counts.npy", np.stack(word_counts(loaded)))
         same = _same(parts, sizes, unique[pairs], folder, starmap)
-    passages = clusters.shared_passages(*_passages(loaded, sizes), unique, len(equal))
-    merged = clusters.clusters(len(unique), pairs[same])
-    alike = np.concatenate([pairs[same | (shared >= clusters.ALIKE)], passages])
-    together = unique[clusters.clusters(len(unique), alike)]
+    passages = shared_passages(*_passages(loaded, sizes), unique, len(equal))
+    merged = clusters(len(unique), pairs[same])
+    alike = np.concatenate([pairs[same | (shared >= ALIKE)], passages])
+    together = unique[clusters(len(unique), alike)]
     head = unique[merged][np.searchsorted(unique, equal)]
     return Fate(head, np.bincount(head, minlength=len(head)), equal, together[np.searchsorted(unique, equal)])
 
@@ -84,28 +145,26 @@ def candidates(keys: U32) -> tuple[Ints, Ints]:
 
 
 def word_counts(loaded: Sequence[Any]) -> tuple[U32, U32]:
-    """The hashes of the words of all parts' marks, in order, and in how many rows each occurs."""
+    """The hashes of the words of all parts' fingerprints, in order, and in how many rows each occurs."""
     hashes, counts = (np.concatenate([part[name] for part in loaded]) for name in ("words", "counts"))
     return summed(hashes, counts)
 
 
-def _passages(loaded: Sequence[Any], sizes: Sequence[int]) -> tuple[npt.NDArray[np.uint64], U32]:
+def _passages(loaded: Sequence[Any], sizes: Sequence[int]) -> tuple[U64, U32]:
     starts = np.cumsum([0, *sizes[:-1]])
     owners = [m["owners"] + np.uint32(start) for m, start in zip(loaded, starts, strict=True)]
     return np.concatenate([m["passages"] for m in loaded]), np.concatenate(owners)
 
 
-def _same(
-    parts: Sequence[Part], sizes: Sequence[int], pairs: Ints, folder: Path, starmap: Starmap
-) -> npt.NDArray[np.bool_]:
+def _same(parts: Sequence[Part], sizes: Sequence[int], pairs: Ints, folder: Path, starmap: Starmap) -> Bools:
     """Which pairs of rows differ in slips only."""
     ends = np.cumsum(sizes)
-    np.save(folder / "offsets.npy", np.concatenate([np.load(p.marks)["offsets"] for p in parts]))
-    chunks = ((folder, [p.words for p in parts], ends, pairs[i : i + CHUNK]) for i in range(0, len(pairs), CHUNK))
+    np.save(folder / "offsets.npy", np.concatenate([np.load(p.fingerprints)["offsets"] for p in parts]))
+    chunks = ((folder, [p.words for p in parts], ends, pairs[i : i + _CHUNK]) for i in range(0, len(pairs), _CHUNK))
     return np.concatenate([np.zeros(0, bool), *starmap(same_chunk, chunks)])
 
 
-def same_chunk(folder: Path, paths: Sequence[Path], ends: Ints, pairs: Ints) -> npt.NDArray[np.bool_]:
+def same_chunk(folder: Path, paths: Sequence[Path], ends: Ints, pairs: Ints) -> Bools:
     """`duplicates.same` for each pair of rows, whose words are read from the parts' files at `paths`."""
     seen = duplicates.WordCounts(*np.load(folder / "counts.npy"))
     part = np.searchsorted(ends, pairs, "right")
@@ -128,7 +187,7 @@ def _words(path: Path, start: int, size: int) -> list[str]:
     return os.pread(_file(path).fileno(), size, start).decode().split()
 
 
-def write_prompts(path: Path, parts: Sequence[Part], fate: Fate, heldout: npt.NDArray[np.bool_]) -> None:
+def write_prompts(path: Path, parts: Sequence[Part], fate: Fate, heldout: Bools) -> None:
     """The prompts of all parts as one table, atomically."""
     start = 0
     with atomic(path) as beside, pq.ParquetWriter(beside, schema(Prompt)) as writer:

@@ -8,13 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bakeoff.data.dedup import U32, U64
 from bakeoff.data.dedup.duplicates import word_hash
-
-Ints = npt.NDArray[np.int64]
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
 
 BANDS, ROWS = 32, 3
 """Pairs with a share s of their one- and two-word shingles in common meet with probability 1 - (1 - s^3)^32,
@@ -29,7 +25,7 @@ _ADD = _RANDOM.integers(0, 1 << 32, BANDS * ROWS, np.uint32)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Marks:
+class Fingerprints:
     """Of a batch of prompts; one row each, but for the last four."""
 
     exact: U64
@@ -69,14 +65,14 @@ def hashed(words: Iterable[str], count: int = -1) -> U32:
     return np.fromiter(map(_hash_of.__getitem__, words), np.uint32, count)
 
 
-def marks(documents: Sequence[Sequence[str]]) -> Marks:
-    """The marks of prompts, given as tokens (at least one each)."""
+def fingerprints(documents: Sequence[Sequence[str]]) -> Fingerprints:
+    """The fingerprints of prompts, given as tokens (at least one each)."""
     owner = np.repeat(np.arange(len(documents), dtype=np.uint32), [len(d) for d in documents])
     words = hashed(itertools.chain.from_iterable(documents), len(owner))
     numbers = np.array([_number_key(d) for d in documents], np.uint32)
     exact = np.array([_exact_key(d) for d in documents], np.uint64)
     passages, owners = _passages(words, owner)
-    return Marks(exact, _bands(words, owner, numbers), passages, owners, *_counts(words, owner))
+    return Fingerprints(exact, _bands(words, owner, numbers), passages, owners, *_counts(words, owner))
 
 
 def _exact_key(words: Sequence[str]) -> int:
@@ -92,23 +88,15 @@ def _bands(words: U32, owner: U32, numbers: U32) -> U32:
     inside = owner[:-1] == owner[1:]
     pairs[:-1][inside] = (words[:-1] * np.uint32(0x85EBCA6B) ^ words[1:])[inside]
     starts = np.flatnonzero(np.r_[True, ~inside]) if len(words) else np.zeros(0, int)
-    least = [_least(words, pairs, m, a, starts) for m, a in zip(_MULTIPLY, _ADD, strict=True)]
+    least = [
+        np.minimum(*(np.minimum.reduceat(grams * multiply + add, starts) for grams in (words, pairs)))
+        for multiply, add in zip(_MULTIPLY, _ADD, strict=True)
+    ]
     keys = np.add.outer(numbers, np.arange(BANDS, dtype=np.uint32)).astype(np.uint64)
     for row in range(ROWS):
         keys = (keys ^ np.stack(least[row::ROWS], 1)) * np.uint64(0x9E3779B97F4A7C15)
         keys ^= keys >> np.uint64(31)
     return keys.astype(np.uint32)
-
-
-def _least(words: U32, pairs: U32, multiply: np.uint32, add: np.uint32, starts: Ints) -> U32:
-    one = np.minimum.reduceat(words * multiply + add, starts)
-    return np.minimum(one, np.minimum.reduceat(pairs * multiply + add, starts))
-
-
-def shingles(words: U32, owner: U32) -> tuple[U64, npt.NDArray[np.bool_]]:
-    """A hash of the PASSAGE words from each word on, and whether they are all of one prompt."""
-    mixed = runs(words, PASSAGE)
-    return mixed, owner[: len(mixed)] == owner[len(owner) - len(mixed) :]
 
 
 def runs(words: U32, size: int) -> U64:
@@ -123,7 +111,8 @@ def runs(words: U32, size: int) -> U64:
 
 def _passages(words: U32, owner: U32) -> tuple[U64, U32]:
     """The least shingle of each window, or of the whole prompt where it is shorter; and the prompt each is of."""
-    mixed, whole = shingles(words, owner)
+    mixed = runs(words, PASSAGE)
+    whole = owner[: len(mixed)] == owner[len(owner) - len(mixed) :]
     if not whole.any():
         return np.zeros(0, np.uint64), np.zeros(0, np.uint32)
     least = mixed

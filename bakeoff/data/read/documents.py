@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from bakeoff.data.read import containers
-from bakeoff.data.read.encodings import BYTEWISE, UNKNOWN, WESTERN, encoding, foreign, legacy
-from bakeoff.data.read.lines import ROW_BYTES, Item
+from bakeoff.data.read.lines import BYTEWISE, ROW_BYTES, UNKNOWN, WESTERN, Item, encoding, foreign, legacy
 from bakeoff.data.schema.nested import DECODER, following, parse
 
 PRINTED_LINES = 20_000
@@ -42,7 +41,7 @@ def _peeked(text: str, at: int) -> Any | None:
 _OPENS = re.compile(rb"[ \t]*[{\[]")
 
 
-def joined(source: Iterable[Item]) -> Iterator[Item]:
+def joined_lines(source: Iterable[Item]) -> Iterator[Item]:
     """Lines; those over which a record was printed, up to the one that closes it under its beginning, as one."""
     held: list[Item] = []
     opens = closes = b""
@@ -87,7 +86,7 @@ def values(stream: IO[bytes]) -> Iterator[Item]:
 def _is_record(text: "_More", array: re.Match[str]) -> bool:
     """Whether what begins like an array of records is a record: a conversation, or an object that holds more."""
     whole = _peeked(text.buffer, text.at) if "{" in array[0] else None
-    return containers.is_turn(_peeked(text.buffer, array.end())) or bool(whole and not containers.unpacked(whole))
+    return containers.is_turn(_peeked(text.buffer, array.end())) or bool(whole and not containers.nested_records(whole))
 
 
 class _More:

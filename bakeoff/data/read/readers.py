@@ -13,9 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bakeoff.data.read import databases, documents
-from bakeoff.data.read.encodings import decode
-from bakeoff.data.read.lines import ROW_BYTES, Item, Row, lines
+from bakeoff.data.read import documents, sources
+from bakeoff.data.read.lines import ROW_BYTES, Item, Row, decode, lines
 from bakeoff.data.read.sources import format_of, open_bytes
 from bakeoff.records import rows_of
 
@@ -39,7 +38,7 @@ def rows(path: Path) -> Iterator[Row]:
 def _jsonl(path: Path) -> Iterator[Item]:
     """The lines of a file, or the records of the array that it is."""
     with open_bytes(path) as stream:
-        yield from documents.values(stream) if documents.is_array(stream) else documents.joined(lines(stream))
+        yield from documents.values(stream) if documents.is_array(stream) else documents.joined_lines(lines(stream))
 
 
 def _text(path: Path) -> Iterator[Item]:
@@ -137,7 +136,7 @@ def _sqlite(path: Path) -> Iterator[Item]:
     with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as database:
         database.text_factory = decode
         names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-        yield from databases.records(database, [databases.whole(name) for (name,) in sorted(names.fetchall())])
+        yield from sources.query_rows(database, [sources.select_all(name) for (name,) in sorted(names.fetchall())])
 
 
 csv.field_size_limit(1 << 30)  # a row is bounded by ROW_BYTES and RECORD_LINES before it gets here
@@ -150,6 +149,6 @@ READERS: dict[str, Callable[[Path], Iterator[Item]]] = {
     "arrow": _arrow,
     "text": _text,
     "sqlite": _sqlite,
-    "duckdb": databases.duckdb_rows,
-    "hub": databases.hub_rows,
+    "duckdb": sources.duckdb_rows,
+    "hub": sources.hub_rows,
 }

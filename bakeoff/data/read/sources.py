@@ -1,33 +1,25 @@
-"""From what a user names (files, folders, globs) to the files to read, and to their bytes."""
+"""What a user names: files, folders and globs, what DuckDB can read, and data sets of the hub."""
 
 import contextlib
 import glob
+import importlib
 import io
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 
-from bakeoff.data.read import databases
+from bakeoff.data.read.lines import Item
 from bakeoff.errors import UserError
+from bakeoff.records import as_text
 
 FORMATS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".log": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".txt": "text",
-    ".db": "sqlite",
-    ".sqlite": "sqlite",
-    ".sqlite3": "sqlite",
-}
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".log": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
+    ".tab": "tsv", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".txt": "text", ".db": "sqlite",
+    ".sqlite": "sqlite", ".sqlite3": "sqlite",
+}  # fmt: skip
 _SAVED = {"dataset_dict.json", "dataset_info.json", "state.json"}
 """What the library datasets writes beside the Arrow files of a data set."""
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
@@ -38,7 +30,7 @@ EXPANSION = 400
 
 def format_of(path: Path) -> str | None:
     """The format that a file's name stands for, compressed or not; None when it is no format that is read."""
-    if scheme := databases.scheme_of(path):
+    if scheme := scheme_of(path):
         return scheme
     name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     return FORMATS.get(name.suffix.lower())
@@ -53,8 +45,8 @@ def files(sources: Iterable[Path]) -> list[Path]:
 
 
 def _expand(source: Path) -> list[Path]:
-    if databases.scheme_of(source):
-        databases.check(source)
+    if scheme_of(source):
+        check_database(source)
         return [source]
     known = " ".join(FORMATS)
     if source.is_file():
@@ -83,7 +75,7 @@ def stamp(source: Path) -> list[object]:
 
 def _size_and_time(source: Path) -> tuple[int, int]:
     """Bytes, and nanoseconds since 1970 at the last change; zeros when there is no file to look at."""
-    path = Path(databases.parts_of(source)[0]) if databases.scheme_of(source) else source
+    path = Path(parts_of(source)[0]) if scheme_of(source) else source
     known = path.stat() if path.is_file() else None
     return (known.st_size, known.st_mtime_ns) if known else (0, 0)
 
@@ -127,3 +119,86 @@ class _Unpacked(io.RawIOBase):
     def close(self) -> None:
         self._stream.close()
         super().close()
+
+
+SCHEMES = {"duckdb:": "duckdb", "hf:": "hub"}
+"""How such a source begins, and the format that is read."""
+_MEMORY = "512MB"
+"""What DuckDB may hold; it spills to disk past that."""
+
+
+def scheme_of(source: Path | str) -> str | None:
+    """The format of a source that is no file of ours; None for a path."""
+    return next((kind for start, kind in SCHEMES.items() if str(source).startswith(start)), None)
+
+
+def parts_of(source: Path | str) -> tuple[str, str]:
+    """`duckdb:FILE?QUERY` or `hf:NAME?SPLIT` as (file or name, query or split), the second perhaps empty."""
+    name, _, rest = str(source).partition(":")[2].partition("?")
+    return name, rest.strip()
+
+
+def check_database(source: Path | str) -> None:
+    """Raise UserError for a source that cannot be meant as it stands."""
+    name, rest = parts_of(source)
+    if scheme_of(source) == "duckdb":
+        if name and not Path(name).is_file():
+            raise UserError(
+                f"{source}: {name!r} is no file; use duckdb:FILE?TABLE, duckdb:FILE?SELECT ..., or duckdb:?SELECT ..."
+            )
+        if not name and not rest:
+            raise UserError(f"{source}: names neither a file nor a query; use duckdb:FILE?TABLE or duckdb:?SELECT ...")
+        if "//" in rest:
+            raise UserError(f"{source}: '//' cannot be written here; put the query into a view and name that")
+    elif not name:
+        raise UserError(f"{source}: names no data set; use hf:OWNER/NAME or hf:OWNER/NAME?SPLIT")
+
+
+def duckdb_rows(source: Path) -> Iterator[Item]:
+    """The rows of a table or query, in its order; without one, of every table, table after table."""
+    duckdb = _library("duckdb", source, extra="duckdb")
+    name, rest = parts_of(source)
+    try:
+        with contextlib.closing(duckdb.connect(name or ":memory:", read_only=bool(name))) as connection:
+            connection.execute(f"SET threads = 1; SET memory_limit = '{_MEMORY}'")
+            names = [rest] if rest else [name for (name,) in connection.execute("SHOW TABLES").fetchall()]
+            yield from query_rows(connection, [rest] if " " in rest else map(select_all, names))
+    except duckdb.Error as error:
+        raise UserError(f"{source}: DuckDB cannot read it: {str(error).splitlines()[0]}") from error
+
+
+def select_all(table: str) -> str:
+    """The query of all rows of a table."""
+    return 'SELECT * FROM "{}"'.format(table.replace('"', '""'))
+
+
+def query_rows(connection: Any, queries: Iterable[str]) -> Iterator[Item]:
+    """The rows of one query after the other."""
+    number = itertools.count(1)
+    for query in queries:
+        found = connection.execute(query)
+        columns = [column[0] for column in found.description]
+        for row in iter(found.fetchone, None):
+            yield next(number), dict(zip(columns, map(as_text, row), strict=True)), ""
+
+
+def hub_rows(source: Path) -> Iterator[Item]:
+    """The rows of a hub data set (or a folder of that form), streamed; the split is `train` unless named."""
+    datasets = _library("datasets", source, extra="hub")
+    name, split = parts_of(source)
+    try:
+        rows = datasets.load_dataset(name, split=split or "train", streaming=True)
+        for number, row in enumerate(rows, 1):
+            yield number, row, ""
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(
+            f"{source}: the data set cannot be loaded ({why}); check name, split and network, or name local files"
+        ) from error
+
+
+def _library(name: str, source: Path, *, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{source}: needs the library {name}; pip install 'bakeoff[{extra}]'") from error

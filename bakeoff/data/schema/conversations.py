@@ -12,13 +12,12 @@ from bakeoff.data.schema.turns import (
     NO_USER,
     WORDS,
     Turns,
-    asked,
-    messages,
     name_of,
     parts,
     role_of,
     rounds,
     text_of,
+    turns_of,
 )
 from bakeoff.records import Message
 
@@ -34,7 +33,7 @@ ANSWER_KEYS = {
     "response", "response_body", "output", "outputs", "completion", "completions", "choices", "answer", "usage",
     "metadata", "chosen", "rejected", "scores", "assessments",
 }  # fmt: skip
-NAMES = (
+_NAMES = (
     ("OpenTelemetry span", {"attributes", "name"}),
     ("MLflow trace", {"info", "data"}),
     ("Databricks inference table", {"databricks_request_id", "request"}),
@@ -61,17 +60,11 @@ ONE_MESSAGE = "one message of a conversation"
 """Why a row is set aside that does not say to which conversation it belongs."""
 NO_PROMPT, SEVERAL = "no prompt found", "several prompts in one record"
 _NOTHING = re.compile(r"\s*(?:<?\s*no[ _-]?input\s*>?|<?(?:nan|none|null|undefined)>?|n/?a)?\s*", re.I)
-DEPTH = 12
+_DEPTH = 12
 """How deep a request may be nested: services wrap it in a few envelopes, each perhaps a JSON string."""
 
 
-def conversation(value: Any, prompt_field: str = "") -> Turns | str:
-    """The turns of a record up to its last user turn, or the reason why there are none."""
-    turns = dialogue(value, prompt_field)
-    return turns if isinstance(turns, str) else asked(turns) or NO_USER
-
-
-def dialogue(value: Any, prompt_field: str = "") -> Turns | str:
+def all_turns(value: Any, prompt_field: str = "") -> Turns | str:
     """All turns of a record, the answers that it holds among its turns included, or the reason why there are none."""
     message = lone(value)
     if prompt_field:
@@ -84,7 +77,7 @@ def dialogue(value: Any, prompt_field: str = "") -> Turns | str:
             return [Message("user", value)]
     elif message:
         return ONE_MESSAGE
-    turns = _turns(value) if isinstance(value, str) else _search(value, DEPTH)
+    turns = _turns(value) if isinstance(value, str) else _search(value, _DEPTH)
     return NO_PROMPT if turns is None else turns
 
 
@@ -94,9 +87,9 @@ def name(value: Any) -> str:
         inner = parsed(value)
         return "plain text" if inner is None else name(inner)
     if isinstance(value, list):
-        return "list of messages" if messages(value) else "list"
+        return "list of messages" if turns_of(value) else "list"
     keys = {str(k).lower() for k in value} if isinstance(value, dict) else set()
-    known = next((known for known, wanted in NAMES if wanted <= keys), "")
+    known = next((known for known, wanted in _NAMES if wanted <= keys), "")
     return known or "request within " + ", ".join(sorted(keys)[:4])
 
 
@@ -108,7 +101,7 @@ def nothing(text: str) -> bool:
 def _turns(text: str) -> Turns | str | None:
     """A text that is a whole JSON record is searched; any other text is the prompt."""
     inner = parsed(text)
-    found = _search(inner, DEPTH) if inner is not None else unreadable(text)
+    found = _search(inner, _DEPTH) if inner is not None else unreadable(text)
     return found or [Message("user", "" if nothing(text) else text)]
 
 
@@ -123,7 +116,7 @@ def _search(value: Any, depth: int) -> Turns | str | None:
         inner = parsed(value)
         return unreadable(value) or None if inner is None else _search(inner, depth - 1)
     if isinstance(value, list):
-        found = messages(value)
+        found = turns_of(value)
         return _only([_search(v, depth - 1) for v in value]) if found is None else found
     if not isinstance(value, dict):
         return None
@@ -132,7 +125,7 @@ def _search(value: Any, depth: int) -> Turns | str | None:
     if (found := _record(value)) is not None:
         return found
     if message := lone(value):
-        return messages([message])
+        return turns_of([message])
     return _first((_search(v, depth - 1) for k, v in value.items() if str(k).lower() not in ANSWER_KEYS))
 
 
@@ -155,14 +148,14 @@ def _first(found: Iterable[Turns | str | None]) -> Turns | str | None:
 def _record(record: dict[str, Any]) -> Turns | str | None:
     """The conversation that a record's own keys hold, its system prompt first."""
     keys = {str(k).lower(): v for k, v in record.items()}
-    turns = _first(listed(keys[k], k) for k in CONVERSATION_KEYS if keys.get(k)) or _bare(keys)
+    turns = _first(turns_in(keys[k], k) for k in CONVERSATION_KEYS if keys.get(k)) or _bare(keys)
     system = text_of(next((keys[k] for k in SYSTEM_KEYS if keys.get(k)), None))
     if turns and system and not nothing(system) and not isinstance(turns, str) and turns[0].role != "system":
         return [Message("system", system), *turns]
     return turns
 
 
-def listed(value: Any, key: str) -> Turns | str | None:
+def turns_in(value: Any, key: str) -> Turns | str | None:
     """The conversation in a list that stands under `key`; None for a list of something else."""
     chat = key in CHAT_KEYS
     if isinstance(value, str) and value:
@@ -171,14 +164,16 @@ def listed(value: Any, key: str) -> Turns | str | None:
             return unreadable(text, known=chat and key != "conversation") or None
     if not isinstance(value, list) or not value:
         return None
-    if (found := messages(value)) is not None:
+    if (found := turns_of(value)) is not None:
         return found
     if len(value) == 1 and isinstance(value[0], list):
-        return listed(value[0], key) or rounds(value)
+        return turns_in(value[0], key) or rounds(value)
     if not chat:
         return parts(value)
-    told = any(isinstance(item, dict) and set(WORDS) & item.keys() for item in value)
-    return rounds(value) or (NO_ROLE if told and not any("messages" in item for item in value) else None)
+    worded = any(isinstance(item, dict) and set(WORDS) & item.keys() for item in value)
+    return rounds(value) or (
+        NO_ROLE if worded and not any(isinstance(item, dict) and "messages" in item for item in value) else None
+    )
 
 
 def _bare(keys: dict[str, Any]) -> Turns | str | None:
@@ -220,7 +215,7 @@ def _history(keys: Mapping[str, Any], prompt: str) -> Turns | str:
         value = parsed(value) if isinstance(value, str) else value
         if not isinstance(value, list) or not value:
             continue
-        turns = messages(value)
+        turns = turns_of(value)
         turns = rounds(value) if turns is None else turns
         if isinstance(turns, list) and turns[-1].role == "user" and turns[-1].content == prompt:
             return turns[:-1]

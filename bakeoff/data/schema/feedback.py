@@ -5,14 +5,90 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bakeoff.data.schema.answers import ANSWER_KEYS, Found, alternatives, answers
+from bakeoff.data.schema import traces
 from bakeoff.data.schema.conversations import field
 from bakeoff.data.schema.nested import parsed
 from bakeoff.data.schema.scores import FLAGS, NAMED, RATINGS, better, given, graded, judgements, worth
-from bakeoff.data.schema.turns import Said, asked
+from bakeoff.data.schema.turns import Said, asked, text_of, turns_of
 from bakeoff.models import thoughts
 from bakeoff.records import Message
 from bakeoff.settings import Fields
+
+Found = list[tuple[str, Mapping[str, Any]]]
+"""Texts, each with what its log says of it alone."""
+
+ANSWER_KEYS = (
+    "response", "response_body", "output", "outputs", "completion", "completions", "choices", "candidates",
+    "responses", "alternatives", "generations", "answer", "answers", "assistant", "reply", "generated_text", "result",
+)  # fmt: skip
+SEVERAL = ("choices", "candidates", "completions", "generations", "alternatives", "responses", "answers")
+ONE = (
+    "message", "content", "parts", "text", "output_text", "generated_text", "output", "messages", "response",
+    "completion", "answer", "value", "body",
+)  # fmt: skip
+"""Where a record that is an answer keeps its text, the likeliest first."""
+SIDES = (("_a", "_b"), ("_1", "_2"), ("_0", "_1"))
+"""How two answers that were shown side by side are told apart (`response_a`, `response_b`)."""
+_DEPTH = 8
+
+
+def answers(fields: Mapping[str, Any]) -> Found:
+    """The answers under a record's keys: several where several were shown, none where none is found."""
+    traced = traces.response(fields)
+    if traced is not None:
+        return alternatives(traced)
+    for name in ("response", "answer", "output", "completion", "conversation"):
+        for one, other in SIDES:
+            first, second = fields.get(name + one), fields.get(name + other)
+            if first and second and _before(first) == _before(second):
+                return [*alternatives(first)[:1], *alternatives(second)[:1]]
+    return next((found for key in ANSWER_KEYS if fields.get(key) and (found := alternatives(fields[key]))), [])
+
+
+def alternatives(value: Any, depth: int = _DEPTH) -> Found:
+    """The answers in a value: a text, a message, a response body, or a list of any of these."""
+    if isinstance(value, str):
+        inner = parsed(value)
+        if inner is None:
+            return [(value, {})] if value.strip() else []
+        return alternatives(inner, depth - 1) if depth else []
+    if isinstance(value, list):
+        turns = turns_of(value)
+        if isinstance(turns, list):
+            return [(turns[-1].content, {})] if turns[-1].role == "assistant" else []
+        return [(text, _item(v)) for v in value if (text := _first(v, depth))]
+    if not isinstance(value, dict) or not depth:
+        return []
+    several = next((value[key] for key in SEVERAL if isinstance(value.get(key), list)), None)
+    if several is not None:
+        return [(text, _item(v)) for v in several if (text := _first(v, depth - 1))]
+    text = _first(value, depth)
+    return [(text, value)] if text else []
+
+
+def _first(value: Any, depth: int) -> str:
+    """The text of one answer, "" where there is none."""
+    if not isinstance(value, dict):
+        found = alternatives(value, depth - 1) if depth else []
+        return found[0][0] if found else ""
+    for key in ONE:
+        inner = value.get(key)
+        if not inner:
+            continue
+        text = text_of(inner) if key in ("content", "parts") else None
+        if text or (text := _first(inner, depth - 1) if depth else ""):
+            return text
+    return ""
+
+
+def _before(side: Any) -> Any:
+    """The turns that an answer follows, where it is the last of a whole dialogue."""
+    return side[:-1] if isinstance(side, list) else None
+
+
+def _item(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
 
 NAMEABLE = ("answer_field", "rating_field", "edit_field", "choice_field")
 """What the user names goes before what is recognised."""
@@ -22,7 +98,7 @@ EDITS = (
     "user_edit",
 )  # fmt: skip
 ORIGINALS = ("original", "original_content", "original_response", "original_answer", "original_text")
-AGAIN = ("regenerated", "is_regenerated", "regeneration", "is_regeneration")
+_AGAIN = ("regenerated", "is_regenerated", "regeneration", "is_regeneration")
 """Marks an answer that was made again, or holds the one that took its place."""
 EARLIER = ("regenerated_from", "previous_response", "previous_responses", "previous_answers", "discarded_responses")
 """Answers that somebody had made again."""
@@ -32,13 +108,13 @@ CHOICES = (
 )  # fmt: skip
 PICKED = ("chosen", "selected", "preferred", "picked", "accepted", "is_chosen", "is_selected")
 """Marks one of several answers."""
-PAIRS = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
+_PAIRS = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
 REJECTED = ("rejected_response", "rejected_responses")
 ENVELOPES = {"metadata", "feedback", "user_feedback", "annotation", "info", "event", "record", "payload", "extra"}
 GENERIC = {"value", "score", "rating", "label", "sentiment", "type", "thumbs"}
 """What the rating inside a record called `feedback` may be called."""
 TELLING = {
-    *RATINGS, *FLAGS, *NAMED, *NAMEABLE, *EDITS, *ORIGINALS, *AGAIN, *EARLIER, *CHOICES, *REJECTED,
+    *RATINGS, *FLAGS, *NAMED, *NAMEABLE, *EDITS, *ORIGINALS, *_AGAIN, *EARLIER, *CHOICES, *REJECTED,
     "preferred_output", "accepted",
 }  # fmt: skip
 _MARKED = re.compile('"(?:' + "|".join(PICKED) + '|rating|feedback)"')
@@ -88,7 +164,7 @@ def superseded(turns: Sequence[Message], i: int) -> bool:
     if not 0 <= i < len(turns) - 1 or not turns[i].role == turns[i + 1].role == "assistant":
         return False
     later = turns[i + 1]
-    return isinstance(later, Said) and any(later.item.get(key) is True for key in AGAIN)
+    return isinstance(later, Said) and any(later.item.get(key) is True for key in _AGAIN)
 
 
 def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +206,7 @@ def _shown(fields: Mapping[str, Any], turns: Sequence[Message]) -> Found:
 
 def _said(fields: Mapping[str, Any], shown: Found, turns: int) -> Iterator[Feedback]:
     texts = [text for text, _ in shown]
-    pair = next((p for p in PAIRS if all(_texts(fields.get(side)) for side in p)), None)
+    pair = next((p for p in _PAIRS if all(_texts(fields.get(side)) for side in p)), None)
     if pair:
         yield Feedback("choice", "", turns, [_texts(fields[side])[-1] for side in pair], [1.0, 0.0])
         return
@@ -139,7 +215,7 @@ def _said(fields: Mapping[str, Any], shown: Found, turns: int) -> Iterator[Feedb
     rejected = [text for key in REJECTED for text in _texts(fields.get(key))]
     if rejected and len(texts) == 1:
         yield Feedback("choice", "", turns, [*texts, *rejected], [1.0, *[0.0] * len(rejected)])
-    again = any(_set(fields.get(key)) for key in AGAIN)
+    again = any(_set(fields.get(key)) for key in _AGAIN)
     yield from _regenerated(fields, texts[:-1] if again else [], texts, turns)
     one = texts[pick] if pick is not None else texts[-1] if len(texts) == 1 or (texts and again) else ""
     yield from _edited(fields, one, turns)
@@ -168,7 +244,7 @@ def _regenerated(
     fields: Mapping[str, Any], before: Sequence[str], texts: Sequence[str], turns: int
 ) -> Iterator[Feedback]:
     """The answer that a user kept, preferred to the earlier tries that the log says it took the place of."""
-    later = [text for key in AGAIN for text in _texts(fields.get(key))]
+    later = [text for key in _AGAIN for text in _texts(fields.get(key))]
     earlier = [text for key in EARLIER for text in _texts(fields.get(key))] or before
     tries = [*texts[-1:], later[-1]] if later else [*earlier, *texts[-1:]]
     if len(tries) > 1:

@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+from bakeoff.data.schema.turns import Turns, text_of
 from bakeoff.errors import UserError
 from bakeoff.records import Message
 
@@ -14,12 +15,11 @@ PROMPT = (
 )  # fmt: skip
 """Columns that hold what was asked; the first that a row has counts."""
 SYSTEM = ("system", "system_prompt")
-ROLES = {"human": "user", "prompter": "user", "gpt": "assistant", "ai": "assistant", "bot": "assistant"}
-ROLES |= {"model": "assistant", "chatbot": "assistant", "developer": "system"}
+_ROLES = {"human": "user", "prompter": "user", "developer": "system"}
+_ROLES |= dict.fromkeys(("gpt", "ai", "bot", "model", "chatbot"), "assistant")
 TOOLS = ("tool", "function", "observation", "function_call", "tool_call")
 """Turns that nobody said are left out, as they are of the logs."""
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
-Turns = list[Message]
 
 
 def asked_in(row: dict) -> dict:
@@ -54,9 +54,9 @@ def messages(row: dict, source: str) -> Turns:
     return [Message(m.role, mended(m.content)) for m in turns]
 
 
-def mended(told: str) -> str:
-    """A text without halves of a character, which no tokenizer reads."""
-    return told.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def mended(content: str) -> str:
+    """Halves of surrogate pairs joined; a half alone, which no file can hold and no tokenizer reads, becomes U+FFFD."""
+    return content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def listed(value: Any, source: str) -> Turns:
@@ -66,26 +66,24 @@ def listed(value: Any, source: str) -> Turns:
     """
     try:
         return [
-            turn(item) for item in value if _role(item) not in TOOLS and not (item.get("tool_calls") and not text(item))
+            _turn(item)
+            for item in value
+            if _role(item) not in TOOLS and not (item.get("tool_calls") and not _text(item))
         ]
     except (TypeError, AttributeError, KeyError):
         raise UserError(f"{source}: messages must be a list of role and content; found {value!r:.80}") from None
 
 
-def turn(item: dict) -> Message:
+def _turn(item: dict) -> Message:
     """One message; raises KeyError when it has no role, or no text."""
-    said = text(item)
+    said = _text(item)
     if said is None:
         raise KeyError("content")
-    return Message(ROLES.get(_role(item).lower(), _role(item)), said)
+    return Message(_ROLES.get(_role(item).lower(), _role(item)), said)
 
 
-def text(item: dict) -> str | None:
-    """What a message says: a text, or the texts among its parts."""
-    said = item.get("content", item.get("value"))
-    if isinstance(said, list):
-        return "\n".join(p if isinstance(p, str) else p.get("text") or "" for p in said)
-    return said if isinstance(said, str) else None
+def _text(item: dict) -> str | None:
+    return text_of(item.get("content", item.get("value")))
 
 
 def _role(item: dict) -> str:
@@ -101,10 +99,10 @@ def _asked_and_answered(pair: Any, source: str) -> Turns:
     return [Message("user", pair[0]), Message("assistant", pair[1])]
 
 
-def dialogue(told: str) -> Turns:
+def dialogue(content: str) -> Turns:
     """A text with "Human:" and "Assistant:", as HH keeps them; what comes before is the system's."""
-    before, *parts = _TURN.split(told)
-    found = [Message(ROLES.get(r.lower(), "assistant"), t) for r, t in zip(parts[::2], parts[1::2], strict=True)]
+    before, *parts = _TURN.split(content)
+    found = [Message(_ROLES.get(r.lower(), "assistant"), t) for r, t in zip(parts[::2], parts[1::2], strict=True)]
     return [Message("system", before.strip()), *found] if before.strip() and found else found
 
 

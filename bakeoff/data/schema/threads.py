@@ -7,8 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bakeoff.data.read.encodings import decode
-from bakeoff.data.read.lines import ROW_BYTES, Row
+from bakeoff.data.read.lines import ROW_BYTES, Row, decode
 from bakeoff.data.schema.nested import parse, parsed
 from bakeoff.data.schema.turns import SPEAKERS, WORDS, name_of, parts, role_of
 from bakeoff.errors import UserError

@@ -9,26 +9,15 @@ from typing import Any
 from bakeoff.data.schema.nested import parsed, unreadable
 
 INPUTS = (
-    "gen_ai.input.messages",
-    "gen_ai.prompt",
-    "mlflow.spanInputs",
-    "langfuse.observation.input",
-    "langfuse.trace.input",
-    "traceloop.entity.input",
-    "input.value",
-)
+    "gen_ai.input.messages", "gen_ai.prompt", "mlflow.spanInputs", "langfuse.observation.input", "langfuse.trace.input",
+    "traceloop.entity.input", "input.value",
+)  # fmt: skip
 """Attributes of a span that hold the whole request, as JSON or as text."""
 OUTPUTS = (
-    "gen_ai.output.messages",
-    "gen_ai.completion",
-    "gen_ai.completion.0.content",
-    "llm.output_messages.0.message.content",
-    "mlflow.spanOutputs",
-    "langfuse.observation.output",
-    "langfuse.trace.output",
-    "traceloop.entity.output",
-    "output.value",
-)
+    "gen_ai.output.messages", "gen_ai.completion", "gen_ai.completion.0.content",
+    "llm.output_messages.0.message.content", "mlflow.spanOutputs", "langfuse.observation.output",
+    "langfuse.trace.output", "traceloop.entity.output", "output.value",
+)  # fmt: skip
 """Attributes of a span that hold the answer."""
 _NUMBERED = re.compile(r"(?:gen_ai\.prompt|llm\.input_messages)\.(\d+)\.(?:message\.)?(role|content)")
 _EVENT = re.compile(r"gen_ai\.(system|user|assistant)\.message")
@@ -50,7 +39,7 @@ _TURN = re.compile(
 _END = re.compile(r"(?:<\|im_end\|>|<\|eot_id\|>|<end_of_turn>|<\|end\|>|<\|end_of_text\|>)\s*$")
 
 
-def unpacked(value: Any) -> list[Any]:
+def exported_spans(value: Any) -> list[Any]:
     """The spans or log records of an OTLP export, which puts many into one row; none for any other record."""
     batches = filter(_is_dict, _listed(value, _BATCHES) if _is_dict(value) else [])
     scopes = (scope for batch in batches for scope in filter(_is_dict, _listed(batch, _SCOPES)))
@@ -144,7 +133,7 @@ def _value(value: Any) -> Any:
 
 
 def _asked(attributes: Mapping[str, Any], events: Any) -> Any | None:
-    turns = _numbered(attributes) or _told(events)
+    turns = _numbered(attributes) or _event_turns(events)
     whole = (loaded(attributes[key]) for key in INPUTS if attributes.get(key))
     found: Any = turns if turns else next(whole, None)
     if isinstance(found, str):
@@ -162,15 +151,15 @@ def _numbered(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [turns[i] for i in sorted(turns)]
 
 
-def _told(events: Any) -> list[dict[str, Any]]:
+def _event_turns(events: Any) -> list[dict[str, Any]]:
     """Turns that a span tells as events: `gen_ai.user.message` with the content among its attributes."""
     turns = []
     for event in filter(_is_dict, events if isinstance(events, list) else []):
-        name, told = str(event.get("name")), _attributes(event)
+        name, fields = str(event.get("name")), _attributes(event)
         if match := _EVENT.fullmatch(name):
-            turns.append({"role": match[1], "content": told.get("content", told.get("gen_ai.event.content"))})
-        elif name == "gen_ai.content.prompt" or "gen_ai.input.messages" in told:
-            found = loaded(told.get("gen_ai.input.messages", told.get("gen_ai.prompt")))
+            turns.append({"role": match[1], "content": fields.get("content", fields.get("gen_ai.event.content"))})
+        elif name == "gen_ai.content.prompt" or "gen_ai.input.messages" in fields:
+            found = loaded(fields.get("gen_ai.input.messages", fields.get("gen_ai.prompt")))
             turns += found if isinstance(found, list) else []
     return turns
 

@@ -80,7 +80,7 @@ def role_of(name: str) -> str | None:
     return "assistant" if _MODEL.match(name) else "" if WORDLESS.search(name) else None
 
 
-def messages(value: Sequence[Any]) -> Turns | str | None:
+def turns_of(value: Sequence[Any]) -> Turns | str | None:
     """The turns of a list of messages, or the reason why they are not known; None when it is a list of something else.
 
     What nobody said is left out: what tools were asked and told, thoughts, turns without words.
