@@ -12,8 +12,16 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from bakeoff.errors import UserError
 from bakeoff.models import chat, checkpoint, packed_forward
-from bakeoff.models import load as models
-from bakeoff.models.load import window
+from bakeoff.models.load import (
+    check_base,
+    context_window,
+    freeze_layers,
+    load_config,
+    load_tokenizer,
+    lora_rank,
+    open_model,
+    reads_left_to_right,
+)
 from bakeoff.records import Message
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.sampling.stop import end_tokens
@@ -56,7 +64,7 @@ class Subject:
 
 def findings(name: str, recipe: Recipe, *, judge: bool = False) -> Iterator[Finding]:
     """What each check says, in their order; what needs weights is left out where those are refused."""
-    subject = Subject(name, recipe, judge, models.load_config(name), models.load_tokenizer(name))
+    subject = Subject(name, recipe, judge, load_config(name), load_tokenizer(name))
     refused = set[str]()
     checks = BEFORE_WEIGHTS | OF_WEIGHTS | (OF_JUDGE if judge else OF_POLICY)
     for word, does in checks.items():
@@ -81,10 +89,10 @@ def _quantization(subject: Subject) -> str:
 def _weights(subject: Subject) -> str:
     where = subject.name, subject.config, subject.recipe
     if subject.judge:
-        (models.check_base if subject.base else checkpoint.check_classifier)(subject.name, subject.config)
-        model, _, loaded = models.open_model(AutoModelForSequenceClassification, *where, num_labels=1)
+        (check_base if subject.base else checkpoint.check_classifier)(subject.name, subject.config)
+        model, _, loaded = open_model(AutoModelForSequenceClassification, *where, num_labels=1)
     else:
-        model, _, loaded = models.open_model(AutoModelForCausalLM, *where)
+        model, _, loaded = open_model(AutoModelForCausalLM, *where)
     checkpoint.check_whole(subject.name, loaded, new_head=subject.judge and subject.base)
     subject.model, precision = model, str(model.dtype).removeprefix("torch.")
     said = f"{sum(p.numel() for p in model.parameters()):,}, all in the checkpoint, {precision}"
@@ -100,8 +108,8 @@ def _finite(subject: Subject) -> str:
 
 
 def _template(subject: Subject) -> str:
-    chat.check(subject.tokenizer, answers=subject.judge)
-    if not chat.template(subject.tokenizer):
+    chat.check_template(subject.tokenizer, answers=subject.judge)
+    if not chat.chat_template(subject.tokenizer):
         raise Doubt("there is none: turns are joined as plain text, with an empty line after each; give a chat model")
     several = subject.tokenizer.chat_template
     return f"`default` of {', '.join(sorted(several))}" if isinstance(several, dict) else "takes what a user says"
@@ -121,7 +129,7 @@ def _alternation(subject: Subject) -> str:
 
 
 def _taken(subject: Subject, turns: list[Message], otherwise: str) -> str:
-    if not chat.template(subject.tokenizer):
+    if not chat.chat_template(subject.tokenizer):
         return chat.plain_text(turns)
     written = chat.rendered(subject.tokenizer, turns, prompt=True)
     try:
@@ -134,7 +142,7 @@ def _taken(subject: Subject, turns: list[Message], otherwise: str) -> str:
 
 def _answer(subject: Subject) -> str:
     """What stands between the question and the answer: in a prompt, and in a whole conversation."""
-    if not chat.template(subject.tokenizer):
+    if not chat.chat_template(subject.tokenizer):
         return "follows the prompt"
     bare, opened = (chat.rendered(subject.tokenizer, [ASKED], prompt=prompt) for prompt in (False, True))
     before, said, _ = chat.rendered(subject.tokenizer, [ASKED, ANSWER]).partition(chat.PROBE)
@@ -160,7 +168,7 @@ def _end(subject: Subject) -> str:
             "neither tokenizer, template nor generation_config.json name an end token; set eos_token in "
             "tokenizer_config.json, or give sample.stop"
         )
-    if own is None and chat.template(subject.tokenizer):
+    if own is None and chat.chat_template(subject.tokenizer):
         raise Doubt(f"the template ends an answer with no special token; completions end with {names}")
     configured = subject.model.generation_config.eos_token_id
     if own is not None and own not in (configured if isinstance(configured, list) else [configured]):
@@ -171,20 +179,20 @@ def _end(subject: Subject) -> str:
 
 def _padding(subject: Subject) -> str:
     had = subject.tokenizer.pad_token
-    if not models.reads_left_to_right(subject.model):
+    if not reads_left_to_right(subject.model):
         return str(had)
-    pad = chat.padding(subject.tokenizer, checkpoint.rows(subject.model))
+    pad = chat.padding(subject.tokenizer, checkpoint.embedding_rows(subject.model))
     token = subject.tokenizer.convert_ids_to_tokens(pad)
     return f"{token} (was {had}, where a text may end)" if token != had else token
 
 
 def _vocabulary(subject: Subject) -> str:
     checkpoint.check_tokens(subject.name, subject.model, subject.tokenizer)
-    return f"{len(subject.tokenizer):,} tokens, {checkpoint.rows(subject.model):,} embeddings"
+    return f"{len(subject.tokenizer):,} tokens, {checkpoint.embedding_rows(subject.model):,} embeddings"
 
 
 def _context(subject: Subject) -> str:
-    longest = window(subject.config.get_text_config())
+    longest = context_window(subject.config.get_text_config())
     wanted = subject.recipe.prompts.max_tokens + subject.recipe.sample.max_tokens
     if longest < wanted:
         raise Doubt(
@@ -195,7 +203,7 @@ def _context(subject: Subject) -> str:
 
 
 def _packed(subject: Subject) -> str:
-    if subject.judge and not models.reads_left_to_right(subject.model):
+    if subject.judge and not reads_left_to_right(subject.model):
         return "an encoder reads row by row"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -218,10 +226,10 @@ def _memory(subject: Subject) -> str:
     """Weights, and what training adds to them; in a bake the reference is not held beside the policy."""
     model = subject.model
     weights = sum(t.numel() * t.element_size() for t in itertools.chain(model.parameters(), model.buffers()))
-    if models.lora_rank(model, subject.recipe.lora):
+    if lora_rank(model, subject.recipe.lora):
         needed, said = weights * 1.1, "with adapters"
     else:
-        models.freeze(model)
+        freeze_layers(model)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         needed, said = weights + trained * (BYTES_TO_TRAIN + 4), f"with {trained:,} weights trained"
     text = f"{_size(weights)} of weights, about {_size(needed)} to train {said}, and batches"

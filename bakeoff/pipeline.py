@@ -15,7 +15,16 @@ from bakeoff.errors import Missing, UserError
 from bakeoff.evaluation.stage import evaluate, read_gold
 from bakeoff.evaluation.summary import summarize
 from bakeoff.models import checkpoint
-from bakeoff.models import load as models
+from bakeoff.models.load import (
+    NO_PEFT,
+    give_back_memory,
+    load_config,
+    load_policy,
+    model_folder,
+    torch_device,
+    torch_dtype,
+    wants_lora,
+)
 from bakeoff.preferences import ENOUGH_PROMPTS, doubts, known_picks, read_picks, split
 from bakeoff.preferences.stage import referee, train_reward
 from bakeoff.run import Run, read_json
@@ -152,7 +161,7 @@ def run_stage(run: Run, recipe: Recipe, stage: Stage) -> None:
             )
     with run.timed(stage.name), sealed(() if stage.opens_gold else _gold(recipe)):
         stage.work(run, recipe)
-    models.give_back_memory()
+    give_back_memory()
 
 
 def check_recipe(recipe: Recipe, *, with_gold: bool = True) -> None:
@@ -172,13 +181,13 @@ def check_recipe(recipe: Recipe, *, with_gold: bool = True) -> None:
         prepare.check_prompts(alone.prompts)
         if not alone.prompts.sources:
             raise UserError("prompts.sources: names no log; give files, folders or globs")
-    models.dtype(recipe.dtype, models.device(recipe.device))
-    models.folder(recipe.model)  # converts a packaged model, before several processes ask for it
-    choose.kind(recipe.sample.engine)
-    variants.check(recipe)
-    checkpoint.check_not_quantized(recipe.model, models.load_config(recipe.model))
-    if not importlib.util.find_spec("peft") and models.wants_lora(recipe):
-        raise Missing(models.NO_PEFT)
+    torch_dtype(recipe.dtype, torch_device(recipe.device))
+    model_folder(recipe.model)  # converts a packaged model, before several processes ask for it
+    choose.engine_kind(recipe.sample.engine)
+    variants.check_variants(recipe)
+    checkpoint.check_not_quantized(recipe.model, load_config(recipe.model))
+    if not importlib.util.find_spec("peft") and wants_lora(recipe):
+        raise Missing(NO_PEFT)
     _check_settings(recipe)
 
 
@@ -201,7 +210,7 @@ def check_holdout(recipe: Recipe) -> None:
 
 def check_models(recipe: Recipe) -> None:
     """Load every model that the recipe names, once: raises UserError for what is wrong with one, before the work."""
-    ends = end_tokens(*models.load_policy(recipe.model, recipe))
+    ends = end_tokens(*load_policy(recipe.model, recipe))
     if not ends and not recipe.sample.stop:
         raise UserError(
             f"model {recipe.model!r}: its tokenizer and generation_config.json name no end token, so no completion "

@@ -38,16 +38,17 @@ from transformers import (
     Qwen3Config,
 )
 
-from bakeoff.models import flash_attention, fused_layers, packed_forward, packed_logps, packed_ways
-from bakeoff.models import load as models
+from bakeoff.models import flash_attention, fused_layers, packed_forward, packed_logps, packed_ways, packing
+from bakeoff.models.chat import render
+from bakeoff.models.load import add_lora, freeze_layers
 from bakeoff.models.memory import pass_tokens
 from bakeoff.records import Message, Prompt
 from bakeoff.sampling import Sampling
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training.methods import METHODS, Group
-from bakeoff.training.trainer import PolicyTraining
-from benchmarks import results
+from bakeoff.training.trainer import Training
+from benchmarks import flash_reference, results
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -234,12 +235,12 @@ def asked(count: int, tokens: int) -> list[Prompt]:
 
 def groups_of(
     count: int, prompt: int, completion: int, size: int = 16, vocabulary: int = 400
-) -> list[packed_logps.Tree]:
+) -> list[packing.SharedPrefix]:
     """Packed documents: prompts with `size` completions of random tokens."""
     rng = np.random.default_rng(1)
     draw = lambda n: rng.integers(1, vocabulary, n).tolist()  # noqa: E731
     lengths = lambda: int(rng.integers(completion // 2, completion + 1))  # noqa: E731
-    return [packed_logps.Tree(i, draw(prompt), [draw(lengths()) for _ in range(size)]) for i in range(count)]
+    return [packing.SharedPrefix(i, draw(prompt), [draw(lengths()) for _ in range(size)]) for i in range(count)]
 
 
 def checks() -> Rows:
@@ -297,14 +298,14 @@ def _kernel_against_plain() -> float:
         halves = [x.bfloat16() for x in given]
         found, exact = (
             flash_attention.attend(halves, block, 0.125, filled),
-            flash_attention.plain([x.float() for x in halves], block, 0.125, filled),
+            flash_reference.attend([x.float() for x in halves], block, 0.125, filled),
         )
         pairs = list(zip(found, exact, strict=True))
         if filled is None:
             ours = flash_attention.attend_backward(far.bfloat16(), halves, found, block, scale=0.125)
             pairs += zip(
                 ours,
-                flash_attention.plain_backward(far, [x.float() for x in halves], exact, block, scale=0.125),
+                flash_reference.attend_backward(far, [x.float() for x in halves], exact, block, scale=0.125),
                 strict=True,
             )
         for number, (one, other) in enumerate(pairs):
@@ -318,15 +319,15 @@ def _kernel_against_plain() -> float:
 def _packed_against_rows(model: Any) -> float:
     """How far the states of packed completions are from those of rows of their own."""
     some = groups_of(3, 120, 60, 8)
-    packed = packed_logps.pack(some, model)
+    packed = packing.pack(some, model)
     states = packed_forward.hidden(model, packed)
     print(f"  packed pass of {model.config.model_type} {model.dtype}: {packed_forward._checked(model)[0].__name__}")
-    if flash_attention.possible(model):
+    if flash_attention.flash_possible(model):
         packed_ways.in_rows_of_any_length(model, packed, 0)  # where it fails, say how
     far, near = 0.0, 0.0
-    for _, tree, number, at in packed.starts():
-        ids = torch.tensor([tree.prompt + tree.branches[number]], device=DEVICE)
-        plain = packed_ways.plain(model, ids)[0, len(tree.prompt) :].float()
+    for _, group, number, at in packed.starts():
+        ids = torch.tensor([group.prompt + group.completions[number]], device=DEVICE)
+        plain = packed_ways.plain_states(model, ids)[0, len(group.prompt) :].float()
         far += float((states[at : at + len(plain)].float() - plain).square().sum())
         near += float(plain.square().sum())
     return (far / near) ** 0.5
@@ -341,14 +342,14 @@ def _gradients_against_rows(model: Any) -> float:
     for packed in (True, False):
         model.zero_grad()
         if packed:
-            logps, _ = packed_logps.token_logps(model, packed_logps.pack(some, model))
+            logps, _ = packed_logps.token_logps(model, packing.pack(some, model))
             logps.sum().backward()
         else:
-            for tree in some:
-                for branch in tree.branches:
-                    ids = torch.tensor([tree.prompt + branch], device=DEVICE)
-                    logps = model(ids).logits[0, len(tree.prompt) - 1 : -1].float().log_softmax(-1)
-                    logps.gather(1, ids[0, len(tree.prompt) :, None]).sum().backward()
+            for group in some:
+                for completion in group.completions:
+                    ids = torch.tensor([group.prompt + completion], device=DEVICE)
+                    logps = model(ids).logits[0, len(group.prompt) - 1 : -1].float().log_softmax(-1)
+                    logps.gather(1, ids[0, len(group.prompt) :, None]).sum().backward()
         found.append(torch.cat([p.grad.float().flatten() for p in weights]))
     return float((found[0] - found[1]).norm() / found[1].norm())
 
@@ -360,7 +361,7 @@ def _greedy_unlike(model: Any) -> float:
     engine.ends, unlike, total = [], 0, 0
     for group in engine.complete(prompts, sampling):
         prompt = next(p for p in prompts if p.id == group[0].prompt_id)
-        ids = torch.tensor([models.render(engine.tokenizer, prompt.messages)], device=DEVICE)
+        ids = torch.tensor([render(engine.tokenizer, prompt.messages)], device=DEVICE)
         mask = torch.ones_like(ids)
         out = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=24)[0, ids.shape[1] :].tolist()
         unlike += sum(a != b for c in group for a, b in zip(c.tokens, out, strict=True))
@@ -375,7 +376,7 @@ def _logps_off(engine: LocalEngine) -> float:
     for group in engine.complete(prompts, Sampling(group_size=8, max_tokens=40)):
         prompt = next(p for p in prompts if p.id == group[0].prompt_id)
         for c in group:
-            head = models.render(engine.tokenizer, prompt.messages)
+            head = render(engine.tokenizer, prompt.messages)
             ids = torch.tensor([head + c.tokens], device=DEVICE)
             with plain(engine.model):
                 logits = engine.model(ids, use_cache=False).logits[0, len(head) - 1 : -1].float()
@@ -448,7 +449,7 @@ def _sampling(shape: str, prompts: Sequence[Prompt], new: int, kind: str = "", *
 def _generate(model: Any, prompts: Sequence[Prompt], new: int) -> float:
     """Tokens a second of `transformers` generate, 16 rows a prompt, padded on the left; 0 where memory runs out."""
     found = tokenizer()
-    ids = [torch.tensor(models.render(found, p.messages)) for p in prompts]
+    ids = [torch.tensor(render(found, p.messages)) for p in prompts]
     padded = pad_sequence(ids, batch_first=True, padding_value=END, padding_side="left").to(DEVICE)
     longest = padded.shape[1]
     mask = torch.stack([torch.arange(longest) >= longest - len(x) for x in ids]).long().to(DEVICE)
@@ -474,28 +475,28 @@ def training_8b_all() -> Rows:
 
 def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
     """Steps of policy gradient on 16 completions a prompt: tokens a second, share of the product rate, memory."""
-    trees_ = groups_of(4, 512, 128, 4 if TINY else 16)
+    prefixes = groups_of(4, 512, 128, 4 if TINY else 16)
     if TINY:
-        trees_ = trees_[:1]
+        prefixes = prefixes[:1]
     model = random_model(shape)
-    models.freeze(model, frozen)
+    freeze_layers(model, frozen)
     if lora:
-        models.add_lora(model, lora)
-    ones = [np.ones(len(t.branches)) for t in trees_]
+        add_lora(model, lora)
+    ones = [np.ones(len(t.completions)) for t in prefixes]
     groups = [
-        Group(f"p{t.key}", t.branches, np.linspace(0, 1, len(t.branches)), one.astype(int), one.astype(bool))
-        for t, one in zip(trees_, ones, strict=True)
+        Group(f"p{t.key}", t.completions, np.linspace(0, 1, len(t.completions)), one.astype(int), one.astype(bool))
+        for t, one in zip(prefixes, ones, strict=True)
     ]
     recipe = Recipe(sample=Sample(group_size=16), bake=Bake(method="grpo", batch_size=4, epochs=6, learning_rate=1e-6))
     METHODS["grpo"] = dataclasses.replace(METHODS["grpo"], most=16)  # every completion of the group
-    training = PolicyTraining(model, groups, [t.prompt for t in trees_], recipe)
+    training = Training(model, groups, [t.prompt for t in prefixes], recipe)
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     steps = training.steps()
     taken = seconds(lambda: next(steps), repeats=3, warm=2)
     profile(f"training {name}", lambda: next(steps))
-    flops = sum(_needed(model, tree, lora=lora) for tree in training.trees)
-    tokens = sum(map(len, training.trees))
+    flops = sum(_needed(model, group, lora=lora) for group in training.prefixes)
+    tokens = sum(map(len, training.prefixes))
     rows = [
         {
             "name": f"gpu.train_{name}_tokens_per_s",
@@ -513,14 +514,14 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
     return rows
 
 
-def _needed(model: Any, tree: packed_logps.Tree, *, lora: int) -> float:
+def _needed(model: Any, group: packing.SharedPrefix, *, lora: int) -> float:
     """FLOPs of the products that a group's step needs: forward, back to the lowest trained layer, trained weights."""
     one = fused_layers.decoder_layers(model)
     base = [p.numel() for layer in one for n, p in layer.named_parameters() if p.dim() == 2 and ".lora_" not in n]
     trained = [any(p.requires_grad for p in layer.parameters()) for layer in one]
     body, head = sum(base), model.lm_head.weight.numel()
     share = sum(trained) / len(trained)
-    completion, prompt = sum(map(len, tree.branches)), len(tree.prompt)
+    completion, prompt = sum(map(len, group.completions)), len(group.prompt)
     backward = 2 * share * body * (1 if lora else 2) + 2 * head
     return completion * (2 * (body + head) + backward) + prompt * 2 * body
 
@@ -529,16 +530,16 @@ def scoring() -> Rows:
     """A reward model over documents of about 1,000 tokens with 16 completions: packed, and in padded rows."""
     model = random_model("135m", auto=AutoModelForSequenceClassification)
     documents = groups_of(4 if TINY else 48, 60 if TINY else 1000, 64)
-    rows = [[*t.prompt, *b] for t in documents for b in t.branches]
+    rows = [[*t.prompt, *b] for t in documents for b in t.completions]
     found: list[list[float]] = [[], []]
 
     @torch.inference_mode()
     def packed() -> None:
-        by_tree = {}
-        for batch in packed_logps.batches(documents, pass_tokens(model, 4096)):
-            values = packed_logps.rewards(model, together := packed_logps.pack(batch, model)).tolist()
-            by_tree |= {(t.key, t.first + n): v for v, (_, t, n, _) in zip(values, together.starts(), strict=True)}
-        found[0] = [by_tree[t.key, n] for t in documents for n in range(len(t.branches))]
+        by_place = {}
+        for batch in packing.batches(documents, pass_tokens(model, 4096)):
+            values = packed_logps.rewards(model, together := packing.pack(batch, model)).tolist()
+            by_place |= {(t.key, t.first + n): v for v, (_, t, n, _) in zip(values, together.starts(), strict=True)}
+        found[0] = [by_place[t.key, n] for t in documents for n in range(len(t.completions))]
 
     @torch.inference_mode()
     def padded(size: int) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from bakeoff.models import load as models
+from bakeoff.models.chat import render
+from bakeoff.models.load import load_policy, model_folder
 from bakeoff.records import Prompt
 from bakeoff.run import peak_memory_mb
 from bakeoff.sampling import Sampling
@@ -45,14 +46,14 @@ def measure(task: str, others: dict[str, Path], repeats: int) -> list[dict[str, 
     """The in-process engine's rate, and by how much it is that of `generate`, the peers and the ceiling."""
     make, sampling = TASKS[task]
     prompts = make()
-    model, tokenizer = models.load_policy(work.MODEL)
+    model, tokenizer = load_policy(work.MODEL)
     tokens = len(prompts) * sampling.group_size * sampling.max_tokens
     sides: dict[str, Callable[[], object]] = {
         "bakeoff": ours(model, tokenizer, prompts, sampling),
         "generate": generate(model, tokenizer, prompts, sampling),
     }
     taken = dict(zip(sides, work.seconds(*sides.values(), repeats=repeats), strict=True))
-    job = {"model": str(models.folder(work.MODEL)), "prompts": [models.render(tokenizer, p.messages) for p in prompts]}
+    job = {"model": str(model_folder(work.MODEL)), "prompts": [render(tokenizer, p.messages) for p in prompts]}
     job |= {"group_size": sampling.group_size, "max_tokens": sampling.max_tokens}
     taken |= {name: peers.ask(python, name, job) for name, python in others.items()}
     rate = {name: tokens / s for name, s in taken.items()}
@@ -75,7 +76,7 @@ def ours(model: Any, tokenizer: Any, prompts: Sequence[Prompt], sampling: Sampli
 
 def generate(model: Any, tokenizer: Any, prompts: Sequence[Prompt], sampling: Sampling) -> Callable[[], object]:
     """`transformers` generate over all prompts at once, padded on the left: its fastest plain use."""
-    ids = [models.render(tokenizer, p.messages) for p in prompts]
+    ids = [render(tokenizer, p.messages) for p in prompts]
     longest = max(map(len, ids))
     padded = torch.tensor([[0] * (longest - len(x)) + x for x in ids])
     mask = torch.tensor([[0] * (longest - len(x)) + [1] * len(x) for x in ids])
@@ -106,7 +107,7 @@ def flops_per_token(model: Any) -> float:
 def cost_of_n() -> list[dict[str, Any]]:
     """How the time for one document prompt's group grows with N, and the memory that all of it took."""
     prompts = work.document_prompts(1)
-    model, tokenizer = models.load_policy(work.MODEL)
+    model, tokenizer = load_policy(work.MODEL)
     sizes = [1, 2, 4, 8, 16, 32, 64]
     runs = [ours(model, tokenizer, prompts, Sampling(group_size=n, max_tokens=48)) for n in sizes]
     taken = work.seconds(*runs)

@@ -1,4 +1,4 @@
-"""Scoring: completions per second, the completions of a prompt packed under a tree mask beside padded rows."""
+"""Scoring: completions per second, the completions of a prompt packed behind it beside padded rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bakeoff.models import load as models
+from bakeoff.models.load import load_policy
 from bakeoff.preferences import reward_model
 from bakeoff.records import Message
 from bakeoff.sampling import Sampling
@@ -60,7 +60,7 @@ def sampled(task: str) -> Groups:
     """Groups of different completions of the task's prompts, drawn from the model."""
     make, tokens = TASKS[task]
     prompts = make()
-    engine = LocalEngine(*models.load_policy(work.MODEL))
+    engine = LocalEngine(*load_policy(work.MODEL))
     found = {g[0].prompt_id: [c.text for c in g] for g in engine.complete(prompts, Sampling(16, max_tokens=tokens))}
     return [(p.messages, found[p.id]) for p in prompts]
 
@@ -68,8 +68,8 @@ def sampled(task: str) -> Groups:
 @torch.inference_mode()
 def padded_rewards(scorer: reward_model.RewardModel, groups: Groups) -> list[list[float]]:
     """The usual way: every completion with its prompt in a row of its own, sorted by length, padded on the right."""
-    rows = [scorer.tree(0, m, [text]) for m, texts in groups for text in texts]
-    ids = [[*t.prompt, *t.branches[0]] for t in rows]
+    rows = [scorer.shared_prefix(0, m, [text]) for m, texts in groups for text in texts]
+    ids = [[*t.prompt, *t.completions[0]] for t in rows]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     rewards = [0.0] * len(ids)
     for start in range(0, len(order), ROWS):

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from bakeoff.math import losses
-from bakeoff.models import load as models
-from bakeoff.models import packed_logps
+from bakeoff.models import packed_logps, packing
+from bakeoff.models.chat import render
+from bakeoff.models.load import freeze_layers, load_policy, model_folder, save_model
 from bakeoff.models.optimizer import MasterAdamW
 from bakeoff.preferences import reward_model
 from bakeoff.records import Completion, Prompt
@@ -38,7 +39,7 @@ def main() -> None:
     prompts = work.filings_prompts(PROMPTS)
     with tempfile.TemporaryDirectory() as folder:
         scorer = reward_model.RewardModel.fresh(work.MODEL)
-        models.save(scorer.model, scorer.tokenizer, Path(folder) / "reward_model")
+        save_model(scorer.model, scorer.tokenizer, Path(folder) / "reward_model")
         theirs = trl(args.trl, prompts, Path(folder) / "reward_model") if args.trl else math.nan
         whole, frozen = Step(scorer, frozen=0.0, through_prompt=True), Step(scorer, frozen=0.5, through_prompt=False)
         ours, light = work.seconds(lambda: whole.take(prompts), lambda: frozen.take(prompts))
@@ -52,9 +53,9 @@ class Step:
     """A policy and its optimizer; `parts` holds the seconds of the last step's parts."""
 
     def __init__(self, scorer: reward_model.RewardModel, *, frozen: float, through_prompt: bool) -> None:
-        self.model, self.tokenizer = models.load_policy(work.MODEL)
+        self.model, self.tokenizer = load_policy(work.MODEL)
         self.scorer, self.through_prompt = scorer, through_prompt
-        models.freeze(self.model, frozen)
+        freeze_layers(self.model, frozen)
         self.optimizer = MasterAdamW(self.model.parameters(), learning_rate=1e-6, steps=100)
         self.parts: dict[str, float] = {}
 
@@ -71,11 +72,11 @@ class Step:
     def update(self, groups: Sequence[tuple[Any, list[Completion]]], advantage_GM: torch.Tensor) -> None:
         """GRPO on policy: the gradient of -A logp, each completion once."""
         packed = [
-            packed_logps.Tree(i, models.render(self.tokenizer, messages), [c.tokens for c in group])
+            packing.SharedPrefix(i, render(self.tokenizer, messages), [c.tokens for c in group])
             for i, (messages, group) in enumerate(groups)
         ]
-        for batch in packed_logps.batches(packed, packed_logps.TRAIN_TOKENS):
-            pack = packed_logps.pack(batch, self.model)
+        for batch in packing.batches(packed, packed_logps.TRAIN_TOKENS):
+            pack = packing.pack(batch, self.model)
             logps, owner = packed_logps.token_logps(self.model, pack, through_prompt=self.through_prompt)
             where = [(tree.key, tree.first + number) for _, tree, number, _ in pack.starts()]
             advantage = torch.stack([advantage_GM[i, j] for i, j in where])[owner]
@@ -86,7 +87,7 @@ class Step:
 def trl(python: Path, prompts: Sequence[Prompt], scorer: Path) -> float:
     """Seconds of the fastest of three of TRL's steps."""
     job = {
-        "model": str(models.folder(work.MODEL)),
+        "model": str(model_folder(work.MODEL)),
         "scorer": str(scorer),
         "prompts": [[{"role": m.role, "content": m.content} for m in p.messages] for p in prompts],
         "group_size": SAMPLING.group_size,

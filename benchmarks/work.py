@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from bakeoff.models import load as models
+from bakeoff.models.load import load_tokenizer
 from bakeoff.records import Message, Prompt, prompt_id
 from benchmarks.answers import FILINGS
 
@@ -40,7 +40,7 @@ def _document(rng: random.Random, tokens: int) -> str:
     from excerpts import excerpt
     from questions import ask
 
-    parts, tokenizer = [], models.load_tokenizer(MODEL)
+    parts, tokenizer = [], load_tokenizer(MODEL)
     names = rng.sample(companies(7), 60)
     while len(tokenizer("\n\n".join(p.text for p in parts)).input_ids) < tokens - 60:
         parts.append(excerpt(rng, names[len(parts)]))

@@ -21,7 +21,7 @@ from bakeoff import config, pipeline
 from bakeoff.cli import main
 from bakeoff.errors import UserError
 from bakeoff.evaluation.stage import UNRELATED
-from bakeoff.models import load as models
+from bakeoff.models.load import save_model
 from bakeoff.preferences import reward_model
 from bakeoff.records import Completion, Failure, Message, Prompt, Score, SetAside, read_table
 from bakeoff.run import Run, open_run
@@ -159,7 +159,7 @@ def test_a_finished_reward_model_is_held_against_the_picks_before_it_is_used_aga
 ):
     judge = reward_model.RewardModel.fresh(tiny_llama)
     torch.nn.init.normal_(judge.model.score.weight, generator=torch.Generator().manual_seed(0))
-    models.save(judge.model, judge.tokenizer, tmp_path / "judge")
+    save_model(judge.model, judge.tokenizer, tmp_path / "judge")
     texts = ["aa", "bb", "cc", "dd"]
     groups = [([Message("user", q.replace("report", "state"))], texts) for q in QUESTIONS]
     rewards = reward_model.RewardModel.load(tmp_path / "judge", config.load(recipe)).rewards(groups)
@@ -362,7 +362,7 @@ def test_a_stage_alone_refuses_the_same_mistakes_and_places_that_are_no_folder(r
 
 def test_adapters_without_their_package_are_refused_before_any_work(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    monkeypatch.setattr(models, "LORA_ABOVE", 10)  # above so many weights adapters are the default
+    monkeypatch.setattr("bakeoff.models.load.LORA_ABOVE", 10)  # above so many weights adapters are the default
     for settings in (["lora=4"], ["lora=-1"]):
         assert main(["run", str(recipe), *settings, "--out", str(tmp_path / "run")]) == 2
         assert "pip install 'bakeoff[lora]'" in capsys.readouterr().err

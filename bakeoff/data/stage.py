@@ -120,9 +120,9 @@ class Tokens:
 @functools.cache
 def _tokenizer(model: str) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the rows are in several processes already
-    from bakeoff.models import load as models
+    from bakeoff.models.load import load_tokenizer
 
-    return models.load_tokenizer(model)
+    return load_tokenizer(model)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from bakeoff.evaluation import metrics
 from bakeoff.evaluation.figures import MAIN, Comparison, Judges, Outside, Policies
 from bakeoff.math import best_of_n, statistics
 from bakeoff.models import kl
-from bakeoff.models import load as models
+from bakeoff.models.load import give_back_memory, load_policy
 from bakeoff.preferences import known_picks, reward_model
 from bakeoff.records import Answer, Completion, Message, Prompt, Score, prompt_id, read_table
 from bakeoff.run import Run, write_json
@@ -164,7 +164,7 @@ def _draws(run: Run, recipe: Recipe, prompts: list[Prompt]) -> tuple[dict[str, D
         if model == recipe.model:
             everyday = unrelated(run, recipe, engine)
         engine.cache_clear()
-        models.give_back_memory()  # for the next
+        give_back_memory()  # for the next
     peers = by_prompt(tables["reference"])
     scorer = functools.cache(lambda: scorers.make_scorer(run, recipe, prompts, peers))
 
@@ -194,8 +194,8 @@ def movement(
 
     What is forgotten is measured on prompts that have nothing to do with any task, answered by the reference.
     """
-    policy, tokenizer = models.load_policy(str(run.policy), recipe)
-    reference, _ = models.load_policy(recipe.model, recipe)
+    policy, tokenizer = load_policy(str(run.policy), recipe)
+    reference, _ = load_policy(recipe.model, recipe)
 
     kl_P = kl.sequence_kl(
         policy,

@@ -6,7 +6,7 @@ from typing import cast
 
 from bakeoff.evaluation.alarms import alarms
 from bakeoff.evaluation.figures import Summary
-from bakeoff.models import load as models
+from bakeoff.models.load import NOTES
 from bakeoff.records import Completion, Score, read_table
 from bakeoff.run import Run, read_json, write_json
 from bakeoff.sampling.resume import TURNED_AWAY, failures
@@ -52,7 +52,7 @@ def summarize(run: Run, recipe: Recipe) -> None:
         **{name: evaluation[name] for name in EVALUATION},
         "unverified": evaluation.get("unverified", {}),
         "turned_away": _added([line["kinds"] for line in run.logged() if line["stage"] == TURNED_AWAY]),
-        "model_note": models.NOTES.get(recipe.model),
+        "model_note": NOTES.get(recipe.model),
         "completions": {"drawn": baked["completions"], "distinct": baked["distinct"]} | baked["faults"],
         "strategies": baked["strategies"],
         "rounds": {key: baked[key] for key in ("rounds", "kept")} if "rounds" in baked else None,

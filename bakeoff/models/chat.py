@@ -18,7 +18,7 @@ class Refused(UserError):
     """A chat template does not take a conversation."""
 
 
-def template(tokenizer: Any) -> str:
+def chat_template(tokenizer: Any) -> str:
     """The chat template, of several the one named `default`; empty where there is none."""
     found = tokenizer.chat_template or ""
     if isinstance(found, dict) and "default" not in found:
@@ -46,7 +46,7 @@ def rendered(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = Fals
 
 def render(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Token ids of a conversation up to where its answer begins; turns joined as plain text without a chat template."""
-    if template(tokenizer):
+    if chat_template(tokenizer):
         return tokenizer(rendered(tokenizer, messages, prompt=True), add_special_tokens=False).input_ids
     return opening_tokens(tokenizer, plain_text(messages))
 
@@ -70,7 +70,7 @@ def answered(tokenizer: Any, messages: Sequence[Message], texts: Sequence[str]) 
     where it ends. Without a chat template the end token stands behind the answer, if the tokenizer has one.
     """
     prompt = render(tokenizer, messages)
-    if template(tokenizer):
+    if chat_template(tokenizer):
         wholes = [rendered(tokenizer, [*messages, Message("assistant", text)]) for text in texts]
         ids = tokenizer(wholes, add_special_tokens=False).input_ids
     else:
@@ -91,9 +91,9 @@ def answer_tokens(tokenizer: Any, text: str) -> list[int]:
 
     The end token follows where the template writes none.
     """
-    if not template(tokenizer):
+    if not chat_template(tokenizer):
         return plain_answer(tokenizer, text)
-    before, _, after = _frame(template(tokenizer), tokenizer)
+    before, _, after = _frame(chat_template(tokenizer), tokenizer)
     whole = rendered(tokenizer, [USER, Message("assistant", text)])
     said = whole.removeprefix(before) if whole.startswith(before) else text + after
     ids, ends = tokenizer(said, add_special_tokens=False).input_ids, {tokenizer.eos_token_id, turn_end(tokenizer)}
@@ -102,9 +102,9 @@ def answer_tokens(tokenizer: Any, text: str) -> list[int]:
 
 def turn_end(tokenizer: Any) -> int | None:
     """The special token with which the chat template ends an answer; None where it writes none."""
-    if not template(tokenizer):
+    if not chat_template(tokenizer):
         return None
-    after = tokenizer(_frame(template(tokenizer), tokenizer)[2], add_special_tokens=False).input_ids
+    after = tokenizer(_frame(chat_template(tokenizer), tokenizer)[2], add_special_tokens=False).input_ids
     return next((i for i in after if i in special_tokens(tokenizer)), None)
 
 
@@ -124,13 +124,13 @@ def _frame(template: str, tokenizer: Any) -> tuple[str, str, str]:
     return before, start, end if answer else ""
 
 
-def check(tokenizer: Any, *, answers: bool = False) -> None:
+def check_template(tokenizer: Any, *, answers: bool = False) -> None:
     """Raise UserError for a chat template that cannot be used: it fails, or leaves out what was said."""
     name, turns = tokenizer.name_or_path, [Message("user", PROBE)]
     if answers:
         turns = [USER, Message("assistant", PROBE)]
     try:
-        if template(tokenizer) and PROBE not in rendered(tokenizer, turns, prompt=not answers):
+        if chat_template(tokenizer) and PROBE not in rendered(tokenizer, turns, prompt=not answers):
             raise Refused(f"the chat template leaves out what the {turns[-1].role} says")
     except Refused as error:
         raise UserError(f"model {name!r}: {error}; mend its chat template") from None

@@ -77,7 +77,7 @@ def check_finite(name: str, model: Any) -> None:
     """Raise UserError for weights, or outputs on a few tokens, that are not finite."""
     if wrong := [*not_finite(model)]:
         raise UserError(f"model {name!r}: values of {_some(wrong)} are not finite; give an earlier checkpoint")
-    tokens = torch.arange(1, TRIED + 1, device=model.device) * 7 % rows(model)
+    tokens = torch.arange(1, TRIED + 1, device=model.device) * 7 % embedding_rows(model)
     with torch.inference_mode():
         finite = bool(model(input_ids=tokens[None]).logits.isfinite().all())
     if not finite:
@@ -89,7 +89,7 @@ def check_finite(name: str, model: Any) -> None:
 
 def check_tokens(name: str, model: Any, tokenizer: Any) -> None:
     """Raise UserError for tokens beyond the embeddings; one to pad with may be, for no text holds it."""
-    count = rows(model)
+    count = embedding_rows(model)
     beyond = {t: i for t, i in tokenizer.get_vocab().items() if i >= count and "pad" not in t.lower()}
     if beyond:
         first = min(beyond, key=lambda token: beyond[token])
@@ -99,6 +99,6 @@ def check_tokens(name: str, model: Any, tokenizer: Any) -> None:
         )
 
 
-def rows(model: Any) -> int:
+def embedding_rows(model: Any) -> int:
     """How many tokens a model has embeddings for."""
     return model.get_input_embeddings().weight.shape[0]

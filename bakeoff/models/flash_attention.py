@@ -7,25 +7,18 @@ is its part of the whole gradient. So a prompt is read once, and no mask is stor
 T tokens of a flat row, N tokens of some rows, B rows, H query heads, K key heads, D head size.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
 
-from bakeoff.models.cpu import attention
+from bakeoff.models.attention_interface import Block, Task, looks_at_all
 
-NAME = "bakeoff_varlen"  # a name with "flash" in it would be taken for a kernel of the hub
 DTYPES = (torch.bfloat16, torch.float16)
 LARGEST_HEAD, AMPERE = 256, (8, 0)
-KERNEL = ("cuda", "meta")
-"""Devices of the kernel: on `meta` shapes and devices are checked without data."""
-
-
 QKV = tuple[Tensor, Tensor, Tensor]
 """Queries [N, H, D], keys and values [M, K, D]."""
 
@@ -53,61 +46,16 @@ class Rows:
         return slice(self.at.start - first, self.at.stop - first) if isinstance(self.at, slice) else self.at - first
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Block:
-    queries: Rows
-    keys: Rows
-    causal: bool
-
-
-@dataclasses.dataclass(slots=True)
-class Task:
-    """One forward pass over the places from `first` of a flat row; those before are in `past`, by layer."""
-
-    blocks: Sequence[Block]
-    first: int = 0
-    past: dict[int, tuple[Tensor, Tensor]] | None = None
-    keep: dict[int, tuple[Tensor, Tensor]] | None = None
-
-
-def possible(model: Any) -> bool:
+def flash_possible(model: Any) -> bool:
     """Whether a model's attention can be computed so: on CUDA in half precision, every token looking at all before."""
-    if model.device.type != "cuda" or model.dtype not in DTYPES or not attention.looks_at_all(model):
+    if model.device.type != "cuda" or model.dtype not in DTYPES or not looks_at_all(model):
         return False
     config = model.config.get_text_config()
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return torch.cuda.get_device_capability(model.device) >= AMPERE and size % 8 == 0 and size <= LARGEST_HEAD
 
 
-@contextlib.contextmanager
-def installed(model: Any) -> Iterator[None]:
-    """The model with this attention inside the block: its forward pass then takes `packed_task`."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation(NAME)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
-
-def _attend(  # the arguments that transformers passes by position and by name
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
-) -> tuple[Tensor, None]:
-    task, scale = settings["packed_task"], settings.get("scaling") or query.shape[-1] ** -0.5
-    if attention_mask is not None or settings.get("softcap") or settings.get("s_aux") is not None:
-        raise NotImplementedError("the model's attention adds a mask, a cap or sinks of its own")
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    if task.keep is not None:
-        task.keep[module.layer_idx] = (k, v)
-    if task.past is not None:
-        k, v = (torch.cat([old, new]) for old, new in zip(task.past[module.layer_idx], (k, v), strict=True))
-    return _Attention.apply(q, k, v, task, scale)[None], None
-
-
-AttentionInterface.register(NAME, _attend)
-
-
-class _Attention(torch.autograd.Function):
+class RowAttention(torch.autograd.Function):
     """[T, H, D] from queries [T, H, D], keys and values [past + T, K, D]."""
 
     @staticmethod
@@ -141,73 +89,21 @@ def merge(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Ten
     return torch.lerp(out, found, weight), torch.logaddexp(lse, found_lse)
 
 
-def attend(qkv: QKV, block: Block, scale: float, used_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def attend(qkv: QKV, block: Block[Rows], scale: float, used_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(output [N, H, D], log-sum-exp of the scores [H, N]); `used_B` counts the keys that each row may see."""
-    if qkv[0].device.type not in KERNEL:
-        return plain(qkv, block, scale, used_B)
     found = torch.ops.aten._flash_attention_forward(
         *qkv, *_shape(block), 0.0, block.causal, return_debug_mask=False, scale=scale, seqused_k=used_B
     )
     return found[0], found[1]
 
 
-def attend_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block: Block, *, scale: float) -> QKV:
+def attend_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block: Block[Rows], *, scale: float) -> QKV:
     """The gradients of queries, keys and values, from that of the output and what `attend` found."""
-    if grad.device.type not in KERNEL:
-        return plain_backward(grad, qkv, found, block, scale=scale)
     state, unused = torch.zeros(2, dtype=torch.uint64, device=grad.device), torch.empty(0, device=grad.device)
     return torch.ops.aten._flash_attention_backward(
         grad, *qkv, *found, *_shape(block), 0.0, block.causal, state, unused, scale=scale
     )
 
 
-def _shape(block: Block) -> tuple[Tensor, Tensor, int, int]:
+def _shape(block: Block[Rows]) -> tuple[Tensor, Tensor, int, int]:
     return block.queries.bounds_B, block.keys.bounds_B, block.queries.longest, block.keys.longest
-
-
-def plain(qkv: QKV, block: Block, scale: float, used_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """`attend` row by row in float32, on every device: what the kernel must give."""
-    q, k, v = qkv
-    out, lse = torch.zeros_like(q), q.new_full((q.shape[1], len(q)), -torch.inf, dtype=torch.float32)
-    for at, held in _pairs(block, used_B):
-        share, lse[:, at] = _shares(q[at], k[held], scale, causal=block.causal)
-        out[at] = torch.einsum("hql,lhd->qhd", share, _by_query_head(v[held], q)).to(q.dtype)
-    return out, lse
-
-
-def plain_backward(grad: Tensor, qkv: QKV, found: tuple[Tensor, Tensor], block: Block, *, scale: float) -> QKV:
-    """`attend_backward` row by row in float32."""
-    (q, k, v), (out, lse_HN) = qkv, found
-    dq, dk, dv = (torch.zeros_like(x, dtype=torch.float32) for x in qkv)
-    for at, held in _pairs(block, None):
-        share, lse = _shares(q[at], k[held], scale, causal=block.causal)
-        share = share * (lse - lse_HN[:, at])[..., None].exp()
-        far, keys, values = grad[at].float(), _by_query_head(k[held], q), _by_query_head(v[held], q)
-        delta = (far * out[at].float()).sum(-1).T[..., None]
-        change = share * (torch.einsum("qhd,lhd->hql", far, values) - delta) * scale
-        dq[at] += torch.einsum("hql,lhd->qhd", change, keys)
-        for total, rows in ((dk, (change, q[at].float())), (dv, (share, far))):
-            total[held] += torch.einsum("hql,qhd->lhd", *rows).unflatten(1, (k.shape[1], -1)).sum(2)
-    return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
-
-
-def _pairs(block: Block, used_B: Tensor | None) -> Iterator[tuple[slice, slice]]:
-    """The queries and the filled keys of each row."""
-    q_bounds, k_bounds = block.queries.bounds_B.tolist(), block.keys.bounds_B.tolist()
-    used = np.diff(k_bounds) if used_B is None else used_B.tolist()
-    for start, stop, first, count in zip(q_bounds, q_bounds[1:], k_bounds, used, strict=False):
-        if stop > start:
-            yield slice(start, stop), slice(first, first + int(count))
-
-
-def _shares(q: Tensor, k: Tensor, scale: float, *, causal: bool) -> tuple[Tensor, Tensor]:
-    """(softmax of the scores [H, Q, L], its log-sum-exp [H, Q])."""
-    scores = torch.einsum("qhd,lhd->hql", q.float(), _by_query_head(k, q)) * scale
-    if causal:
-        scores = scores.masked_fill(torch.ones(scores.shape[1:], dtype=torch.bool, device=q.device).triu(1), -torch.inf)
-    lse = scores.logsumexp(-1)
-    return (scores - lse[..., None]).exp(), lse
-
-
-def _by_query_head(x: Tensor, q: Tensor) -> Tensor:
-    return x.float().repeat_interleave(q.shape[1] // x.shape[1], 1)

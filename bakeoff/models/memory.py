@@ -63,7 +63,7 @@ class Budget:
         """`work` in passes of so many tokens; where memory runs out `again` undoes what it did, and it starts anew."""
         while True:
             try:
-                with packed_forward.installed(self.model, recompute=self.recompute):
+                with packed_forward.fast_passes(self.model, recompute=self.recompute):
                     return work(self.tokens)
             except torch.OutOfMemoryError as error:
                 if not self._less():

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from bakeoff.errors import UserError
-from bakeoff.models import flash_attention, fused_layers, packed_ways
+from bakeoff.models import attention_interface, flash_attention, fused_layers, packed_ways
 from bakeoff.models.cpu import attention
 from bakeoff.models.packed_ways import Way
-from bakeoff.models.packing import Packed, Tree, pack
+from bakeoff.models.packing import Packed, SharedPrefix, pack
 
 WINDOW = 5
 """Sliding windows are this short while a model is checked, so that a few tokens go beyond them."""
@@ -36,7 +36,7 @@ def hidden(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor
     """Last hidden states [T, H] of the model's trunk, after its final norm.
 
     Without `through_prompt` no gradient flows through the keys and values of a prompt (but for its last token, which
-    predicts): training costs the backward pass of the branches only. The states before that token are then zero. In
+    predicts): training costs the backward pass of the completions only. The states before that token are then zero. In
     rows the gradient flows through the whole prompt all the same.
     """
     apart = packed.before if torch.is_grad_enabled() and not through_prompt else 0
@@ -47,13 +47,13 @@ def hidden(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor
 
 
 @contextlib.contextmanager
-def installed(model: Any, *, recompute: bool = False) -> Iterator[None]:
+def fast_passes(model: Any, *, recompute: bool = False) -> Iterator[None]:
     """The model as its passes need it, forward and backward; `recompute` computes each layer again backwards."""
     if not recomputable(model):
         yield
         return
     with (
-        flash_attention.installed(model),
+        attention_interface.installed(model),
         fused_layers.fast(model),
         fused_layers.recomputed(model) if recompute else contextlib.nullcontext(),
     ):
@@ -66,7 +66,7 @@ def recomputable(model: Any) -> bool:
 
 
 def verify(model: Any) -> str | None:
-    """What differs when a model reads packed trees, so that it reads rows instead, with a warning; None if nothing.
+    """What differs when a model reads packed groups, so that it reads rows instead, with a warning; None if nothing.
 
     A model is checked once, when it is first used. Raises UserError when its rows are not right either.
     """
@@ -98,15 +98,15 @@ def _warn(kind: str, differs: str | None) -> None:
 
 
 def _check(model: Any, differs: str | None) -> tuple[Way, str | None]:
-    """(the fastest way whose states are those of plain rows, what differs in packed trees when that is rows)."""
+    """(the fastest way whose states are those of plain rows, what differs in packed groups when that is rows)."""
     packed = _example(model)
     places_RL = torch.tensor(packed_ways.paths(packed), device=model.device)  # of equal length: rows without padding
     predicts_RL, ids_RL = places_RL >= packed.before, packed.ids_T[places_RL]
     try:
-        plain_RLH = packed_ways.plain(model, ids_RL)
+        plain_RLH = packed_ways.plain_states(model, ids_RL)
     except (AttributeError, TypeError) as error:
         raise UserError(f"{_named(model)}: is no causal language model as transformers has them ({error})") from None
-    tolerance = tolerated(model, lambda: packed_ways.plain(model, ids_RL)[predicts_RL])
+    tolerance = tolerated(model, lambda: packed_ways.plain_states(model, ids_RL)[predicts_RL])
     _check_head(model, ids_RL[:1], plain_RLH[0], tolerance)
     for way in () if differs else _ways(model):
         try:
@@ -118,7 +118,7 @@ def _check(model: Any, differs: str | None) -> tuple[Way, str | None]:
         if all(distance < tolerance for distance in distances):
             return way, None
         differs = f"its states would be off by {max(distances):.1%}"
-    padded_RLH = packed_ways.plain(model, torch.cat([ids_RL, ids_RL[:, :WINDOW]], 1))[:, : ids_RL.shape[1]]
+    padded_RLH = packed_ways.plain_states(model, torch.cat([ids_RL, ids_RL[:, :WINDOW]], 1))[:, : ids_RL.shape[1]]
     if not _distance(padded_RLH, plain_RLH) < tolerance:
         raise UserError(f"{_named(model)}: is not causal: what a token's state is depends on tokens behind it")
     return packed_ways.in_rows, differs
@@ -126,7 +126,10 @@ def _check(model: Any, differs: str | None) -> tuple[Way, str | None]:
 
 def _ways(model: Any) -> list[Way]:
     """The ways to read packed groups that suit a model and its device, the fastest first."""
-    ways = ((packed_ways.in_blocks, attention.possible), (packed_ways.in_rows_of_any_length, flash_attention.possible))
+    ways = (
+        (packed_ways.in_blocks, attention.blocks_possible),
+        (packed_ways.in_rows_of_any_length, flash_attention.flash_possible),
+    )
     return [*(way for way, possible in ways if possible(model)), packed_ways.masked]
 
 
@@ -153,15 +156,13 @@ def tolerated(model: Any, plain: Callable[[], Tensor], least: float = HALF_TOLER
     """
     if model.dtype == torch.float32:
         return TOLERANCE
-    before, found = model.config._attn_implementation, []
+    found = []
     try:
-        for attention_ in ("sdpa", "eager"):
-            model.set_attn_implementation(attention_)
-            found.append(plain())
+        for name in ("sdpa", "eager"):
+            with attention_interface.installed(model, name):
+                found.append(plain())
     except Exception:  # of a model that has but one of them
         return least
-    finally:
-        model.set_attn_implementation(before)
     return min(MOST_TOLERANCE, max(least, ROUNDINGS * _distance(*found)))
 
 
@@ -175,11 +176,11 @@ def _named(model: Any) -> str:
 
 
 def _example(model: Any) -> Packed:
-    """Two trees, all of whose branches end after as many tokens: more than a short window."""
+    """Two groups, all of whose completions end after as many tokens: more than a short window."""
     padding = getattr(model.config, "pad_token_id", None)
     known = [token for token in range(len(model.get_input_embeddings().weight))[:500] if token != padding]
     some = functools.partial(random.Random(0).choices, known)
-    return pack([Tree(0, some(k=10), [some(k=4), some(k=4)]), Tree(1, some(k=6), [some(k=8)])], model)
+    return pack([SharedPrefix(0, some(k=10), [some(k=4), some(k=4)]), SharedPrefix(1, some(k=6), [some(k=8)])], model)
 
 
 @contextlib.contextmanager

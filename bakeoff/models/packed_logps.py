@@ -1,7 +1,7 @@
-"""What trees are read for: log-probabilities and distributions of their branches' tokens, and rewards of branches.
+"""What is read from packed groups: log-probabilities of the completions' tokens, distributions before them, rewards.
 
-Each branch sees the prompt and itself, and its positions restart where the prompt ends, so every token gets the hidden
-state it would have in a row of its own. T tokens in the sequence, H hidden units, M gathered tokens.
+Each completion sees the prompt and itself, and its positions restart where the prompt ends, so every token gets the
+hidden state it would have in a row of its own. T tokens in the sequence, H hidden units, M gathered tokens.
 """
 
 from collections.abc import Iterator
@@ -14,35 +14,33 @@ from torch import Tensor, nn
 
 from bakeoff.models.cpu import kernels
 from bakeoff.models.memory import vocabulary_chunk
-from bakeoff.models.packed_forward import hidden, logit_scale, logits, verify
-from bakeoff.models.packing import Packed, Tree, batches, pack
-
-__all__ = ["Packed", "Tree", "batches", "hidden", "logits", "pack", "verify"]
+from bakeoff.models.packed_forward import hidden, logit_scale, logits
+from bakeoff.models.packing import Packed
 
 TRAIN_TOKENS = 2048
 """Tokens per forward and backward pass: more costs memory and is hardly faster on a CPU."""
 
 
 def rewards(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
-    """The head's output at the last token of every branch, float32, in the order of `packed.starts()`."""
+    """The head's output at the last token of every completion, float32, in the order of `packed.starts()`."""
     return model.score(last_states(model, packed, through_prompt=through_prompt)).squeeze(-1).float()
 
 
 def last_states(model: Any, packed: Packed, *, through_prompt: bool = True) -> Tensor:
-    """The hidden states [M, H] at the last token of every branch, in the order of `packed.starts()`."""
-    places = [at + len(tree.branches[number]) - 1 for _, tree, number, at in packed.starts()]
+    """The hidden states [M, H] at the last token of every completion, in the order of `packed.starts()`."""
+    places = [at + len(group.completions[number]) - 1 for _, group, number, at in packed.starts()]
     return hidden(model, packed, through_prompt=through_prompt)[places]
 
 
-def branch_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
-    """For every token of every branch: (place of the token that predicts it, the token, number of its branch)."""
-    places, targets, branches = [], list[int](), []
-    for count, (row, tree, number, at) in enumerate(packed.starts()):
-        size = len(tree.branches[number])
+def completion_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
+    """For every completion's tokens: (place of the token that predicts it, the token, number of its completion)."""
+    places, targets, numbers = [], list[int](), []
+    for count, (row, group, number, at) in enumerate(packed.starts()):
+        size = len(group.completions[number])
         places += [[packed.before + row], np.arange(at, at + size - 1)] if size else []
-        targets += tree.branches[number]
-        branches.append(np.full(size, count))
-    joined = (np.concatenate([*x, np.zeros(0)]).astype(int) for x in (places, branches))
+        targets += group.completions[number]
+        numbers.append(np.full(size, count))
+    joined = (np.concatenate([*x, np.zeros(0)]).astype(int) for x in (places, numbers))
     found = [torch.from_numpy(x).to(packed.ids_T.device) for x in joined]
     return found[0], torch.tensor(targets, dtype=torch.long, device=packed.ids_T.device), found[1]
 
@@ -50,12 +48,12 @@ def branch_tokens(packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
 def token_logps(
     model: Any, packed: Packed, temperature: float = 1.0, *, through_prompt: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """(log-probability [M] of every branch token given what precedes it, number [M] of its branch), float32."""
-    places, targets, branches = branch_tokens(packed)
+    """(log-probability [M] of every token of the completions, number [M] of its completion), float32."""
+    places, targets, numbers = completion_tokens(packed)
     states_MH = hidden(model, packed, through_prompt=through_prompt)[places]
     if states_MH.requires_grad and any(p.requires_grad for p in model.lm_head.parameters()):
-        return torch.cat([*_logps(model, states_MH, targets, temperature)]), branches
-    return _Logps.apply(states_MH, targets, model, temperature), branches
+        return torch.cat([*_logps(model, states_MH, targets, temperature)]), numbers
+    return _Logps.apply(states_MH, targets, model, temperature), numbers
 
 
 def _logps(model: Any, states_MH: Tensor, targets_M: Tensor, temperature: float) -> Iterator[Tensor]:
@@ -107,9 +105,9 @@ def _plain_head(model: Any) -> bool:
 
 
 def next_token_logps(model: Any, packed: Packed, temperature: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
-    """Chunks of (log-distribution over the vocabulary [m, V] before every branch token, number [m] of its branch)."""
-    places, _, branches = branch_tokens(packed)
+    """Chunks of (log-distribution over the vocabulary [m, V] before every token, number [m] of its completion)."""
+    places, _, numbers = completion_tokens(packed)
     states_MH = hidden(model, packed)[places]
     size = vocabulary_chunk(model)
-    for states, number in zip(states_MH.split(size), branches.split(size), strict=True):
+    for states, number in zip(states_MH.split(size), numbers.split(size), strict=True):
         yield logits(model, states, temperature).log_softmax(-1), number

@@ -15,9 +15,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
-from bakeoff.models import flash_attention, fused_layers
+from bakeoff.models import attention_interface, flash_attention, fused_layers
+from bakeoff.models.attention_interface import Block, Task
 from bakeoff.models.cpu import attention
-from bakeoff.models.cpu.attention import Block, Grid, Task
 from bakeoff.models.packing import STEP, Packed
 
 Way = Callable[[Any, Packed, int], Tensor]
@@ -30,69 +30,56 @@ ALL = "all"
 
 
 def in_blocks(model: Any, packed: Packed, apart: int) -> Tensor:
-    """The attention computed in blocks, with those places before `apart` first and without gradient."""
-    own = _own_blocks([places for row in packed.branches for places in row])
-    parts, past = [], None
-    first = _prompt_blocks([places[:-1] for places in packed.prompts]) if apart else _prompt_blocks(packed.prompts)
-    with attention.in_blocks(model), fused_layers.fast(model):
-        if apart:
-            with torch.no_grad():
-                task = Task(first, keep={})
-                parts.append(torch.zeros_like(trunk(model, packed, 0, apart, tree_task=task)))
-            first, past = [], task.keep
-        lasts = [places[-1:] for places in packed.prompts] if apart else [[]] * len(packed.prompts)
-        looking = [
-            [*last, *(p for places in row for p in places)] for last, row in zip(lasts, packed.branches, strict=True)
-        ]
-        to_prompt = Block(Grid(looking), Grid(packed.prompts), causal=False)
-        task = Task([*first, to_prompt, *own], first=apart, past=past)
-        parts.append(trunk(model, packed, apart, len(packed.ids_T), tree_task=task))
-    return torch.cat(parts)
+    """The attention computed in blocks of padded rows."""
+    return _by_task(model, packed, apart, (attention.BlockAttention, attention.Grid, _own_blocks))
 
 
 def in_rows_of_any_length(model: Any, packed: Packed, apart: int) -> Tensor:
     """`in_blocks` on a GPU: rows without padding."""
+    rows = functools.partial(flash_attention.Rows.of, device=packed.ids_T.device)
 
-    def rows(places: Sequence[Any]) -> flash_attention.Rows:
-        return flash_attention.Rows.of(places, packed.ids_T.device)
+    def own_rows(completions: Sequence[range]) -> list[Block[flash_attention.Rows]]:
+        own = rows(sorted(completions, key=lambda places: places.start))
+        return [Block(own, own, causal=True)]
 
-    parts, past = [], None
-    prompts = rows([places[:-1] for places in packed.prompts] if apart else packed.prompts)
-    blocks = [flash_attention.Block(prompts, prompts, causal=True)]
-    with flash_attention.installed(model), fused_layers.fast(model):
+    return _by_task(model, packed, apart, (flash_attention.RowAttention, rows, own_rows))
+
+
+Layout = tuple[type[torch.autograd.Function], Callable[[Sequence[Any]], Any], Callable[[Sequence[range]], list[Block]]]
+"""The attention, the rows it takes, and the blocks in which completions look at themselves."""
+
+
+def _by_task(model: Any, packed: Packed, apart: int, layout: Layout) -> Tensor:
+    """Hidden states by an attention of this package, with those places before `apart` first and without gradient."""
+    function, rows, own = layout
+    prompts, parts, past = rows([places[:-1] for places in packed.prompts] if apart else packed.prompts), [], None
+    blocks = [Block(prompts, prompts, causal=True)]
+    with attention_interface.installed(model), fused_layers.fast(model):
         if apart:
             with torch.no_grad():
-                task = flash_attention.Task(blocks, keep={})
+                task = Task(function, blocks, keep={})
                 parts.append(torch.zeros_like(trunk(model, packed, 0, apart, packed_task=task)))
             blocks, past = [], task.keep
         looking = [
-            np.concatenate([prompt[-1:] if apart else prompt[:0], *row]).astype(int)
-            for prompt, row in zip(packed.prompts, packed.branches, strict=True)
+            np.concatenate([prompt[-1:] if apart else prompt[:0], *completions]).astype(int)
+            for prompt, completions in zip(packed.prompts, packed.completions, strict=True)
         ]
-        own = rows(sorted((places for row in packed.branches for places in row), key=lambda places: places.start))
-        blocks += [
-            flash_attention.Block(rows(looking), rows(packed.prompts), causal=False),
-            flash_attention.Block(own, own, causal=True),
-        ]
-        task = flash_attention.Task(blocks, first=apart, past=past)
+        blocks += [Block(rows(looking), rows(packed.prompts), causal=False)]
+        blocks += own([places for completions in packed.completions for places in completions])
+        task = Task(function, blocks, first=apart, past=past)
         parts.append(trunk(model, packed, apart, len(packed.ids_T), packed_task=task))
     return torch.cat(parts)
 
 
-def _prompt_blocks(places: Sequence[Sequence[int]]) -> list[Block]:
-    grid = Grid(places)
-    return [Block(grid, grid, causal=True)]
-
-
-def _own_blocks(branches: Sequence[range]) -> list[Block]:
-    """Branches of about a length in one block; their places follow each other in the order of their lengths."""
-    blocks: list[Block] = []
-    rows = sorted(branches, key=lambda places: (len(places), places.start))
+def _own_blocks(completions: Sequence[range]) -> list[Block[attention.Grid]]:
+    """Completions of about a length in one block; their places follow each other in the order of their lengths."""
+    blocks: list[Block[attention.Grid]] = []
+    rows = sorted(completions, key=lambda places: (len(places), places.start))
     while rows:
         longest = max(2 * STEP, 2 * len(rows[0]))
         some = [places for places in rows if len(places) <= longest]
         rows = rows[len(some) :]
-        grid = Grid([*some, *[[]] * (-len(some) % 8)])
+        grid = attention.Grid([*some, *[[]] * (-len(some) % 8)])
         blocks.append(Block(grid, grid, causal=True))
     return blocks
 
@@ -111,12 +98,12 @@ def masked(model: Any, packed: Packed, apart: int) -> Tensor:
 def _masks(model: Any, packed: Packed) -> dict[str, Tensor]:
     """What is added to the scores in each kind of layer, as `transformers` names them; `ALL` where all are alike."""
     size, config = len(packed.ids_T), model.config.get_text_config()
-    tree, branch = torch.full((size,), -1), torch.zeros(size, dtype=torch.long)  # branch 0 is the prompt
-    for row, (prompt, places) in enumerate(zip(packed.prompts, packed.branches, strict=True)):
-        tree[prompt] = row
+    group, part = torch.full((size,), -1), torch.zeros(size, dtype=torch.long)  # part 0 is the prompt
+    for row, (prompt, places) in enumerate(zip(packed.prompts, packed.completions, strict=True)):
+        group[prompt] = row
         for number, some in enumerate(places):
-            tree[some.start : some.stop], branch[some.start : some.stop] = row, number + 1
-    sees = (tree[:, None] == tree) & ((branch[:, None] == branch) | (branch == 0)) & (tree >= 0)
+            group[some.start : some.stop], part[some.start : some.stop] = row, number + 1
+    sees = (group[:, None] == group) & ((part[:, None] == part) | (part == 0)) & (group >= 0)
     sees = sees.tril() | torch.eye(size, dtype=torch.bool)
     at = packed.positions_T.to("cpu", torch.int32)
 
@@ -139,7 +126,7 @@ def _masks(model: Any, packed: Packed) -> dict[str, Tensor]:
 
 
 def in_rows(model: Any, packed: Packed, apart: int, *, alone: bool = False) -> Tensor:
-    """Every branch behind its prompt in a row of its own, the model's forward pass as it is; `apart` saves nothing.
+    """Every completion behind its prompt in a row of its own, the model's forward pass as it is; `apart` saves nothing.
 
     Rows are padded on the right, where no causal model looks. So that the memory of training is that of so many
     tokens, each lot of rows is computed again on the way back.
@@ -155,7 +142,9 @@ def in_rows(model: Any, packed: Packed, apart: int, *, alone: bool = False) -> T
     for lot in lots:
         places_RL = pad_sequence([torch.tensor(path) for path in lot], batch_first=True)
         ids_RL = packed.ids_T[places_RL.to(packed.ids_T.device)]
-        states_RLH = checkpoint(plain, model, ids_RL, use_reentrant=False) if again else plain(model, ids_RL)
+        states_RLH = (
+            checkpoint(plain_states, model, ids_RL, use_reentrant=False) if again else plain_states(model, ids_RL)
+        )
         for row, path in enumerate(lot):
             start = count + row * places_RL.shape[1]
             source_T[path] = torch.arange(start, start + len(path))
@@ -168,12 +157,12 @@ in_single_rows = functools.partial(in_rows, alone=True)
 
 
 def paths(packed: Packed) -> list[list[int]]:
-    """The places of every branch's tokens behind those of its prompt; a prompt without branches is one alone."""
-    rows = zip(packed.prompts, packed.branches, strict=True)
-    return [[*prompt, *places] for prompt, branches in rows for places in branches or [range(0)]]
+    """The places of every completion's tokens behind those of its prompt; a prompt without completions is one alone."""
+    groups = zip(packed.prompts, packed.completions, strict=True)
+    return [[*prompt, *places] for prompt, completions in groups for places in completions or [range(0)]]
 
 
-def plain(model: Any, ids_RL: Tensor) -> Tensor:
+def plain_states(model: Any, ids_RL: Tensor) -> Tensor:
     return body(model)(input_ids=ids_RL, use_cache=False).last_hidden_state
 
 

@@ -1,4 +1,4 @@
-"""Trees: a prompt with its completions as branches, many trees packed into one flat sequence."""
+"""Packing: many prompts, each with the completions that share it as a prefix, in one flat sequence."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -13,89 +13,84 @@ STEP = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Tree:
+class SharedPrefix:
+    """A prompt's tokens and those of the completions that share it as a prefix."""
+
     key: int
     """Place in the caller's list."""
     prompt: list[int]
-    branches: list[list[int]]
+    completions: list[list[int]]
     first: int = 0
-    """Place of the first branch in the caller's group, when a large group was split."""
+    """Place of the first completion in the caller's group, when a large group was split."""
 
     def __len__(self) -> int:
-        return len(self.prompt) + sum(map(len, self.branches))
+        return len(self.prompt) + sum(map(len, self.completions))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Packed:
-    """Trees in one sequence: all prompts but for their last tokens, those last tokens, all branches, padding."""
+    """Groups in one sequence: all prompts but for their last tokens, those last tokens, all completions, padding."""
 
     ids_T: Tensor
     positions_T: Tensor
-    trees: list[Tree]
+    groups: list[SharedPrefix]
     prompts: list[list[int]]
     """The places of every prompt's tokens."""
-    branches: list[list[range]]
-    """The places of every branch's tokens, by tree."""
+    completions: list[list[range]]
+    """The places of every completion's tokens, by group."""
     before: int
     """The place of the first prompt's last token: what stands before predicts nothing."""
 
     @property
     def longest(self) -> int:
-        """The tokens of the longest branch with its prompt."""
-        return max(len(t.prompt) + max(map(len, t.branches), default=0) for t in self.trees)
+        """The tokens of the longest completion with its prompt."""
+        return max(len(g.prompt) + max(map(len, g.completions), default=0) for g in self.groups)
 
-    def starts(self) -> Iterator[tuple[int, Tree, int, int]]:
-        """(place of the tree, tree, branch, place of the branch's first token) for every branch, tree by tree."""
-        for row, tree in enumerate(self.trees):
-            for number, places in enumerate(self.branches[row]):
-                yield row, tree, number, places.start
+    def starts(self) -> Iterator[tuple[int, SharedPrefix, int, int]]:
+        """(place of the group, group, completion, place of the completion's first token), group by group."""
+        for row, group in enumerate(self.groups):
+            for number, places in enumerate(self.completions[row]):
+                yield row, group, number, places.start
 
 
-def batches(trees: Sequence[Tree], budget: int) -> list[list[Tree]]:
-    """Trees of similar length together, at most `budget` tokens a batch (a larger tree is split or alone)."""
-    small = sorted((part for tree in trees for part in _split(tree, budget)), key=len)
-    grouped: list[list[Tree]] = []
-    for tree in small:
-        if grouped and sum(map(len, grouped[-1])) + len(tree) <= budget:
-            grouped[-1].append(tree)
+def batches(groups: Sequence[SharedPrefix], budget: int) -> list[list[SharedPrefix]]:
+    """Groups of similar length together, at most `budget` tokens a batch (a larger group is split or alone)."""
+    small = sorted((part for group in groups for part in _split(group, budget)), key=len)
+    batched: list[list[SharedPrefix]] = []
+    for group in small:
+        if batched and sum(map(len, batched[-1])) + len(group) <= budget:
+            batched[-1].append(group)
         else:
-            grouped.append([tree])
-    return grouped
+            batched.append([group])
+    return batched
 
 
-def _split(tree: Tree, budget: int) -> list[Tree]:
-    parts: list[Tree] = []
-    branches: list[list[int]] = []
-    size, first = len(tree.prompt), tree.first
-    for number, branch in enumerate(tree.branches):
-        if branches and size + len(branch) > budget:
-            parts.append(Tree(tree.key, tree.prompt, branches, first))
-            branches, size, first = [], len(tree.prompt), tree.first + number
-        branches.append(branch)
-        size += len(branch)
-    return [*parts, Tree(tree.key, tree.prompt, branches, first)]
+def _split(group: SharedPrefix, budget: int) -> list[SharedPrefix]:
+    parts, some, first = list[SharedPrefix](), list[list[int]](), group.first
+    for number, completion in enumerate(group.completions):
+        if some and len(group.prompt) + sum(map(len, some)) + len(completion) > budget:
+            parts.append(SharedPrefix(group.key, group.prompt, some, first))
+            some, first = [], group.first + number
+        some.append(completion)
+    return [*parts, SharedPrefix(group.key, group.prompt, some, first)]
 
 
-def pack(trees: Sequence[Tree], model: Any) -> Packed:
-    """The trees in one sequence; branches stand in the order of their lengths."""
-    before = sum(len(t.prompt) - 1 for t in trees)
-    prompts, branches, at = [], [[range(0)] * len(t.branches) for t in trees], 0
-    for row, tree in enumerate(trees):
-        prompts.append([*range(at, at + len(tree.prompt) - 1), before + row])
-        at += len(tree.prompt) - 1
-    ids = [token for tree in trees for token in tree.prompt[:-1]] + [tree.prompt[-1] for tree in trees]
-    positions = [np.arange(len(tree.prompt) - 1) for tree in trees] + [
-        np.array([len(t.prompt) - 1 for t in trees], int)
-    ]
-    every = [
-        (row, number, tree.branches[number]) for row, tree in enumerate(trees) for number in range(len(tree.branches))
-    ]
-    for row, number, branch in sorted(every, key=lambda item: len(item[2])):
-        branches[row][number] = range(len(ids), len(ids) + len(branch))
-        start = len(trees[row].prompt)
-        positions.append(np.arange(start, start + len(branch)))
-        ids += branch
+def pack(groups: Sequence[SharedPrefix], model: Any) -> Packed:
+    """The groups in one sequence; completions stand in the order of their lengths."""
+    sizes = [len(g.prompt) for g in groups]
+    before, prompts, at = sum(sizes) - len(groups), [], 0
+    for row, size in enumerate(sizes):
+        prompts.append([*range(at, at + size - 1), before + row])
+        at += size - 1
+    ids = [token for g in groups for token in g.prompt[:-1]] + [g.prompt[-1] for g in groups]
+    positions = [*(np.arange(size - 1) for size in sizes), np.array(sizes, int) - 1]
+    places = [[range(0)] * len(g.completions) for g in groups]
+    every = [(row, number, tokens) for row, g in enumerate(groups) for number, tokens in enumerate(g.completions)]
+    for row, number, tokens in sorted(every, key=lambda item: len(item[2])):
+        places[row][number] = range(len(ids), len(ids) + len(tokens))
+        positions.append(np.arange(sizes[row], sizes[row] + len(tokens)))
+        ids += tokens
     padding = -len(ids) % STEP
     ids_T = torch.tensor(ids + [0] * padding)
     positions_T = torch.from_numpy(np.concatenate([*positions, np.zeros(padding, int)]))
-    return Packed(ids_T.to(model.device), positions_T.to(model.device), list(trees), prompts, branches, before)
+    return Packed(ids_T.to(model.device), positions_T.to(model.device), list(groups), prompts, places, before)

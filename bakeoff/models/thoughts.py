@@ -22,7 +22,7 @@ TAGS = (
 """How a thought begins and ends. Where the chat template writes the first mark, a completion holds only the second."""
 BEGUN = 0.1
 """Such a share of completions shows that it is the chat template that begins the thoughts; a stray mark does not."""
-TOKENS = {mark.removesuffix("thought") for pair in TAGS for mark in pair}
+MARKS = {mark.removesuffix("thought") for pair in TAGS for mark in pair}
 """The marks that may be special tokens of a tokenizer, which decoding must keep."""
 _SPOKEN = (
     (r"Here(?: is|'s) my thought process:", r"Here(?: is|'s) my response:"),  # Granite 3.2

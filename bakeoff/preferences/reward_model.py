@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from bakeoff.errors import UserError
-from bakeoff.models import chat, packed_logps
-from bakeoff.models.load import load_reward_model, reads_left_to_right, window
+from bakeoff.models import chat, packed_logps, packing
+from bakeoff.models.load import context_window, load_reward_model, reads_left_to_right
 from bakeoff.models.memory import pass_tokens
 from bakeoff.records import Message, Score
 from bakeoff.scorer import Group, Peers, Texts, in_batches, texts_of
@@ -24,11 +24,11 @@ NOT_FINITE = "not finite: the model's output is no number"
 
 
 class RewardModel:
-    """A sequence classifier with one output; the completions of a prompt are read as one tree, equal ones once."""
+    """A sequence classifier with one output; the completions of a prompt share it as a prefix, equal ones once."""
 
     def __init__(self, model: Any, tokenizer: Any):
         self.model, self.tokenizer = model, tokenizer
-        self.window = window(model.config.get_text_config())
+        self.window = context_window(model.config.get_text_config())
 
     @classmethod
     def load(cls, name: str | Path, recipe: Recipe | None = None) -> "RewardModel":
@@ -45,14 +45,14 @@ class RewardModel:
         """A scorer to be trained, over any model's weights."""
         return cls(*load_reward_model(str(name), recipe, base=True))
 
-    def tree(self, key: int, messages: Sequence[Message], texts: Sequence[str]) -> packed_logps.Tree:
+    def shared_prefix(self, key: int, messages: Sequence[Message], texts: Sequence[str]) -> packing.SharedPrefix:
         """See `answer_tree`."""
         return answer_tree(self.tokenizer, key, messages, texts, self.window)
 
     def unread(self, messages: Sequence[Message], text: str) -> str:
         """Why a text has no reward; empty where the model can read it."""
         try:
-            self.tree(0, messages, [text])
+            self.shared_prefix(0, messages, [text])
         except chat.Refused as error:
             return f"template: {error}"
         except UserError as error:
@@ -84,25 +84,25 @@ class RewardModel:
 
     def each(self, groups: Sequence[Texts]) -> list[np.ndarray]:
         """For each group [N]: the rewards of its texts; NaN for a text that the model cannot read."""
-        read = self._in_trees if reads_left_to_right(self.model) else self._in_rows
+        read = self._packed if reads_left_to_right(self.model) else self._in_rows
         found = read([(messages, list(dict.fromkeys(texts))) for messages, texts in groups])
         return [np.array([found.get((i, text), math.nan) for text in texts]) for i, (_, texts) in enumerate(groups)]
 
     @torch.inference_mode()
-    def _in_trees(self, groups: Sequence[tuple[Sequence[Message], list[str]]]) -> dict[tuple[int, str], float]:
+    def _packed(self, groups: Sequence[tuple[Sequence[Message], list[str]]]) -> dict[tuple[int, str], float]:
         """(place of the group, text) to its reward."""
-        packed = []
+        prefixes = []
         for i, (messages, texts) in enumerate(groups):
             try:
-                packed.append(self.tree(i, messages, texts))
+                prefixes.append(self.shared_prefix(i, messages, texts))
             except UserError:  # of one of them
                 texts[:] = [text for text in texts if not self.unread(messages, text)]
-                packed += [self.tree(i, messages, texts)] if texts else []
+                prefixes += [self.shared_prefix(i, messages, texts)] if texts else []
         found: dict[tuple[int, str], float] = {}
-        for batch in packed_logps.batches(packed, pass_tokens(self.model, SCORE_TOKENS)):
-            values = packed_logps.rewards(self.model, tree_pack := packed_logps.pack(batch, self.model)).tolist()
-            for value, (_, tree, number, _) in zip(values, tree_pack.starts(), strict=True):
-                found[tree.key, groups[tree.key][1][tree.first + number]] = value
+        for batch in packing.batches(prefixes, pass_tokens(self.model, SCORE_TOKENS)):
+            values = packed_logps.rewards(self.model, packed := packing.pack(batch, self.model)).tolist()
+            for value, (_, prefix, number, _) in zip(values, packed.starts(), strict=True):
+                found[prefix.key, groups[prefix.key][1][prefix.first + number]] = value
         return found
 
     @torch.inference_mode()
@@ -124,13 +124,13 @@ class RewardModel:
 
 def answer_tree(
     tokenizer: Any, key: int, messages: Sequence[Message], texts: Sequence[str], limit: float
-) -> packed_logps.Tree:
+) -> packing.SharedPrefix:
     """The texts as answers to a conversation; raises UserError where one is refused, or over the limit of tokens."""
     prompt, answers = chat.answered(tokenizer, messages, texts)
     longest = len(prompt) + max(map(len, answers))
     if longest > limit:
         raise UserError(f"too long: {longest} tokens, and the model's context window has {limit}")
-    return packed_logps.Tree(key, prompt, answers)
+    return packing.SharedPrefix(key, prompt, answers)
 
 
 class Ensemble(RewardModel):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from bakeoff.errors import UserError
 from bakeoff.math import losses
-from bakeoff.models import packed_logps
-from bakeoff.models.load import add_lora, freeze, reads_left_to_right
+from bakeoff.models import packed_logps, packing
+from bakeoff.models.load import add_lora, freeze_layers, reads_left_to_right
 from bakeoff.models.memory import Budget
 from bakeoff.models.optimizer import MasterAdamW, shuffled_batches
 from bakeoff.preferences.reward_model import RewardModel
@@ -48,7 +48,7 @@ class RewardTraining:
         first = torch.randn(head.shape, generator=torch.Generator().manual_seed(seed)) * head.shape[1] ** -0.5 / 10
         with torch.no_grad():
             head.copy_(first)  # small first rewards: no pick is certain before training
-        freeze(scorer.model)
+        freeze_layers(scorer.model)
         if lora:
             torch.manual_seed(seed)  # a training that begins again after a kill has the same adapters
             add_lora(scorer.model, lora)
@@ -67,23 +67,23 @@ class RewardTraining:
 
     def _accumulate(self, items: Sequence[Sequence[Pick]], tokens: int) -> dict[str, float]:
         """Add the gradient of the mean loss over the picks of some items, in passes of so many tokens."""
-        packed = [self.scorer.tree(i, item[0].messages, texts_of_item(item)) for i, item in enumerate(items)]
+        prefixes = [self.scorer.shared_prefix(i, item[0].messages, texts_of_item(item)) for i, item in enumerate(items)]
         count, loss_sum, right = sum(map(len, items)), 0.0, 0
         decided = sum(pick.decided for item in items for pick in item)
-        for batch in packed_logps.batches(packed, max(tokens, *map(len, packed))):  # a group stays whole
-            packed_trees = packed_logps.pack(batch, self.scorer.model)
-            rewards = packed_logps.rewards(self.scorer.model, packed_trees, through_prompt=False)
+        for batch in packing.batches(prefixes, max(tokens, *map(len, prefixes))):  # a group stays whole
+            packed = packing.pack(batch, self.scorer.model)
+            rewards = packed_logps.rewards(self.scorer.model, packed, through_prompt=False)
             loss = torch.zeros((), device=rewards.device)
-            for tree, reward_U in zip(batch, rewards.split([len(t.branches) for t in batch]), strict=True):
-                places = {text: place for place, text in enumerate(texts_of_item(items[tree.key]))}
-                for pick in items[tree.key]:
+            for prefix, reward_U in zip(batch, rewards.split([len(t.completions) for t in batch]), strict=True):
+                places = {text: place for place, text in enumerate(texts_of_item(items[prefix.key]))}
+                for pick in items[prefix.key]:
                     reward_K = reward_U[[places[text] for text in pick.completions]]
                     loss = loss + pick_loss(reward_K, pick)
                     best = pick.completions[int(reward_K.argmax())]
                     right += pick.decided and best == pick.completions[pick.pick]
             (loss / count).backward()
             loss_sum += float(loss.detach())
-        return {"loss": loss_sum / count, "accuracy": right / max(1, decided), "tokens": float(sum(map(len, packed)))}
+        return {"loss": loss_sum / count, "accuracy": right / max(1, decided), "tokens": float(sum(map(len, prefixes)))}
 
 
 def pick_loss(reward_K: Tensor, pick: Pick) -> Tensor:

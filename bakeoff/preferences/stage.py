@@ -9,8 +9,7 @@ from typing import Any
 
 from bakeoff import config
 from bakeoff.errors import UserError
-from bakeoff.models.load import load_config, load_tokenizer, lora_rank, merge_lora, window
-from bakeoff.models.load import save as save_model
+from bakeoff.models.load import context_window, load_config, load_tokenizer, lora_rank, merge_lora, save_model
 from bakeoff.models.optimizer import follow
 from bakeoff.preferences.gate import judged, pick_agreement
 from bakeoff.preferences.load import known_picks, passed_over, read_picks
@@ -121,7 +120,7 @@ def _train_and_measure(
 def _check_readable(recipe: Recipe, picks: Sequence[Pick]) -> None:
     """Raise UserError naming the first pick with a text that the reward model to be trained cannot read."""
     name = recipe.reward.base or recipe.model
-    tokenizer, limit = load_tokenizer(name), window(load_config(name).get_text_config())
+    tokenizer, limit = load_tokenizer(name), context_window(load_config(name).get_text_config())
     for pick in picks:
         try:
             answer_tree(tokenizer, 0, pick.messages, pick.completions, limit)

@@ -3,7 +3,7 @@
 import urllib.parse
 
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
+from bakeoff.models.load import load_policy, load_tokenizer
 from bakeoff.sampling.endpoint import EndpointEngine
 from bakeoff.sampling.engine import Engine
 from bakeoff.sampling.http_client import KEY
@@ -15,7 +15,7 @@ NAMED = "?model="
 
 
 def local(model: str, recipe: Recipe) -> Engine:
-    return LocalEngine(*models.load_policy(model, recipe))
+    return LocalEngine(*load_policy(model, recipe))
 
 
 def endpoint(model: str, recipe: Recipe) -> Engine:
@@ -26,7 +26,7 @@ def endpoint(model: str, recipe: Recipe) -> Engine:
     if model != recipe.model:
         return local(model, recipe)
     url, served = url_and_model(recipe.sample.engine)
-    return EndpointEngine(url, served or model, models.load_tokenizer(model))
+    return EndpointEngine(url, served or model, load_tokenizer(model))
 
 
 def vllm(model: str, recipe: Recipe) -> Engine:
@@ -40,10 +40,10 @@ ENGINES = {"local": local, "vllm": vllm, "an endpoint's URL": endpoint}
 
 def engine(model: str, recipe: Recipe) -> Engine:
     """The engine that `sample.engine` names, for `model`; made now, which may take a while."""
-    return ENGINES[kind(recipe.sample.engine)](model, recipe)
+    return ENGINES[engine_kind(recipe.sample.engine)](model, recipe)
 
 
-def kind(setting: str) -> str:
+def engine_kind(setting: str) -> str:
     """The name in `ENGINES` of a `sample.engine` setting; raises UserError when it is none."""
     if is_url(setting):
         if not plain_url(url_and_model(setting)[0]):

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bakeoff.models import load as models
 from bakeoff.models.cpu import kernels
-from bakeoff.models.fused_layers import is_norm
+from bakeoff.models.fused_layers import is_gated, is_norm
+from bakeoff.models.load import fast_bfloat16
 from bakeoff.sampling.kv_cache import Heads
 
 ROWS = 256
@@ -46,19 +46,24 @@ class PackedGate(nn.Module):
         return self.down(self.up.times(x, self.gate(x, "swish")))
 
 
+def joined_projections(attention: Any) -> nn.Linear:
+    """The projections to queries, keys and values as one layer, a frozen copy."""
+    parts = [attention.q_proj, attention.k_proj, attention.v_proj]
+    with torch.device("meta"):
+        joined = nn.Linear(parts[0].in_features, 1, bias=parts[0].bias is not None)
+    joined.weight = nn.Parameter(torch.cat([x.weight.detach() for x in parts]), requires_grad=False)
+    if parts[0].bias is not None:
+        joined.bias = nn.Parameter(torch.cat([x.bias.detach() for x in parts]), requires_grad=False)
+    return joined
+
+
 class FastAttention(nn.Module):
     """Attention of Llama, Mistral and Qwen2 over a shared cache: one product for queries, keys and values."""
 
     def __init__(self, plain: Any) -> None:
         super().__init__()
-        self.plain = plain
-        parts = [plain.q_proj, plain.k_proj, plain.v_proj]
-        joined = nn.Linear(plain.q_proj.in_features, 1, bias=parts[0].bias is not None, dtype=parts[0].weight.dtype)
-        joined.weight = nn.Parameter(torch.cat([x.weight.detach() for x in parts]), requires_grad=False)
-        if parts[0].bias is not None:
-            joined.bias = nn.Parameter(torch.cat([x.bias.detach() for x in parts]), requires_grad=False)
-        self.joined = PackedLinear(joined)
-        heads, kv_heads = (x.out_features // plain.head_dim for x in parts[:2])
+        self.plain, self.joined = plain, PackedLinear(joined_projections(plain))
+        heads, kv_heads = (x.out_features // plain.head_dim for x in (plain.q_proj, plain.k_proj))
         self.shape = Heads(heads, kv_heads, plain.head_dim, plain.scaling)
 
     def forward(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], **settings: Any) -> Any:
@@ -81,7 +86,7 @@ class FastNorm(nn.Module):
         return kernels.norm(x, self.weight, self.epsilon)
 
 
-def pack(model: nn.Module) -> None:
+def fuse_layers(model: nn.Module) -> None:
     """Replace what is slow as it is on the CPU, where there is what it takes; else change nothing."""
     replace(model, is_norm, FastNorm)
     if not _possible(model):
@@ -108,10 +113,9 @@ def replace(model: nn.Module, wanted: Callable[[nn.Module], bool], packed: Calla
 
 
 def _is_gate(block: nn.Module) -> bool:
-    parts = dict(block.named_children())
-    packed = all(isinstance(parts.get(name), PackedLinear) for name in ("gate_proj", "up_proj", "down_proj"))
-    activation = type(parts.get("act_fn")).__name__
-    return packed and len(parts) == 4 and activation in ("SiLU", "SiLUActivation")
+    return is_gated(block) and all(
+        isinstance(getattr(block, f"{name}_proj"), PackedLinear) for name in ("gate", "up", "down")
+    )
 
 
 def is_attention(module: Any) -> bool:
@@ -124,4 +128,4 @@ def is_attention(module: Any) -> bool:
 
 def _possible(model: Any) -> bool:
     known = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    return model.device.type == "cpu" and model.dtype == torch.bfloat16 and models.fast_bfloat16() and known
+    return model.device.type == "cpu" and model.dtype == torch.bfloat16 and fast_bfloat16() and known

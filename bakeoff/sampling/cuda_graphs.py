@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bakeoff.models import flash_attention, fused_layers
+from bakeoff.models.memory import free_bytes
 from bakeoff.records import Completion, Prompt
 from bakeoff.sampling import static_cache
 from bakeoff.sampling.engine import Sampling
@@ -38,13 +39,13 @@ MEMORY = 0.6
 
 def prepared(model: Any, config: Any) -> bool:
     """Whether a model decodes in static rows, made ready for it; warns, says why, where a GPU's would and it cannot."""
-    if not flash_attention.possible(model):
+    if not flash_attention.flash_possible(model):
         return False
     try:
         static_cache.join(model)
         fused_layers.install(model)
         model.set_attn_implementation(static_cache.NAME)
-        static_cache.check(model, config)
+        static_cache.check_static(model, config)
     except Exception as error:  # whatever a model does with an attention function it does not expect
         warnings.warn(f"{type(model).__name__} decodes without CUDA graphs, slower ({error})", stacklevel=3)
         return False
@@ -243,8 +244,8 @@ def room(budget: int, group_size: int, longest: int, new: int, prompts: int) -> 
 
 def tokens_in_memory(model: Any, config: Any) -> int:
     """Tokens whose keys and values fit the device's free memory."""
-    free = torch.cuda.mem_get_info(model.device)[0]
-    free += torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(MEMORY * free) // (2 * heads * size * config.num_hidden_layers * model.dtype.itemsize)
+    return int(MEMORY * free_bytes(model.device)) // (
+        2 * heads * size * config.num_hidden_layers * model.dtype.itemsize
+    )

@@ -12,9 +12,9 @@ from typing import Any
 
 from bakeoff.errors import UserError
 from bakeoff.models import chat
-from bakeoff.models import load as models
-from bakeoff.records import Completion, Failure, Prompt, content_id
-from bakeoff.sampling.engine import Failed, Sampling, refuse, seed_of
+from bakeoff.models.chat import plain_text
+from bakeoff.records import Completion, Failure, Prompt
+from bakeoff.sampling.engine import Failed, Sampling, completion, refuse, seed_of
 from bakeoff.sampling.http_client import Client, GivenUp, Patience
 from bakeoff.sampling.length_filter import not_empty
 
@@ -45,23 +45,16 @@ class EndpointEngine:
     """
 
     def __init__(
-        self,
-        url: str,
-        model: str,
-        tokenizer: Any,
-        patience: Patience | None = None,
-        setting: str = "sample.engine",
+        self, url: str, model: str, tokenizer: Any, patience: Patience | None = None, setting: str = "sample.engine"
     ) -> None:
         self.client = Client(url, patience or Patience(), setting)
         self.used = self.client.used
-        self.tokenizer = tokenizer
-        self.chat = bool(tokenizer.chat_template)
+        self.tokenizer, self.chat = tokenizer, bool(tokenizer.chat_template)
         end = chat.turn_end(tokenizer)
         self.end = tokenizer.eos_token_id if end is None else end
         self.untaken: set[str] = set()
         self.lost_in_a_row, self.fruitful = 0, False
         self.turned_away = Counter[str]()
-        self.listed = True
         self.model = self._served(model)
 
     def complete(
@@ -86,14 +79,13 @@ class EndpointEngine:
             stopped.set()
 
     def _lost(self, prompt: Prompt, why: GivenUp, failed: Failed) -> None:
-        where = f"{self.client.setting}: {self.client.base}"
         if why.reason == "not_found":
-            raise UserError(f"{where}: {why.said}; does the base URL end as it should (often /v1)?")
+            raise self.client.error(f"{why.said}; does the base URL end as it should (often /v1)?")
         barren = why.reason == "too_few" and not self.fruitful
         self.lost_in_a_row += why.reason in TROUBLE or barren
         if self.lost_in_a_row >= GIVE_UP:
             advice = "" if barren else "; when the server is well, the same command goes on from here"
-            raise UserError(f"{where}: {GIVE_UP} prompts in a row without an answer ({why.said}){advice}")
+            raise self.client.error(f"{GIVE_UP} prompts in a row without an answer ({why.said}){advice}")
         failed(Failure(prompt.id, why.reason, f"{prompt.source}: {self.client.base}: {why.said}"))
 
     def _served(self, model: str) -> str:
@@ -114,27 +106,22 @@ class EndpointEngine:
         raise self._other(model, ", ".join(names))
 
     def _other(self, model: str, served: str) -> UserError:
-        setting = self.client.setting
         advice = f"name one that it serves: {self.client.base}?model=NAME"
-        if setting == "sample.engine":
+        if self.client.setting == "sample.engine":
             advice = f"set model to the one whose log this is; if it is the same model: {self.client.base}?model=NAME"
-        return UserError(f"{setting}: {self.client.base}: does not serve {model!r} but {served[:200]}; {advice}")
+        return self.client.error(f"does not serve {model!r} but {served[:200]}; {advice}")
 
     def _group(self, prompt: Prompt, sampling: Sampling) -> list[Completion]:
         """The whole group of a prompt, from as many requests as it takes; raises GivenUp when too few come."""
-        group, away = list[Completion](), Counter[str]()
-        fruitless = 0
-        while len(group) < sampling.group_size:
+        group, away, fruitless = list[Completion](), Counter[str](), 0
+        while len(group) < sampling.group_size and fruitless < FRUITLESS:
             missing = min(MOST, sampling.group_size - len(group))
             seed = seed_of(sampling.seed, prompt.id, len(group), fruitless)
             choices = self._choices(self._body(prompt, sampling) | {"n": missing, "seed": seed})
-            usable = [c for c in choices if not _fault(c)]
+            usable = [c for c in choices if not _fault(c)][:missing]
             away.update(filter(None, map(_fault, choices)))
-            made = [self._completion(prompt, len(group) + i, c, sampling) for i, c in enumerate(usable[:missing])]
-            group += made
-            fruitless = 0 if made else fruitless + 1
-            if fruitless == FRUITLESS:
-                break
+            group += [self._completion(prompt, len(group) + i, c, sampling) for i, c in enumerate(usable)]
+            fruitless = 0 if usable else fruitless + 1
         with self.client.counting:
             self.turned_away.update(away)
         if len(group) < sampling.group_size:
@@ -151,17 +138,16 @@ class EndpointEngine:
         return f", but {count} {kind}{': raise sample.max_tokens' if longer else ''}"
 
     def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self.model}
-        body |= {"temperature": sampling.temperature, "max_tokens": sampling.max_tokens}
+        body = {"model": self.model, "temperature": sampling.temperature, "max_tokens": sampling.max_tokens}
         if self.chat:
             body["messages"] = [dataclasses.asdict(m) for m in prompt.messages]
         else:
-            body["prompt"] = models.plain_text(prompt.messages)
+            body["prompt"] = plain_text(prompt.messages)
         if sampling.top_p < 1:
             body["top_p"] = sampling.top_p
         if sampling.stop:
             body["stop"] = list(sampling.stop)
-        if _models_own(sampling):
+        if sampling.temperature == sampling.top_p == 1:  # the model's own distribution, whose numbers servers give
             body["logprobs"] = True if self.chat else 1
         return body
 
@@ -175,8 +161,9 @@ class EndpointEngine:
             if error.reason != "refused" or not culprits:
                 raise
             self.untaken.add(culprits[0])
-            told = f"{self.client.base} does not take {culprits[0]!r} ({error.said}); going on without"
-            warnings.warn(told, stacklevel=1)
+            warnings.warn(
+                f"{self.client.base} does not take {culprits[0]!r} ({error.said}); going on without", stacklevel=1
+            )
             return self._choices(body)
         named, choices = answer.get("model"), answer.get("choices")
         if not self.listed and self.model and isinstance(named, str) and not _alike(self.model, named, dated=True):
@@ -189,20 +176,8 @@ class EndpointEngine:
         by_string = isinstance(choice.get("stop_reason"), str) and tokens
         if finish == "stop" and self.end is not None and not by_string:
             tokens = [*tokens, self.end]
-        return Completion(
-            id=content_id("completion", prompt.id, index, tokens),
-            prompt_id=prompt.id,
-            index=index,
-            text=text,
-            tokens=tokens,
-            logp=0.0 if sampling.temperature == 0 else _logp(choice, len(tokens)),
-            finish=finish,
-        )
-
-
-def _models_own(sampling: Sampling) -> bool:
-    """Whether draws come from the model's own distribution, which is what servers tell the log-probabilities of."""
-    return sampling.temperature == sampling.top_p == 1
+        logp = 0.0 if sampling.temperature == 0 else _logp(choice, len(tokens))
+        return completion(prompt.id, index, text, tokens, logp=logp, finish=finish)
 
 
 def _alike(one: str, other: str, *, dated: bool = False) -> bool:
@@ -220,8 +195,7 @@ def _fault(choice: dict) -> str:
         return f"choices that ended with {choice.get('finish_reason')!r}"
     if text or (text == "" and finish == "stop"):
         return ""
-    cut = THOUGHT if thought else CUT
-    return cut if finish == "length" else "choices without a text"
+    return "choices without a text" if finish != "length" else THOUGHT if thought else CUT
 
 
 def _text(choice: dict) -> str | None:
@@ -233,8 +207,8 @@ def _text(choice: dict) -> str | None:
 
 def _logp(choice: dict, count: int) -> float | None:
     """The sum of a choice's log-probabilities, if it tells those of `count` tokens."""
-    told = choice.get("logprobs") or {}
-    entries = told.get("content") or told.get("token_logprobs") or []
+    given = choice.get("logprobs") or {}
+    entries = given.get("content") or given.get("token_logprobs") or []
     values = [e.get("logprob") if isinstance(e, dict) else e for e in entries]
     known = [float(v) for v in values if isinstance(v, int | float)]
     return sum(known) if len(known) == len(values) == count else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from bakeoff.errors import UserError
-from bakeoff.records import Completion, Failure, Prompt
+from bakeoff.records import Completion, Failure, Prompt, content_id
 from bakeoff.settings import Sample
 
 
@@ -32,6 +32,13 @@ class Sampling:
 def seed_of(*parts: object) -> int:
     """31 bits that depend on all `parts`: the seed an engine of others is given."""
     return int.from_bytes(hashlib.sha256("\n".join(map(str, parts)).encode()).digest()[:4]) >> 1
+
+
+def completion(
+    prompt_id: str, index: int, text: str, tokens: list[int], *, logp: float | None, finish: str
+) -> Completion:
+    """The record of what was drawn; its id is that of its prompt, place and tokens."""
+    return Completion(content_id("completion", prompt_id, index, tokens), prompt_id, index, text, tokens, logp, finish)
 
 
 Failed = Callable[[Failure], object]

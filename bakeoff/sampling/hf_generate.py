@@ -1,6 +1,5 @@
 """The slower path for models that cannot share a prompt: `generate`, one prompt at a time, its rows side by side."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,22 +8,11 @@ import transformers
 from torch import Tensor
 
 from bakeoff.models import packed_forward
+from bakeoff.models.attention_interface import plain_attention
 from bakeoff.records import Completion, Prompt
 from bakeoff.sampling.engine import Sampling
 from bakeoff.sampling.sampler import draw, uniforms
 from bakeoff.sampling.stop import Writer
-
-
-@contextlib.contextmanager
-def plain_attention(model: Any) -> Iterator[None]:
-    """The model with an attention of its own library inside the block."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
 
 LOGIT_TOLERANCE = 0.1
 

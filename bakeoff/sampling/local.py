@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bakeoff.models.load import window
+from bakeoff.models.load import context_window
 from bakeoff.models.packed_forward import own_length
 from bakeoff.records import Completion, Prompt
 from bakeoff.sampling import cuda_graphs
-from bakeoff.sampling.cpu_layers import pack, unjoin
+from bakeoff.sampling.cpu_layers import fuse_layers, unjoin
 from bakeoff.sampling.engine import Failed, Sampling, refuse
 from bakeoff.sampling.hf_generate import compare, complete_separately
 from bakeoff.sampling.kv_cache import NAME, STEP, Plan, SharedCache
@@ -51,7 +51,7 @@ class LocalEngine:
         self.ends = end_tokens(model, tokenizer)
         tensors = itertools.chain(model.parameters(), model.buffers())
         self.model = copy.deepcopy(model, {id(t): t for t in tensors}).eval()  # own modules, the caller's weights
-        pack(self.model)
+        fuse_layers(self.model)
         self.static = cuda_graphs.prepared(self.model, self.config)
         self.longest_shared = own_length(self.config) if self.static else _longest_shared(self.model, self.config)
 
@@ -62,7 +62,7 @@ class LocalEngine:
 
         A prompt that is empty or does not fit the context window with `max_tokens` goes to `failed`.
         """
-        read = readable(self.tokenizer, prompts, sampling, window(self.config), failed)
+        read = readable(self.tokenizer, prompts, sampling, context_window(self.config), failed)
         writer = Writer(self.tokenizer, self.ends, Stops(self.tokenizer, sampling.stop))
         fits = [x for x in read if len(x[1]) + sampling.max_tokens <= self.longest_shared]
         others = [x for x in read if len(x[1]) + sampling.max_tokens > self.longest_shared]

@@ -69,9 +69,7 @@ def _outcomes(
         done()
     try:
         for group in engine.complete([p for p in prompts if p.id not in groups], sampling, note):
-            assert [c.index for c in group] == list(range(sampling.group_size)), (
-                "an engine gave a group that is not whole"
-            )
+            assert [c.index for c in group] == list(range(sampling.group_size)), "a group is not whole"
             groups[group[0].prompt_id] = group
             done()
     except UserError:

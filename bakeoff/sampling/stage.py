@@ -19,10 +19,10 @@ def sample(run: Run, recipe: Recipe, picks: variants.Picks = list) -> None:
     Prompt variants show examples of `picks`. `sample.json` counts the prompts, and those without a group by reason.
     """
     prompts = splits.training(read_table(run.table("prompts"), Prompt), recipe)
-    draw(run, recipe, recipe.model, prompts, Sampling.of(recipe.sample, recipe.seed), picks)
+    draw_groups(run, recipe, recipe.model, prompts, Sampling.of(recipe.sample, recipe.seed), picks)
 
 
-def draw(
+def draw_groups(
     run: Run,
     recipe: Recipe,
     model: str,

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
 
 from bakeoff.models import flash_attention
-from bakeoff.models.flash_attention import Block, Rows
-from bakeoff.sampling.cpu_layers import is_attention, replace
+from bakeoff.models.attention_interface import Block, register
+from bakeoff.models.flash_attention import Rows
+from bakeoff.sampling.cpu_layers import is_attention, joined_projections, replace
 from bakeoff.sampling.hf_generate import compare
 
 NAME = "bakeoff_static"
@@ -99,16 +99,13 @@ class JoinedAttention(nn.Module):
 
     def __init__(self, plain: Any) -> None:
         super().__init__()
-        self.plain, parts = plain, [plain.q_proj, plain.k_proj, plain.v_proj]
-        self.weight = nn.Parameter(torch.cat([x.weight.detach() for x in parts]), requires_grad=False)
-        biases = [x.bias.detach() for x in parts if x.bias is not None]
-        self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
-        self.heads = [x.out_features // plain.head_dim for x in parts]
+        self.plain, self.joined = plain, joined_projections(plain)
+        self.heads = [x.out_features // plain.head_dim for x in (plain.q_proj, plain.k_proj, plain.v_proj)]
 
     def forward(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], **settings: Any) -> Any:
         if (cache := settings.get("static_cache")) is None:
             return self.plain(hidden_states, position_embeddings=position_embeddings, **settings)
-        joined = nn.functional.linear(hidden_states[0], self.weight, self.bias).unflatten(1, (-1, self.plain.head_dim))
+        joined = self.joined(hidden_states[0]).unflatten(1, (-1, self.plain.head_dim))
         turned, v = joined.split([self.heads[0] + self.heads[1], self.heads[2]], 1)
         cosine, sine = (x[0][:, None] for x in position_embeddings)
         first, second = turned.chunk(2, -1)
@@ -124,17 +121,7 @@ def join(model: nn.Module) -> None:
         replace(model, is_attention, JoinedAttention)
 
 
-def _attend(  # the arguments that transformers passes by position and by name
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
-) -> tuple[Tensor, None]:
-    if attention_mask is not None or settings.get("softcap") or settings.get("s_aux") is not None:
-        raise NotImplementedError("the model's attention adds a mask, a cap or sinks of its own")
-    scale = settings.get("scaling") or query.shape[-1] ** -0.5
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    return settings["static_cache"].attend(module.layer_idx, q, k, v, scale)[None], None
-
-
-AttentionInterface.register(NAME, _attend)
+register(NAME, "static_cache")
 
 
 def forward(model: Any, tokens: Tensor, positions: Tensor, cache: Cache, keep: Tensor | int = 0) -> Tensor:
@@ -161,7 +148,7 @@ def read(model: Any, cache: Cache, prompts: Sequence[tuple[int, list[int]]]) -> 
 
 
 @torch.inference_mode()
-def check(model: Any, config: Any) -> None:
+def check_static(model: Any, config: Any) -> None:
     """Compare prefill and decoding with a plain forward pass on a few tokens; raises when they differ."""
     tokens = torch.arange(1, 13) * 7 % config.vocab_size
     cache = Cache(slots=3, rows=4, longest=16, new=8, group=2, to=model.device)

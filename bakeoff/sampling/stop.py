@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from bakeoff.models import chat, thoughts
-from bakeoff.records import Completion, content_id
+from bakeoff.records import Completion
+from bakeoff.sampling.engine import completion
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
@@ -45,7 +46,7 @@ class Writer:
         self.tokenizer, self.stops = tokenizer, stops
         self.ends = torch.tensor(ends, dtype=torch.long)
         special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-        marks = {special[mark] for mark in thoughts.TOKENS & special.keys()}
+        marks = {special[mark] for mark in thoughts.MARKS & special.keys()}
         self.hidden = {*special.values()} - marks if marks else set()
 
     def finished(self, token_RM: Tensor, length_R: Tensor, max_tokens: int) -> list[int]:
@@ -72,12 +73,5 @@ class Writer:
     def completion(self, prompt_id: str, index: int, tokens: list[int], logp: float) -> Completion:
         """The record; its text ends before a stop string, its tokens and `logp` include what completed it."""
         text, stopped = self.cut(tokens)
-        return Completion(
-            id=content_id("completion", prompt_id, index, tokens),
-            prompt_id=prompt_id,
-            index=index,
-            text=text,
-            tokens=tokens,
-            logp=logp,
-            finish="stop" if stopped or tokens[-1] in self.ends else "length",
-        )
+        finish = "stop" if stopped or tokens[-1] in self.ends else "length"
+        return completion(prompt_id, index, text, tokens, logp=logp, finish=finish)

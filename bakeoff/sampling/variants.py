@@ -12,7 +12,8 @@ from typing import Any
 
 from bakeoff import tasks
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
+from bakeoff.models.chat import answer_tokens
+from bakeoff.models.load import load_tokenizer
 from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_id
 from bakeoff.sampling.engine import Engine, Failed, Sampling, refuse
 from bakeoff.sampling.resume import turned_away
@@ -24,7 +25,7 @@ Picks = Callable[[], Sequence[Pick]]
 """What people prefer, read when examples are asked for."""
 
 
-def check(recipe: Recipe) -> None:
+def check_variants(recipe: Recipe) -> None:
     """Raise UserError for variants that cannot share the group."""
     variants = recipe.sample.variants
     names = [v.name for v in variants]
@@ -51,10 +52,10 @@ def over(engine: Engine, model: str, recipe: Recipe, picks: Picks) -> Engine:
     pool = [pick for pick in picks() if pick.decided] if wanted else []
     if wanted and not pool:
         raise UserError(f"sample.variants: {wanted[0]}: neither reward.picks nor the logs hold picks to show; add some")
-    return VariantEngine(engine, recipe.sample.variants, models.load_tokenizer(model), pool)
+    return VariantEngine(engine, recipe.sample.variants, load_tokenizer(model), pool)
 
 
-def shares(variants: Sequence[Variant], size: int) -> list[int]:
+def variant_counts(variants: Sequence[Variant], size: int) -> list[int]:
     """How many of a group each variant samples: at least one, the rest by `share`, what is left to the first."""
     total, free = sum(variant.share for variant in variants), size - len(variants)
     counts = [1 + free * variant.share // total for variant in variants]
@@ -78,7 +79,7 @@ class VariantEngine:
     ) -> Iterator[list[Completion]]:
         """One whole group per prompt, the variants' completions one after another, in the order of the recipe."""
         groups: dict[str, list[Completion]] = {p.id: [] for p in prompts}
-        for variant, count in zip(self.variants, shares(self.variants, sampling.group_size), strict=True):
+        for variant, count in zip(self.variants, variant_counts(self.variants, sampling.group_size), strict=True):
             left = [p for p in prompts if p.id in groups]
             drawn = self._drawn(variant, left, dataclasses.replace(sampling, group_size=count))
             for prompt in left:
@@ -132,7 +133,7 @@ class VariantEngine:
         _, mark, text = completion.text.rpartition(variant.answer_after)
         if not mark or not (text := text.strip()):
             return dataclasses.replace(completion, finish="length")
-        return dataclasses.replace(completion, text=text, tokens=models.answer_tokens(self.tokenizer, text), logp=None)
+        return dataclasses.replace(completion, text=text, tokens=answer_tokens(self.tokenizer, text), logp=None)
 
 
 def _plain(variant: Variant) -> bool:

@@ -10,9 +10,9 @@ import torch
 
 from bakeoff.errors import Missing
 from bakeoff.models import chat
-from bakeoff.models import load as models
-from bakeoff.records import Completion, Failure, Prompt, content_id
-from bakeoff.sampling.engine import Failed, Sampling, refuse, seed_of
+from bakeoff.models.load import load_tokenizer, model_folder, torch_device, torch_dtype
+from bakeoff.records import Completion, Failure, Prompt
+from bakeoff.sampling.engine import Failed, Sampling, completion, refuse, seed_of
 from bakeoff.sampling.length_filter import readable
 from bakeoff.sampling.stop import Stops, Writer
 from bakeoff.settings import Recipe
@@ -31,10 +31,10 @@ class VllmEngine:
     """
 
     def __init__(self, model: str, recipe: Recipe) -> None:
-        base, self.adapter, rank = _parts(str(models.folder(model)))
-        precision = str(models.dtype(recipe.dtype, models.device(recipe.device))).removeprefix("torch.")
+        base, self.adapter, rank = _parts(str(model_folder(model)))
+        precision = str(torch_dtype(recipe.dtype, torch_device(recipe.device))).removeprefix("torch.")
         self.llm = _load(base, precision, rank)
-        self.tokenizer = models.load_tokenizer(base)
+        self.tokenizer = load_tokenizer(base)
         self.window = self.llm.llm_engine.model_config.max_model_len
 
     def complete(
@@ -73,7 +73,7 @@ def _parts(folder: str) -> tuple[str, str | None, int]:
         return folder, None, 0
     adapter = json.loads(settings.read_text(encoding="utf-8"))
     rank = next((r for r in RANKS if r >= adapter["r"]), RANKS[-1])
-    return str(models.folder(adapter["base_model_name_or_path"])), folder, rank
+    return str(model_folder(adapter["base_model_name_or_path"])), folder, rank
 
 
 def _load(base: str, precision: str, rank: int) -> Any:
@@ -122,12 +122,5 @@ def _completion(prompt: Prompt, drawn: Any, sampling: Sampling, writer: Writer) 
     """The record; where a tokenizer marks thoughts by special tokens, vLLM's own text lacks these."""
     tokens = list(drawn.token_ids)
     text = writer.cut(tokens)[0] if writer.hidden else drawn.text
-    return Completion(
-        id=content_id("completion", prompt.id, drawn.index, tokens),
-        prompt_id=prompt.id,
-        index=drawn.index,
-        text=text,
-        tokens=tokens,
-        logp=0.0 if sampling.temperature == 0 else drawn.cumulative_logprob,
-        finish=drawn.finish_reason,
-    )
+    logp = 0.0 if sampling.temperature == 0 else drawn.cumulative_logprob
+    return completion(prompt.id, drawn.index, text, tokens, logp=logp, finish=drawn.finish_reason)

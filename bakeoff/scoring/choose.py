@@ -160,7 +160,7 @@ def load_scorers(recipe: Recipe) -> None:
         RewardModel.fresh(recipe.reward.base, recipe)
     elif trains_reward_model(recipe):
         check_base(recipe.model, load_config(recipe.model))
-        chat.check(load_tokenizer(recipe.model), answers=True)
+        chat.check_template(load_tokenizer(recipe.model), answers=True)
     for kind, rest in (one for settings in tasks.scorings(recipe) for one in scorer_kinds(settings)):
         if kind == TRAINED and rest:
             RewardModel.load(rest, recipe)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bakeoff.models import chat, packed_logps
-from bakeoff.models.load import window
+from bakeoff.models import chat, packed_logps, packing
+from bakeoff.models.load import context_window
 from bakeoff.models.memory import pass_tokens
 from bakeoff.records import Score
 from bakeoff.scorer import Group, Texts, in_batches, texts_of
@@ -26,7 +26,7 @@ class Likelihood:
     def __init__(self, model: Any, tokenizer: Any, temperature: float = 1.0) -> None:
         self.model, self.tokenizer, self.temperature = model, tokenizer, temperature
         self.end = chat.turn_end(tokenizer)
-        self.window = window(model.config.get_text_config())
+        self.window = context_window(model.config.get_text_config())
 
     @in_batches
     def score(self, groups: Sequence[Group]) -> Iterator[list[Score]]:
@@ -39,22 +39,22 @@ class Likelihood:
     @torch.inference_mode()
     def logps(self, groups: Sequence[Texts]) -> list[np.ndarray]:
         """For each group [N, 2]: its texts' log-probabilities and numbers of tokens; NaN for one that does not fit."""
-        packed, places = list[packed_logps.Tree](), list[list[str]]()
+        packed, places = list[packing.SharedPrefix](), list[list[str]]()
         for key, (messages, texts) in enumerate(groups):
             prompt = chat.render(self.tokenizer, messages)
             answers = {text: self._tokens(text) for text in texts}
             fits = [text for text, tokens in answers.items() if tokens and len(prompt) + len(tokens) <= self.window]
             places.append(fits)
-            packed += [packed_logps.Tree(key, prompt, [answers[text] for text in fits])] if fits else []
+            packed += [packing.SharedPrefix(key, prompt, [answers[text] for text in fits])] if fits else []
         found: dict[tuple[int, str], tuple[float, int]] = {}
-        for batch in packed_logps.batches(packed, pass_tokens(self.model, CPU_TOKENS)):
-            together = packed_logps.pack(batch, self.model)
+        for batch in packing.batches(packed, pass_tokens(self.model, CPU_TOKENS)):
+            together = packing.pack(batch, self.model)
             logp_M, number_M = packed_logps.token_logps(self.model, together, self.temperature)
             sums = torch.zeros(int(number_M.max()) + 1, dtype=torch.float64)
             sums.index_add_(0, number_M.cpu(), logp_M.double().cpu())
             for total, (_, tree, number, _) in zip(sums.tolist(), together.starts(), strict=True):
                 text = places[tree.key][tree.first + number]
-                found[tree.key, text] = total, len(tree.branches[number])
+                found[tree.key, text] = total, len(tree.completions[number])
         nothing = math.nan, 1
         return [np.array([found.get((key, text), nothing) for text in texts]) for key, (_, texts) in enumerate(groups)]
 

@@ -1,6 +1,6 @@
 """A judge in one pass: the probability that an instruct model gives to "yes" as the answer to the rubric's question.
 
-The prompt and the question are read once for a whole group, as a tree; nothing is generated.
+The prompt and the question are read once for a whole group, which shares it as a prefix; nothing is generated.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bakeoff.errors import UserError
-from bakeoff.models import chat, packed_logps
+from bakeoff.models import chat, packed_forward, packed_logps, packing
 from bakeoff.records import Message, Score
 from bakeoff.scorer import Group, Texts, in_batches, texts_of
 from bakeoff.scoring.judge import RUBRIC, YES_OR_NO, judge_prompt
@@ -48,41 +48,43 @@ class LogitJudge:
 
     def rewards(self, groups: Sequence[Texts]) -> list[dict[str, float]]:
         """For each (messages, texts) the reward of every text that fits into the model's context with its prompt."""
-        read = [self._branches(messages, texts) for messages, texts in groups]
-        packed = [
-            packed_logps.Tree(i, prompt, [*answers.values()]) for i, (prompt, answers) in enumerate(read) if answers
+        read = [self._continuations(messages, texts) for messages, texts in groups]
+        prefixes = [
+            packing.SharedPrefix(i, prompt, [*answers.values()]) for i, (prompt, answers) in enumerate(read) if answers
         ]
         found: list[dict[str, float]] = [{} for _ in groups]
-        self.used["prompt_tokens"] += sum(map(len, packed))
-        for batch in packed_logps.batches(packed, PASS_TOKENS):
-            tree_pack = packed_logps.pack(batch, self.model)
+        self.used["prompt_tokens"] += sum(map(len, prefixes))
+        for batch in packing.batches(prefixes, PASS_TOKENS):
+            packed = packing.pack(batch, self.model)
             with torch.inference_mode():
-                values = self._log_share(packed_logps.last_states(self.model, tree_pack)).tolist()
-            for value, (_, tree, number, _) in zip(values, tree_pack.starts(), strict=True):
-                text = list(read[tree.key][1])[tree.first + number]
-                found[tree.key][text] = value
+                values = self._log_share(packed_logps.last_states(self.model, packed)).tolist()
+            for value, (_, prefix, number, _) in zip(values, packed.starts(), strict=True):
+                text = list(read[prefix.key][1])[prefix.first + number]
+                found[prefix.key][text] = value
         return found
 
     def _log_share(self, states_MH: Tensor) -> Tensor:
         """[M]: log P(yes) - log P(yes or no) of the next token."""
-        logits_MV = packed_logps.logits(self.model, states_MH)
+        logits_MV = packed_forward.logits(self.model, states_MH)
         yes, no = (logits_MV[:, ids].logsumexp(-1) for ids in (self.yes, self.no))
         return F.logsigmoid(yes - no)
 
-    def _branches(self, messages: Sequence[Message], texts: Sequence[str]) -> tuple[list[int], dict[str, list[int]]]:
+    def _continuations(
+        self, messages: Sequence[Message], texts: Sequence[str]
+    ) -> tuple[list[int], dict[str, list[int]]]:
         """(tokens up to the answer, for each different text that fits its tokens with all that follows)."""
         turn = Message("user", judge_prompt(messages, PLACE, self.question, YES_OR_NO))
         before, _, after = self._rendered(turn).rpartition(PLACE)
         prompt = (
             self._tokens(before)  # a chat template writes the first token itself
-            if chat.template(self.tokenizer)
+            if chat.chat_template(self.tokenizer)
             else chat.opening_tokens(self.tokenizer, before)
         )
-        branches = {text: self._tokens(text + after) for text in texts}
-        return prompt, {t: b for t, b in branches.items() if len(prompt) + len(b) <= self.longest}
+        continuations = {text: self._tokens(text + after) for text in texts}
+        return prompt, {t: b for t, b in continuations.items() if len(prompt) + len(b) <= self.longest}
 
     def _rendered(self, turn: Message) -> str:
-        if not chat.template(self.tokenizer):
+        if not chat.chat_template(self.tokenizer):
             return chat.plain_text([turn])
         return chat.rendered(self.tokenizer, [turn], prompt=True)
 

@@ -22,13 +22,13 @@ from bakeoff.data import splits
 from bakeoff.errors import UserError
 from bakeoff.math import best_of_n, statistics
 from bakeoff.models import kl
-from bakeoff.models import load as models
+from bakeoff.models.load import load_policy
 from bakeoff.preferences import known_picks
 from bakeoff.records import Completion, Prompt, Score, read_table
 from bakeoff.run import Run, write_json
 from bakeoff.sampling import Sampling, choose, seed_of
 from bakeoff.sampling.resume import complete_table
-from bakeoff.sampling.stage import draw
+from bakeoff.sampling.stage import draw_groups
 from bakeoff.scorer import by_prompt, score_table
 from bakeoff.scoring import choose as scorers
 from bakeoff.scoring.stage import reward
@@ -83,7 +83,7 @@ def training_data(run: Run, recipe: Recipe, stage: str, number: int) -> Training
         tables, start = run.round(stage, number), str(run.round(stage, number - 1).policy)
         seed = seed_of(recipe.seed, "round", number)
         asked, picks = splits.training(prompts, recipe, number), functools.partial(known_picks, run, recipe.reward)
-        draw(tables, recipe, start, asked, Sampling.of(recipe.sample, seed), picks)
+        draw_groups(tables, recipe, start, asked, Sampling.of(recipe.sample, seed), picks)
     completions = read_table(tables.table("completions"), Completion)
     scores = reward(tables, recipe, prompts, completions)
     rng = random.Random(f"control {recipe.seed}" + (f" {number}" if recipe.bake.rounds > 1 else ""))
@@ -184,8 +184,8 @@ def _kl(recipe: Recipe, model: str, prompts: Sequence[Prompt], drawn: Sequence[C
     """Nats per sequence from the recipe's model, on the first answers to some of the prompts."""
     if model == recipe.model:
         return np.zeros(min(KL_PROMPTS, len(drawn) // SAMPLES))
-    policy, tokenizer = models.load_policy(model, recipe)
-    reference, _ = models.load_policy(recipe.model, recipe)
+    policy, tokenizer = load_policy(model, recipe)
+    reference, _ = load_policy(recipe.model, recipe)
     firsts, asked = drawn[::SAMPLES][:KL_PROMPTS], {p.id: p for p in prompts}
     trees = packed(tokenizer, [asked[c.prompt_id] for c in firsts], [[c] for c in firsts])
     return kl.sequence_kl(policy, reference, trees, recipe.sample.temperature or 1.0)

@@ -11,10 +11,11 @@ import torch
 
 from bakeoff.errors import UserError
 from bakeoff.models import kl
-from bakeoff.models import load as models
+from bakeoff.models.chat import render
 from bakeoff.models.incomplete import fault
+from bakeoff.models.load import add_lora, freeze_layers, load_policy, lora_rank, merge_lora, save_model
 from bakeoff.models.optimizer import follow
-from bakeoff.models.packed_logps import Tree
+from bakeoff.models.packing import SharedPrefix
 from bakeoff.records import Completion, Prompt, Score
 from bakeoff.run import Run, write_json
 from bakeoff.sampling import Sampling, seed_of
@@ -64,14 +65,14 @@ def train(run: Run, recipe: Recipe, data: TrainingData, stage: str, folder: Path
         said, advice = idle(counts, f"{count} completions: {why}")
         raise NothingToBake(f"{run.folder}: nothing to bake: of {counts.total()} groups {said}; {advice}")
     if not folder.exists():
-        model, tokenizer = models.load_policy(data.start, recipe)
+        model, tokenizer = load_policy(data.start, recipe)
         messages = {p.id: p.messages for p in data.prompts}
-        rendered = [models.render(tokenizer, messages[g.prompt_id]) for g in groups]
-        models.freeze(model)
-        rank = models.lora_rank(model, recipe.lora)
+        rendered = [render(tokenizer, messages[g.prompt_id]) for g in groups]
+        freeze_layers(model)
+        rank = lora_rank(model, recipe.lora)
         if rank:
             torch.manual_seed(data.seed)  # a training that begins again after a kill has the same adapters
-            models.add_lora(model, rank)
+            add_lora(model, rank)
         training = PolicyTraining(model, groups, rendered, recipe, seed=data.seed)
         if data.checkpoint is not None and data.checkpoint.exists() and not rank:
             training.optimizer.load(data.checkpoint, anew=True)
@@ -81,8 +82,8 @@ def train(run: Run, recipe: Recipe, data: TrainingData, stage: str, folder: Path
         follow(run, stage, training.optimizer, steps)
         if data.checkpoint is not None:
             training.optimizer.save(run.checkpoint(stage))
-        models.merge_lora(model)
-        models.save(model, tokenizer, folder)
+        merge_lora(model)
+        save_model(model, tokenizer, folder)
     if data.checkpoint is None:
         run.checkpoint(stage).unlink(missing_ok=True)
     write_json(run.details(stage), {"groups": counts} | _figures(run.steps(stage), len(groups), recipe, data))
@@ -138,7 +139,7 @@ def within_budget(
 
 def kl_meter(recipe: Recipe, tokenizer: Any, data: TrainingData) -> Callable[[Any, int], float]:
     """(model, step) -> its divergence from the recipe's model, in nats per sequence, on some of the prompts."""
-    reference, _ = models.load_policy(recipe.model, recipe)
+    reference, _ = load_policy(recipe.model, recipe)
     taught = {c.prompt_id for c in data.completions}
     prompts = sorted((p for p in data.prompts if p.id in taught), key=lambda p: p.id)[:KL_PROMPTS]
 
@@ -153,9 +154,9 @@ def kl_meter(recipe: Recipe, tokenizer: Any, data: TrainingData) -> Callable[[An
     return measure
 
 
-def packed(tokenizer: Any, prompts: Sequence[Prompt], groups: Sequence[Sequence[Completion]]) -> list[Tree]:
+def packed(tokenizer: Any, prompts: Sequence[Prompt], groups: Sequence[Sequence[Completion]]) -> list[SharedPrefix]:
     """Each prompt with its completions, those without a token left out."""
     return [
-        Tree(i, models.render(tokenizer, p.messages), [c.tokens for c in group if c.tokens])
+        SharedPrefix(i, render(tokenizer, p.messages), [c.tokens for c in group if c.tokens])
         for i, (p, group) in enumerate(zip(prompts, groups, strict=True))
     ]

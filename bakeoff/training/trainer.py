@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from bakeoff.models import packed_logps
+from bakeoff.models import packed_logps, packing
 from bakeoff.models.memory import Budget, pass_tokens
 from bakeoff.models.optimizer import MasterAdamW, shuffled_batches
 from bakeoff.settings import Bake, Recipe
@@ -38,12 +38,12 @@ class PolicyTraining:
         self.settings: Bake = recipe.bake
         self.method, (self.n, most) = METHODS[recipe.bake.method], size(recipe)
         self.selected = [self.method.select(g, self.n, most) for g in groups]
-        self.trees = [
-            packed_logps.Tree(i, prompt, [g.tokens[j] for j in chosen])
+        self.prefixes = [
+            packing.SharedPrefix(i, prompt, [g.tokens[j] for j in chosen])
             for i, (prompt, g, chosen) in enumerate(zip(prompts, groups, self.selected, strict=True))
         ]
         self.batches = shuffled_batches(
-            self.trees,
+            self.prefixes,
             self.settings.batch_size,
             epochs=self.settings.epochs,
             seed=recipe.seed if seed is None else seed,
@@ -63,14 +63,14 @@ class PolicyTraining:
             yield {"loss": loss, "grad_norm": self.optimizer.step(), "tokens": float(sum(map(len, batch)))}
         self.optimizer.close()
 
-    def _accumulate(self, batch: Sequence[packed_logps.Tree]) -> float:
+    def _accumulate(self, batch: Sequence[packing.SharedPrefix]) -> float:
         """Add the gradient of the batch's loss; returns that loss."""
         return self.memory.run(lambda tokens: self._pass(batch, tokens), self.optimizer.forget)
 
-    def _pass(self, batch: Sequence[packed_logps.Tree], tokens: int) -> float:
-        trained = sum(len(b) for t in batch for b in t.branches)
+    def _pass(self, batch: Sequence[packing.SharedPrefix], tokens: int) -> float:
+        trained = sum(len(b) for t in batch for b in t.completions)
         total, summed = trained if self.method.mean_over == "tokens" else len(batch), 0.0
-        for part in packed_logps.batches(batch, max(tokens, *map(len, batch))):  # a group stays whole
+        for part in packing.batches(batch, max(tokens, *map(len, batch))):  # a group stays whole
             logps = self._group_logps(part)
             loss = torch.stack([self._loss(t.key, logp_S) for t, logp_S in zip(part, logps, strict=True)]).sum()
             (loss / total).backward()
@@ -81,12 +81,12 @@ class PolicyTraining:
         ref_logp_S = self.ref_logps.get(key, torch.zeros_like(logp_S))
         return self.method.loss(logp_S, ref_logp_S, self.groups[key], self.selected[key], self.n)
 
-    def _group_logps(self, part: Sequence[packed_logps.Tree]) -> list[Tensor]:
-        """The log-probabilities of each tree's branches: [S] summed over their tokens, or [S, T] of the tokens."""
-        packed = packed_logps.pack(part, self.model)
+    def _group_logps(self, part: Sequence[packing.SharedPrefix]) -> list[Tensor]:
+        """The log-probabilities of each prompt's completions: [S] summed over their tokens, or [S, T] of the tokens."""
+        packed = packing.pack(part, self.model)
         logps, _ = packed_logps.token_logps(self.model, packed, self.temperature, through_prompt=False)
-        branches = iter(logps.split([len(b) for t in part for b in t.branches]))
-        padded = [pad_sequence([next(branches) for _ in t.branches], batch_first=True) for t in part]
+        completions = iter(logps.split([len(b) for t in part for b in t.completions]))
+        padded = [pad_sequence([next(completions) for _ in t.completions], batch_first=True) for t in part]
         return padded if self.method.ratios == "tokens" else [logp_ST.sum(-1) for logp_ST in padded]
 
     @torch.no_grad()
@@ -94,6 +94,6 @@ class PolicyTraining:
         """The log-probabilities of all selected completions under the policy before its first step."""
         found: dict[int, Tensor] = {}
         tokens = pass_tokens(self.model, 4 * packed_logps.TRAIN_TOKENS)
-        for part in packed_logps.batches(self.trees, max(tokens, *map(len, self.trees))):
+        for part in packing.batches(self.prefixes, max(tokens, *map(len, self.prefixes))):
             found |= {t.key: logp_S for t, logp_S in zip(part, self._group_logps(part), strict=True)}
         return found

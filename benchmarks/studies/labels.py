@@ -7,7 +7,8 @@ import random
 import re
 from collections.abc import Mapping
 
-from bakeoff.models import load as models
+from bakeoff.models.chat import answer_tokens
+from bakeoff.models.load import load_tokenizer
 from bakeoff.records import Completion, Score, content_id
 from bakeoff.run import Run
 from bakeoff.scoring.verifiers import VERIFIERS
@@ -64,12 +65,12 @@ def _form(answer: str) -> str:
 
 def groups(of: study.Base, labels: Mapping[str, str]) -> tuple[list[Completion], list[Score]]:
     """Groups of two: the label, rewarded 1, and a try that is none, rewarded 0."""
-    tokenizer, tries = models.load_tokenizer(of.recipe.model), dict[str, list[Completion]]()
+    tokenizer, tries = load_tokenizer(of.recipe.model), dict[str, list[Completion]]()
     for draw in study.tables(of.run)[1]:
         tries.setdefault(draw.prompt_id, []).append(draw)
     rows, scores = [], []
     for key, text in ((key, labels[key]) for key in tries if key in labels):
-        tokens = models.answer_tokens(tokenizer, text)
+        tokens = answer_tokens(tokenizer, text)
         label = Completion(content_id(key, text), key, 0, text, tokens, None, "stop")
         other = next((draw for draw in tries[key] if draw.tokens != tokens), None)
         if other:

@@ -27,7 +27,7 @@ import numpy as np
 from bakeoff.data import splits
 from bakeoff.errors import UserError
 from bakeoff.math import statistics
-from bakeoff.models import load as models
+from bakeoff.models.load import model_folder
 from bakeoff.records import Prompt, read_table, write_table
 from bakeoff.run import Run, read_json, write_json
 from benchmarks import answers, peers, study
@@ -198,7 +198,7 @@ def job(of: study.Base, trainer: str) -> peers.Job:
     return {name: sampling[name] for name in ("group_size", "max_tokens", "temperature")} | {
         "trainer": kind,
         "learning_rate": float(rate),
-        "model": str(models.folder(of.recipe.model)),
+        "model": str(model_folder(of.recipe.model)),
         "scorer": str(of.run.reward_model.resolve()),
         "scores": hashlib.sha256(of.run.table("scores").read_bytes()).hexdigest(),
         "prompts": [[{"role": m.role, "content": m.content} for m in p.messages] for p in prompts],

@@ -95,12 +95,12 @@ def sample(asked: list[Case], seed: int, model: str = MODEL) -> Iterator[list[st
     """The completions of the model, one group per case, in the order of the cases."""
     from tqdm import tqdm
 
-    from bakeoff.models import load as models
+    from bakeoff.models.load import load_policy
     from bakeoff.sampling.local import LocalEngine
 
     prompts = [_prompt(case) for case in asked]
     sampling = dataclasses.replace(SAMPLING, seed=seed)
-    groups = LocalEngine(*models.load_policy(model)).complete(prompts, sampling)
+    groups = LocalEngine(*load_policy(model)).complete(prompts, sampling)
     texts = {group[0].prompt_id: [c.text for c in group] for group in tqdm(groups, total=len(prompts), unit="prompt")}
     return (texts[p.id] for p in prompts)
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from bakeoff import cli
 from bakeoff.errors import UserError
 from bakeoff.models import chat
-from bakeoff.models import load as models
+from bakeoff.models.load import load_policy, load_reward_model, load_tokenizer, save_model
 from bakeoff.preferences import reward_model
 from bakeoff.records import Message, Prompt
 from bakeoff.sampling import Sampling
@@ -77,7 +77,7 @@ def as_others_read(folder, messages, texts):
 def test_rewards_are_those_that_transformers_reads_after_its_chat_template(kind, tmp_path):
     base = made(tmp_path / "base", TEMPLATES[kind])
     scorer = reward_model.RewardModel.fresh(base, Recipe(dtype="float32"))
-    models.save(scorer.model, scorer.tokenizer, tmp_path / "judge")
+    save_model(scorer.model, scorer.tokenizer, tmp_path / "judge")
     ours = reward_model.RewardModel.load(tmp_path / "judge", Recipe(dtype="float32"))
     found = ours.rewards([(USER, TEXTS)])[0]
     one, many = as_others_read(tmp_path / "judge", USER, TEXTS)
@@ -98,7 +98,7 @@ def test_rewards_are_those_that_transformers_reads_after_its_chat_template(kind,
 def test_the_padding_token_is_none_that_a_conversation_ends_in(changes, tmp_path):
     base = made(tmp_path / "base", **changes)
     scorer = reward_model.RewardModel.fresh(base, Recipe(dtype="float32"))
-    models.save(scorer.model, scorer.tokenizer, tmp_path / "judge")
+    save_model(scorer.model, scorer.tokenizer, tmp_path / "judge")
     found = reward_model.RewardModel.load(tmp_path / "judge", Recipe(dtype="float32")).rewards([(USER, TEXTS)])[0]
     one, many = as_others_read(tmp_path / "judge", USER, TEXTS)
     assert found == pytest.approx(one, abs=1e-4) and found == pytest.approx(many, abs=1e-4)
@@ -136,7 +136,7 @@ def test_what_a_template_refuses_is_joined():
 
 
 def test_what_a_tokenizer_puts_behind_a_text_does_not_stand_before_the_answer(tmp_path):
-    tokenizer = models.load_tokenizer(str(made(tmp_path, None, adds_eos=True)))
+    tokenizer = load_tokenizer(str(made(tmp_path, None, adds_eos=True)))
     plain = byte_tokenizer()
     assert tokenizer("x").input_ids[-1] == 259
     assert chat.render(tokenizer, USER) == plain("Which tea?\n\n").input_ids
@@ -163,7 +163,7 @@ def test_without_an_end_token_a_reward_is_read_where_the_answer_ends_and_a_run_i
 
 def test_the_templates_end_of_turn_ends_a_completion_too(tmp_path):
     base = made(tmp_path, more=["<|endoftext|>"], eos="<|endoftext|>", pad="<|endoftext|>", eos_token_id=260)
-    model, tokenizer = models.load_policy(str(base), Recipe(dtype="float32"))
+    model, tokenizer = load_policy(str(base), Recipe(dtype="float32"))
     assert end_tokens(model, tokenizer) == [259, 260]
     asked, sampling = [Prompt("p", USER, "f:1", 1, "train")], Sampling(group_size=64, max_tokens=24, temperature=3.0)
     (group,) = LocalEngine(model, tokenizer).complete(asked, sampling)
@@ -183,7 +183,7 @@ def test_the_templates_end_of_turn_ends_a_completion_too(tmp_path):
 def test_a_template_that_cannot_be_used_is_told_at_loading(template, words, tmp_path):
     base = str(made(tmp_path, template))
     with pytest.raises(UserError, match=words):
-        models.load_reward_model(base, base=True)
+        load_reward_model(base, base=True)
 
 
 def test_texts_that_a_reward_model_cannot_read_have_no_reward_and_are_no_picks(tmp_path, capsys):

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from bakeoff import cli
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
+from bakeoff.models.load import load_policy, save_model
 from bakeoff.preferences import reward_model
 from bakeoff.settings import Recipe
 
@@ -53,7 +53,7 @@ def one_line(capsys, *words):
 @pytest.fixture
 def judge(tiny_llama, tmp_path):
     scorer = reward_model.RewardModel.fresh(tiny_llama, Recipe(dtype="float32"))
-    models.save(scorer.model, scorer.tokenizer, tmp_path / "judge")
+    save_model(scorer.model, scorer.tokenizer, tmp_path / "judge")
     return tmp_path / "judge"
 
 
@@ -148,7 +148,7 @@ def test_a_model_without_a_classifier_of_its_kind_is_no_base(recipe, tmp_path, c
 
 def test_a_head_of_two_outputs_is_neither_a_reward_model_nor_its_base(tiny_llama, tmp_path):
     model = AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=2)
-    models.save(model, byte_tokenizer(), tmp_path / "two")
+    save_model(model, byte_tokenizer(), tmp_path / "two")
     with pytest.raises(UserError, match="with 2 outputs, where"):
         reward_model.RewardModel.load(tmp_path / "two")
     with pytest.raises(UserError, match="a classifier with 2 outputs; a reward model starts from"):
@@ -160,8 +160,8 @@ def test_tokens_and_padding_beyond_the_embeddings(tiny_llama, tmp_path):
     tokenizer.add_tokens([f"<extra {i}>" for i in range(41)])
     tokenizer.save_pretrained(wide := changed(tiny_llama, tmp_path / "wide"))
     with pytest.raises(UserError, match="has 1 tokens, the first '<extra 40>', beyond the 300 of the embeddings"):
-        models.load_policy(str(wide))
-    policy, _ = models.load_policy(str(changed(tiny_llama, tmp_path / "pads", pad_token_id=300)))
+        load_policy(str(wide))
+    policy, _ = load_policy(str(changed(tiny_llama, tmp_path / "pads", pad_token_id=300)))
     assert policy.config.pad_token_id is None
 
 
@@ -170,11 +170,11 @@ def test_a_training_that_is_no_longer_finite_ends_without_a_model(tiny_llama, tm
     command = ["reward", "train", str(data), "--base", str(tiny_llama), "--out", str(out), "dtype=float32"]
     assert cli.main([*command, "learning_rate=1e38", "epochs=3"]) == 2
     assert one_line(capsys, "not finite", "lower the learning rate") and not out.exists()
-    model, _ = models.load_policy(str(tiny_llama))
+    model, _ = load_policy(str(tiny_llama))
     with torch.no_grad():
         model.lm_head.weight[0, 0] = torch.inf
     with pytest.raises(UserError, match="not saved: the training left weights that are not finite"):
-        models.save(model, byte_tokenizer(), out)
+        save_model(model, byte_tokenizer(), out)
     assert [p.name for p in tmp_path.iterdir() if "new" in p.name and "training" not in p.name] == []
 
 
@@ -185,7 +185,7 @@ def test_what_cannot_be_read_is_one_line(tiny_llama, tmp_path):
     shape = changed(tiny_llama, tmp_path / "shape", intermediate_size=32)
     for broken in (cut, shape):
         with pytest.raises(UserError, match=r"^model '[^\n]*: cannot be loaded \([^\n]*\)$"):
-            models.load_policy(str(broken))
+            load_policy(str(broken))
 
 
 def test_check_says_ok_of_a_sound_model_and_what_will_be_done_about_others(tiny, tmp_path, capsys):

@@ -7,8 +7,8 @@ import torch
 from conftest import SHAPE
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from bakeoff.models import packing
-from bakeoff.models.load import flash_attention, fused_layers, packed_ways
+from bakeoff.models import attention_interface, flash_attention, fused_layers, packed_ways, packing
+from benchmarks import flash_reference  # noqa: F401  (the kernels on the CPU)
 
 DRAW = torch.Generator().manual_seed(3)
 
@@ -17,10 +17,10 @@ def tokens(count):
     return torch.randint(0, 256, (count,), generator=DRAW).tolist()
 
 
-TREES = [
-    packing.Tree(0, tokens(30), [tokens(12), tokens(1), tokens(20)]),
-    packing.Tree(1, tokens(1), [tokens(5), tokens(9)]),
-    packing.Tree(2, tokens(13), [tokens(7)]),
+GROUPS = [
+    packing.SharedPrefix(0, tokens(30), [tokens(12), tokens(1), tokens(20)]),
+    packing.SharedPrefix(1, tokens(1), [tokens(5), tokens(9)]),
+    packing.SharedPrefix(2, tokens(13), [tokens(7)]),
 ]
 KINDS = {
     "llama": LlamaConfig(**SHAPE | {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.15}),
@@ -36,12 +36,12 @@ def model(request):
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_states_and_gradients_are_those_of_the_blocks(model, apart):
-    packed, found = packing.pack(TREES, model), []
+    packed, found = packing.pack(GROUPS, model), []
     for way in (packed_ways.in_blocks, packed_ways.in_rows_of_any_length):
         model.zero_grad()
         states_TH = way(model, packed, packed.before if apart else 0)
-        (states_TH[packed.before : sum(map(len, TREES))] ** 2).sum().backward()
-        found.append([states_TH[packed.before : sum(map(len, TREES))], *(p.grad for p in model.model.parameters())])
+        (states_TH[packed.before : sum(map(len, GROUPS))] ** 2).sum().backward()
+        found.append([states_TH[packed.before : sum(map(len, GROUPS))], *(p.grad for p in model.model.parameters())])
     for blocks, rows in zip(*found, strict=True):
         torch.testing.assert_close(rows, blocks, atol=2e-4, rtol=2e-4)
 
@@ -62,16 +62,16 @@ def test_filled_keys_alone_are_seen():
 
 
 def test_layers_computed_again_give_the_same_gradients(model):
-    packed, found = packing.pack(TREES, model), []
+    packed, found = packing.pack(GROUPS, model), []
     for recompute in (False, True):
         model.zero_grad()
         with contextlib.ExitStack() as stack:
-            stack.enter_context(flash_attention.installed(model))
+            stack.enter_context(attention_interface.installed(model))
             stack.enter_context(fused_layers.fast(model))
             if recompute:
                 stack.enter_context(fused_layers.recomputed(model))
             states_TH = packed_ways.in_rows_of_any_length(model, packed, packed.before)
-            (states_TH[packed.before : sum(map(len, TREES))] ** 2).sum().backward()
+            (states_TH[packed.before : sum(map(len, GROUPS))] ** 2).sum().backward()
         found.append([p.grad.clone() for p in model.model.parameters()])
     for once, again in zip(*found, strict=True):
         assert torch.equal(once, again)
@@ -82,7 +82,7 @@ def test_layers_computed_again_give_the_same_gradients(model):
 def test_a_pass_moves_nothing_between_devices(model, apart):
     """On the device `meta` whatever reads a number, or mixes tensors of two devices, fails."""
     model = model.to(torch.bfloat16).to("meta")
-    packed = packing.pack(TREES, model)
+    packed = packing.pack(GROUPS, model)
     states_TH = packed_ways.in_rows_of_any_length(model, packed, packed.before if apart else 0)
     assert states_TH.device.type == "meta" and states_TH.dtype == torch.bfloat16
     states_TH.float().sum().backward()

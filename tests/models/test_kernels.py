@@ -16,7 +16,7 @@ from bakeoff.models.cpu import kernels
 from bakeoff.models.load import load_tokenizer
 from bakeoff.records import Message, Prompt
 from bakeoff.sampling import Sampling
-from bakeoff.sampling.cpu_layers import pack
+from bakeoff.sampling.cpu_layers import fuse_layers
 from bakeoff.sampling.kv_cache import _by_row, _merge_own, _turn, attention
 from bakeoff.sampling.local import LocalEngine, _plan
 from bakeoff.sampling.sampler import _inverse, kept
@@ -90,7 +90,7 @@ def test_a_norm_of_another_kind_is_left_as_it_is() -> None:
     model.device, model.dtype = torch.device("cpu"), torch.float32
     model.ours, model.named_otherwise, model.disguised = Qwen2RMSNorm(8), GemmaRMSNorm(8), Qwen2RMSNorm(8)
     model.disguised.forward = lambda x: 2 * x
-    pack(model)
+    fuse_layers(model)
     names = [type(m).__name__ for m in (model.ours, model.named_otherwise, model.disguised)]
     assert names == ["FastNorm", "GemmaRMSNorm", "Qwen2RMSNorm"]
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from bakeoff.models import kl, packed_logps
+from bakeoff.models import kl, packing
 
 DRAWN = [
-    packed_logps.Tree(0, [5, 6, 7], [[40, 41, 42], [50]]),
-    packed_logps.Tree(1, [8, 9], [[60, 61]]),
+    packing.SharedPrefix(0, [5, 6, 7], [[40, 41, 42], [50]]),
+    packing.SharedPrefix(1, [8, 9], [[60, 61]]),
 ]
 
 
@@ -23,20 +23,20 @@ def policies(tiny_llama):
     return policy, reference
 
 
-def distributions(model, prompt, branch, temperature=1.0):
-    """Log-probabilities [tokens of the branch, V] of what may come where each token came."""
+def distributions(model, prompt, completion, temperature=1.0):
+    """Log-probabilities [tokens of the completion, V] of what may come where each token came."""
     with torch.no_grad():
-        logits = model(torch.tensor([prompt + branch])).logits[0, len(prompt) - 1 : -1]
+        logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
     return (logits / temperature).log_softmax(-1)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_divergence_is_that_of_every_next_token_summed_over_the_sequence(policies, temperature):
     expected = []
-    for tree in DRAWN:
+    for group in DRAWN:
         sums = []
-        for branch in tree.branches:
-            p, q = (distributions(model, tree.prompt, branch, temperature) for model in policies)
+        for completion in group.completions:
+            p, q = (distributions(model, group.prompt, completion, temperature) for model in policies)
             sums.append((p.exp() * (p - q)).sum().item())
         expected.append(np.mean(sums))
     assert kl.sequence_kl(*policies, DRAWN, temperature) == pytest.approx(expected, rel=1e-4)
@@ -51,11 +51,11 @@ def test_a_policy_does_not_diverge_from_itself_and_forgets_nothing(policies):
 
 def test_what_is_forgotten_is_the_fall_of_the_log_likelihood_per_token(policies):
     expected = []
-    for tree in DRAWN:
+    for group in DRAWN:
         falls = []
-        for branch in tree.branches:
-            p, q = (distributions(model, tree.prompt, branch) for model in policies)
-            falls += [(q[i, token] - p[i, token]).item() for i, token in enumerate(branch)]
+        for completion in group.completions:
+            p, q = (distributions(model, group.prompt, completion) for model in policies)
+            falls += [(q[i, token] - p[i, token]).item() for i, token in enumerate(completion)]
         expected.append(np.mean(falls))
     assert kl.forgotten(*policies, DRAWN) == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
@@ -63,6 +63,6 @@ def test_what_is_forgotten_is_the_fall_of_the_log_likelihood_per_token(policies)
 def test_the_expected_divergence_is_the_expected_log_ratio(policies):
     """Over all one-token completions, weighted by the policy: one value in closed form."""
     p, q = (distributions(model, [5, 6], [0])[0] for model in policies)
-    every = [packed_logps.Tree(token, [5, 6], [[token]]) for token in range(len(p))]
+    every = [packing.SharedPrefix(token, [5, 6], [[token]]) for token in range(len(p))]
     exact = kl.sequence_kl(*policies, every, 1.0)
     assert exact == pytest.approx(np.full(len(p), (p.exp() * (p - q)).sum().item()), rel=1e-4)

@@ -1,4 +1,4 @@
-"""Every model reads trees as it reads plain rows, or is refused by name: windows, hybrids, other positions."""
+"""Every model reads packed groups as it reads plain rows, or is refused by name: windows, hybrids, other positions."""
 
 import warnings
 
@@ -10,14 +10,13 @@ from conftest import SHAPE, byte_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache
 
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
-from bakeoff.models import packed_forward, packed_logps
-from bakeoff.models.load import packed_ways
-from bakeoff.models.packed_logps import Tree
+from bakeoff.models import packed_forward, packed_logps, packed_ways, packing
+from bakeoff.models.load import freeze_layers
+from bakeoff.models.packing import SharedPrefix
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training.methods import Group
-from bakeoff.training.trainer import PolicyTraining
+from bakeoff.training.trainer import Training
 
 WIDE = SHAPE | {"initializer_range": 0.15}
 SLIDING = WIDE | {"sliding_window": 8}
@@ -50,9 +49,9 @@ ROWS = {
     ),
 }
 DRAW = torch.Generator().manual_seed(0)
-TREES = [
-    Tree(key, torch.randint(0, 256, (prompt,), generator=DRAW).tolist(), branches)
-    for key, prompt, branches in [
+GROUPS = [
+    SharedPrefix(key, torch.randint(0, 256, (prompt,), generator=DRAW).tolist(), completions)
+    for key, prompt, completions in [
         (0, 30, [list(range(10, 22)), [5], list(range(40, 60))]),
         (1, 13, [list(range(80, 90)), list(range(90, 99))]),
     ]
@@ -66,23 +65,23 @@ def made(kind, auto=AutoModelForCausalLM):
     return auto.from_config(config).eval()
 
 
-def plain_logps(model, tree, branch):
-    ids = torch.tensor([tree.prompt + branch])
-    logps = model(ids, use_cache=False).logits.log_softmax(-1)[0, len(tree.prompt) - 1 : -1]
-    return logps.gather(-1, torch.tensor(branch)[:, None])[:, 0]
+def plain_logps(model, group, completion):
+    ids = torch.tensor([group.prompt + completion])
+    logps = model(ids, use_cache=False).logits.log_softmax(-1)[0, len(group.prompt) - 1 : -1]
+    return logps.gather(-1, torch.tensor(completion)[:, None])[:, 0]
 
 
-def read_before(model, tree, branch):
+def read_before(model, group, completion):
     """The same with a prompt that was read before, without gradient."""
     cache = DynamicCache()
     with torch.no_grad():
-        model(torch.tensor([tree.prompt[:-1]]), past_key_values=cache)
-    row = torch.tensor([[tree.prompt[-1], *branch]])
+        model(torch.tensor([group.prompt[:-1]]), past_key_values=cache)
+    row = torch.tensor([[group.prompt[-1], *completion]])
     return model(row, past_key_values=cache).logits.log_softmax(-1)[0, :-1].gather(-1, row[0, 1:, None])[:, 0]
 
 
 def each(model, logps, packed):
-    return torch.cat([logps(model, tree, tree.branches[number]) for _, tree, number, _ in packed.starts()])
+    return torch.cat([logps(model, group, group.completions[number]) for _, group, number, _ in packed.starts()])
 
 
 def assert_same_gradients(model, found, expected):
@@ -101,7 +100,7 @@ def assert_same_gradients(model, found, expected):
 @pytest.mark.parametrize("kind", [*PACKED, *ROWS])
 def test_logps_and_gradients_are_those_of_plain_rows(kind):
     model = made(kind)
-    packed = packed_logps.pack(TREES, model)
+    packed = packing.pack(GROUPS, model)
     expected = each(model, plain_logps, packed)
     found, _ = packed_logps.token_logps(model, packed)
     torch.testing.assert_close(found, expected, atol=5e-5, rtol=0)
@@ -118,8 +117,8 @@ def test_what_is_packed_says_nothing(kind):
     model = made(kind)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        packed_logps.hidden(model, packed_logps.pack(TREES, model))
-        assert packed_logps.verify(model) is None
+        packed_forward.hidden(model, packing.pack(GROUPS, model))
+        assert packed_forward.verify(model) is None
     config = PACKED[kind]()
     assert getattr(model.config, "sliding_window", None) == getattr(config, "sliding_window", None)
 
@@ -129,8 +128,8 @@ def test_what_is_not_packed_says_so_once(kind):
     packed_forward._warn.cache_clear()
     with pytest.warns(UserWarning, match=f"^{kind}: packing is off .*N times the work") as said:
         for model in (made(kind), made(kind)):
-            packed_logps.hidden(model, packed_logps.pack(TREES, model))
-    assert len(said) == 1 and packed_logps.verify(model) in str(said[0].message)
+            packed_forward.hidden(model, packing.pack(GROUPS, model))
+    assert len(said) == 1 and packed_forward.verify(model) in str(said[0].message)
 
 
 @pytest.mark.filterwarnings("ignore:.*packing is off")
@@ -138,8 +137,8 @@ def test_what_is_not_packed_says_so_once(kind):
 def test_rewards_are_those_of_plain_rows(kind):
     model = made(kind, AutoModelForSequenceClassification)
     model.config.pad_token_id = 0
-    packed = packed_logps.pack(TREES, model)
-    alone = [model(torch.tensor([t.prompt + t.branches[n]])).logits[0, 0] for _, t, n, _ in packed.starts()]
+    packed = packing.pack(GROUPS, model)
+    alone = [model(torch.tensor([t.prompt + t.completions[n]])).logits[0, 0] for _, t, n, _ in packed.starts()]
     torch.testing.assert_close(packed_logps.rewards(model, packed), torch.stack(alone), atol=5e-5, rtol=0)
 
 
@@ -148,14 +147,16 @@ def test_rewards_are_those_of_plain_rows(kind):
 def test_a_step_without_packing_is_that_of_the_plain_loss(kind, monkeypatch):
     monkeypatch.setattr(packed_ways, "ROW_TOKENS", 64)
     model, whole = made(kind), np.array([True, True])
-    groups = [Group(str(i), t.branches[:2], np.array([0.0, 1.0]), np.array([2, 1]), whole) for i, t in enumerate(TREES)]
+    groups = [
+        Group(str(i), t.completions[:2], np.array([0.0, 1.0]), np.array([2, 1]), whole) for i, t in enumerate(GROUPS)
+    ]
     recipe = Recipe(bake=Bake(method="qrpo", batch_size=2), sample=Sample(group_size=3))
-    models.freeze(model, 0.0)
-    work = PolicyTraining(model, groups, [t.prompt for t in TREES], recipe)
-    logps = [torch.stack([plain_logps(model, t, b).sum() for b in t.branches]) for t in work.trees]
-    loss = torch.stack([work._loss(t.key, x) for t, x in zip(work.trees, logps, strict=True)]).mean()
+    freeze_layers(model, 0.0)
+    work = Training(model, groups, [t.prompt for t in GROUPS], recipe)
+    logps = [torch.stack([plain_logps(model, t, b).sum() for b in t.completions]) for t in work.prefixes]
+    loss = torch.stack([work._loss(t.key, x) for t, x in zip(work.prefixes, logps, strict=True)]).mean()
     expected = torch.autograd.grad(loss, work.optimizer.parameters)
-    assert work._accumulate(work.trees) == pytest.approx(float(loss.detach()), rel=1e-4)
+    assert work._accumulate(work.prefixes) == pytest.approx(float(loss.detach()), rel=1e-4)
     for master, gradient in zip(work.optimizer.masters, expected, strict=True):
         torch.testing.assert_close(master.grad, gradient, atol=1e-4, rtol=1e-3)
 
@@ -166,11 +167,11 @@ def test_positions_that_depend_on_a_text_s_length_are_those_of_the_text_alone():
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     assert LocalEngine(model, byte_tokenizer()).longest_shared == 36
-    packed = packed_logps.pack(TREES, model)  # of 50, 42 and 31, and of 23 and 22 tokens
+    packed = packing.pack(GROUPS, model)  # of 50, 42 and 31, and of 23 and 22 tokens
     logps, _ = packed_logps.token_logps(model, packed)
     alone = each(model, plain_logps, packed)
     kept = torch.tensor(
-        [place != packed.before for place in packed_logps.branch_tokens(packed)[0]]
+        [place != packed.before for place in packed_logps.completion_tokens(packed)[0]]
     )  # in each row another
     torch.testing.assert_close(logps[kept], alone[kept], atol=5e-5, rtol=0)
 
@@ -196,4 +197,4 @@ def test_what_rows_are_not_right_for_either_is_refused_by_name():
         (broken, "not finite"),
     ]:
         with pytest.raises(UserError, match=said):
-            packed_logps.verify(model)
+            packed_forward.verify(model)

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from bakeoff import config
 from bakeoff.cli import main
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
+from bakeoff.models.load import save_model
 from bakeoff.preferences import reward_model
 from bakeoff.preferences.load import read_picks
 from bakeoff.run import Run
@@ -26,7 +26,7 @@ def judge(tiny_llama, tmp_path_factory):
     scorer = reward_model.RewardModel.fresh(tiny_llama)
     torch.nn.init.normal_(scorer.model.score.weight, std=1.0, generator=torch.Generator().manual_seed(0))
     folder = tmp_path_factory.mktemp("judge") / "model"
-    models.save(scorer.model, scorer.tokenizer, folder)
+    save_model(scorer.model, scorer.tokenizer, folder)
     return folder
 
 

@@ -11,7 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from bakeoff import cli
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
+from bakeoff.models.chat import answer_tokens
+from bakeoff.models.load import merge_lora, save_model
 from bakeoff.models.optimizer import MasterAdamW
 from bakeoff.preferences import reward_model, reward_training
 from bakeoff.preferences.reward_training import RewardTraining, training_items
@@ -115,7 +116,7 @@ def test_an_answer_ends_where_the_chat_template_ends_it(template, end):
     newline = tokenizer("\n!").input_ids
     plain = tokenizer("AB").input_ids
     expected = [{10: newline[0], 33: newline[1]}.get(token, token) for token in end]
-    assert models.answer_tokens(tokenizer, "AB") == [*plain, *expected]
+    assert answer_tokens(tokenizer, "AB") == [*plain, *expected]
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(tiny_llama, tmp_path, monkeypatch, capsys):
@@ -151,8 +152,8 @@ def test_adapters_leave_a_plain_model_with_other_weights_in_the_trained_layers_a
     assert sum(m.numel() for m in training.optimizer.masters) < 0.3 * sum(p.numel() for p in before.values())
     list(training.steps())
     within = scorer.rewards([(USER, ["xx", "y"])])[0]
-    models.merge_lora(scorer.model)
-    models.save(scorer.model, scorer.tokenizer, tmp_path / "merged")
+    merge_lora(scorer.model)
+    save_model(scorer.model, scorer.tokenizer, tmp_path / "merged")
     again = reward_model.RewardModel.load(tmp_path / "merged")
     assert again.rewards([(USER, ["xx", "y"])])[0] == pytest.approx(within, abs=3e-2)
     after = load_file(tmp_path / "merged" / "model.safetensors")

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from bakeoff.math.statistics import Measured
-from bakeoff.models import load as models
+from bakeoff.models.load import NOTES
 from bakeoff.report import wording
 from bakeoff.report.data import Bars, Data
 from bakeoff.report.page import Example, Shown, render_report
@@ -387,7 +387,7 @@ def test_at_most_ten_examples_and_settings_by_their_dotted_names():
 
 
 def test_what_is_to_be_known_of_the_model_stands_under_the_verdict():
-    told = models.NOTES[Recipe().model]
+    told = NOTES[Recipe().model]
     assert "4-bit copy (Q4_1, dequantised)" in told and "repair of the quantisation" in told
     notes = noted(SUMMARY | {"model_note": told}, Recipe(notes=["The testers are simulated."]))
     page = render_report(SUMMARY, DATA, notes=notes)

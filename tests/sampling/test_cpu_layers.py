@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from bakeoff.sampling.cpu_layers import PackedGate, PackedLinear, _possible, pack
+from bakeoff.sampling.cpu_layers import PackedGate, PackedLinear, _possible, fuse_layers
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_packed_equals_plain(tiny, dtype):
     plain = AutoModelForCausalLM.from_pretrained(tiny, dtype=dtype).eval()
     packed = copy.deepcopy(plain)
-    pack(packed)
+    fuse_layers(packed)
     ids = torch.arange(1, 25).reshape(2, 12)
     with torch.inference_mode():
         a, b = plain(ids).logits.float(), packed(ids).logits.float()

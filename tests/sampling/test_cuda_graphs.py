@@ -8,6 +8,7 @@ from bakeoff.sampling import Sampling, cuda_graphs, static_cache
 from bakeoff.sampling.cpu_layers import unjoin
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.sampling.stop import Stops, Writer
+from benchmarks import flash_reference  # noqa: F401  (FlashAttention's kernels on the CPU)
 
 
 def static(engine):
@@ -16,7 +17,7 @@ def static(engine):
     static_cache.join(engine.model)
     assert any(isinstance(m, static_cache.JoinedAttention) for m in engine.model.modules())
     engine.model.set_attn_implementation(static_cache.NAME)
-    static_cache.check(engine.model, engine.config)
+    static_cache.check_static(engine.model, engine.config)
     engine.static = True
     return engine
 

@@ -159,8 +159,8 @@ def test_pauses_grow_and_errors_that_pass_are_forgotten(serve):
     [
         ((429, {}, {}), "overloaded", "status 429, 3 times"),
         ((500, {}, {}), "server_error", "status 500, 3 times"),
-        ((200, {}, b'{"choices": ['), "malformed", "not JSON"),
-        ((200, {}, b"[]"), "malformed", "not an object"),
+        ((200, {}, b'{"choices": ['), "malformed", "not a JSON object"),
+        ((200, {}, b"[]"), "malformed", "not a JSON object"),
         ((200, {"Content-Length": "9999"}, b"{}"), "server_error", "the connection broke off"),
         ((400, {}, {"error": {"message": "maximum context length is 4"}}), "too_long", "maximum context length is 4"),
         ((422, {}, {"detail": "no"}), "refused", "status 422"),
@@ -296,7 +296,7 @@ def test_the_url_may_say_under_which_name_the_model_is_served(serve, tiny_llama)
     server = serve(models=["served/small:1b", "other"])
     recipe = Recipe(model=str(tiny_llama), sample=Sample(engine=f"{server.url}?model=served%2Fsmall:1b"))
     assert choose.engine(recipe.model, recipe).model == "served/small:1b"
-    assert choose.kind(f"{server.url}?model=served/small:1b") == "an endpoint's URL"
+    assert choose.engine_kind(f"{server.url}?model=served/small:1b") == "an endpoint's URL"
     wrong = Recipe(model=str(tiny_llama), sample=Sample(engine=f"{server.url}?model=small"))
     with pytest.raises(UserError, match="does not serve 'small' but served/small:1b, other"):
         choose.engine(wrong.model, wrong)
@@ -486,4 +486,4 @@ def test_the_setting_chooses(serve, tiny_llama, tmp_path):
         with pytest.raises(
             UserError, match="^sample.engine: expected a base URL .* a key belongs into OPENAI_API_KEY$"
         ):
-            choose.kind(wrong)
+            choose.engine_kind(wrong)

@@ -12,8 +12,9 @@ from conftest import byte_tokenizer
 from transformers import AutoModelForCausalLM, CohereConfig, LlamaConfig, MistralConfig
 
 from bakeoff.errors import UserError
+from bakeoff.models.chat import render
 from bakeoff.models.cpu import kernels
-from bakeoff.models.load import load_tokenizer, render
+from bakeoff.models.load import load_tokenizer
 from bakeoff.records import Completion, Message, Prompt, content_id
 from bakeoff.sampling import Sampling
 from bakeoff.sampling.cpu_layers import FastAttention, _possible

@@ -9,13 +9,13 @@ from conftest import byte_tokenizer
 
 from bakeoff import config
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
+from bakeoff.models.load import load_policy
 from bakeoff.preferences.load import known_picks
 from bakeoff.records import Completion, Failure, Message, Pick, Prompt, content_id, prompt_id
 from bakeoff.run import Run
 from bakeoff.sampling import Sampling
 from bakeoff.sampling.local import LocalEngine
-from bakeoff.sampling.variants import VariantEngine, check, over, shares
+from bakeoff.sampling.variants import VariantEngine, check_variants, over, variant_counts
 from bakeoff.settings import Prompts, Recipe, Sample, Variant
 from bakeoff.training.figures import earned
 
@@ -52,10 +52,10 @@ def drawn(engine, *variants, size=4, failed=None):
 
 def test_shares_add_up_and_nobody_is_left_out():
     a, b, c = (Variant(n, share=s) for n, s in (("a", 1), ("b", 2), ("c", 97)))
-    assert shares([a], 5) == [5]
-    assert shares([a, b], 8) == [3, 5]
-    assert shares([a, b, c], 16) == [2, 1, 13]
-    assert shares([a, b, c], 3) == [1, 1, 1]
+    assert variant_counts([a], 5) == [5]
+    assert variant_counts([a, b], 8) == [3, 5]
+    assert variant_counts([a, b, c], 16) == [2, 1, 13]
+    assert variant_counts([a, b, c], 3) == [1, 1, 1]
 
 
 def test_a_group_is_whole_in_the_order_of_the_variants_under_the_plain_prompt():
@@ -123,7 +123,7 @@ def test_a_prompt_that_one_variant_cannot_complete_has_no_group_and_one_failure(
 
 
 def test_the_plain_part_is_what_would_have_been_drawn_without_variants(tiny_llama):
-    engine = LocalEngine(*models.load_policy(str(tiny_llama)))
+    engine = LocalEngine(*load_policy(str(tiny_llama)))
     alone = {g[0].prompt_id: g for g in engine.complete(PROMPTS, Sampling(group_size=2, max_tokens=6))}
     both = [Variant("plain"), Variant("again", instruction="Now.")]
     mixed = VariantEngine(engine, both, byte_tokenizer(), []).complete(PROMPTS, Sampling(group_size=4, max_tokens=6))
@@ -142,7 +142,7 @@ def test_what_a_variant_earns():
 
 def test_examples_may_be_what_users_said_of_old_answers(tmp_path, tiny_llama):
     asks = Recipe(sample=Sample(variants=[Variant("few", examples=1)]))
-    check(asks)
+    check_variants(asks)
     run = Run(tmp_path / "rounds" / "bake-2")
     picks = functools.partial(known_picks, run.whole(), asks.reward)
     with pytest.raises(UserError, match="few: neither reward.picks nor the logs hold"):
@@ -165,7 +165,7 @@ def test_mistakes_are_told(tmp_path):
         ([Variant("a"), Variant("b")], "all ask the plain prompt"),
     ):
         with pytest.raises(UserError, match=words):
-            check(Recipe(sample=Sample(group_size=4, variants=variants), prompts=without))
+            check_variants(Recipe(sample=Sample(group_size=4, variants=variants), prompts=without))
     path = tmp_path / "r.toml"
     path.write_text('[[sample.variants]]\nname = "steps"\ninstruction = "Think."\n[[sample.variants]]\nname="plain"\n')
     assert config.load(path).sample.variants == [Variant("steps", instruction="Think."), Variant("plain")]

@@ -11,7 +11,8 @@ from test_local import plain_logps, prompts
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from bakeoff.errors import Missing
-from bakeoff.models import load as models
+from bakeoff.models.chat import render
+from bakeoff.models.load import load_policy
 from bakeoff.sampling import Sampling, choose
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.sampling.stop import Stops, Writer
@@ -72,7 +73,7 @@ def drawn(engine, sampling=SHARP, asked=None):
 
 def assert_logps_are_those_of(model, tokenizer, groups, sampling):
     for prompt in prompts():
-        ids = models.render(tokenizer, prompt.messages)
+        ids = render(tokenizer, prompt.messages)
         for c in groups[prompt.id]:
             assert c.logp == pytest.approx(plain_logps(model, ids, c.tokens, sampling), abs=5e-3)
 
@@ -139,6 +140,6 @@ def test_bad_prompts_are_recorded(engines):
 def test_greedy_is_the_local_engines_greedy(engines, base):
     greedy = Sampling(group_size=1, max_tokens=16, temperature=0)
     groups, _ = drawn(engines[0], greedy)
-    local, _ = drawn(LocalEngine(*models.load_policy(str(base), recipe(base))), greedy)
+    local, _ = drawn(LocalEngine(*load_policy(str(base), recipe(base))), greedy)
     assert {k: g[0].tokens for k, g in groups.items()} == {k: g[0].tokens for k, g in local.items()}
     assert all(g[0].logp == 0 for g in groups.values())

@@ -11,7 +11,8 @@ from test_scorers import QUESTIONS, RECIPE
 
 from bakeoff.cli import main
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
+from bakeoff.models.chat import render
+from bakeoff.models.load import load_policy
 from bakeoff.records import Completion, Message, Score, read_table
 from bakeoff.run import Run
 from bakeoff.sampling.endpoint import EndpointEngine
@@ -85,12 +86,12 @@ def test_single_scores_with_what_cannot_be_read_asked_again_and_then_missing(ser
 
 
 def test_a_judge_in_this_process_counts_its_tokens(tiny_llama):
-    model, tokenizer = models.load_policy(str(tiny_llama), Recipe(dtype="float32"))
+    model, tokenizer = load_policy(str(tiny_llama), Recipe(dtype="float32"))
     scorer = judge.Judge(LocalEngine(model, tokenizer), "Good?", tokens=4, tokenizer=tokenizer)
     (scores,) = scorer.score([group("a", "b")])
     assert all(s.reason.startswith("unreadable") for s in scores if s.reward is None)  # random weights say anything
     text = judge.judge_prompt([Message("user", "Which is the largest planet?")], "a", "Good?", judge.ONE_TO_TEN)
-    once = len(models.render(tokenizer, [Message("user", text)]))
+    once = len(render(tokenizer, [Message("user", text)]))
     assert 2 <= (calls := scorer.used["calls"]) <= 6 and scorer.used["prompt_tokens"] == calls * once
     assert calls <= scorer.used["completion_tokens"] <= 4 * calls
 

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from bakeoff.errors import UserError
-from bakeoff.models import load as models
-from bakeoff.models import optimizer, packed_logps
+from bakeoff.models import optimizer, packed_logps, packing
+from bakeoff.models.chat import answer_tokens
+from bakeoff.models.load import add_lora, freeze_layers, load_policy, lora_rank
 from bakeoff.models.optimizer import follow
 from bakeoff.records import Completion, Message, Prompt, Score
 from bakeoff.run import open_run
@@ -42,12 +43,12 @@ def training(folder, temperature=1.0, frozen=0.0, **settings):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     chosen = recipe(**settings)
     chosen = dataclasses.replace(chosen, sample=dataclasses.replace(chosen.sample, temperature=temperature))
-    models.freeze(model, frozen)
+    freeze_layers(model, frozen)
     return PolicyTraining(model, groups(), PROMPTS, chosen)
 
 
 def logps(model, branch):
-    packed = packed_logps.pack([packed_logps.Tree(i, prompt, [branch]) for i, prompt in enumerate(PROMPTS)], model)
+    packed = packing.pack([packing.SharedPrefix(i, prompt, [branch]) for i, prompt in enumerate(PROMPTS)], model)
     with torch.no_grad():
         return packed_logps.token_logps(model, packed)[0].sum().item()
 
@@ -63,10 +64,10 @@ def test_the_good_becomes_likelier_against_the_bad(tiny_llama, method):
 
 def test_log_ratios_are_those_at_which_completions_are_drawn(tiny_llama):
     work = training(tiny_llama, temperature=0.7, method="qrpo")
-    packed = packed_logps.pack(work.trees[:1], work.model)
+    packed = packing.pack(work.prefixes[:1], work.model)
     with torch.no_grad():
         logps = [packed_logps.token_logps(work.model, packed, temperature)[0] for temperature in (0.7, 1.0)]
-    drawn, other = ([s.sum().item() for s in x.split([len(b) for b in work.trees[0].branches])] for x in logps)
+    drawn, other = ([s.sum().item() for s in x.split([len(b) for b in work.prefixes[0].completions])] for x in logps)
     assert work.ref_logps[0].tolist() == pytest.approx(drawn, abs=1e-3) and drawn != pytest.approx(other, abs=0.1)
     assert (
         training(tiny_llama, temperature=0.7).temperature == 1.0
@@ -256,7 +257,7 @@ def test_an_answer_that_one_strategy_left_without_its_mark_is_whole_where_anothe
 def training_data(model, size=4):
     prompts = [Prompt(f"p{i}", [Message("user", f"q{i}")], "log:1", 1, "train") for i in range(size)]
     texts = ("good", "bad", "so so")
-    tokens = [models.answer_tokens(byte_tokenizer(), text) for text in texts]
+    tokens = [answer_tokens(byte_tokenizer(), text) for text in texts]
     rows = [Completion(f"{p.id}{i}", p.id, i, texts[i], tokens[i], -1.0, "stop") for p in prompts for i in range(3)]
     scores = [Score(c.id, c.prompt_id, "test", float(c.text == "good")) for c in rows]
     return TrainingData(str(model), prompts, rows, scores, 0)
@@ -326,17 +327,17 @@ def test_dealt_rewards_are_trained_on_in_the_groups_that_the_real_ones_are_sure_
 
 
 def test_where_no_layer_is_left_for_adapters_it_is_one_line(tiny_llama):
-    model, _ = models.load_policy(str(tiny_llama))
-    models.freeze(model, 1.0)
+    model, _ = load_policy(str(tiny_llama))
+    freeze_layers(model, 1.0)
     with pytest.raises(UserError, match="no linear layer is left to adapt; set lora to 0"):
-        models.add_lora(model, 4)
+        add_lora(model, 4)
 
 
 def test_adapters_are_the_default_above_a_size_only(tiny_llama, monkeypatch):
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    assert [models.lora_rank(model, setting) for setting in (-1, 0, 8)] == [0, 0, 8]
-    monkeypatch.setattr(models, "LORA_ABOVE", 1000)
-    assert models.lora_rank(model, -1) == 16
+    assert [lora_rank(model, setting) for setting in (-1, 0, 8)] == [0, 0, 8]
+    monkeypatch.setattr("bakeoff.models.load.LORA_ABOVE", 1000)
+    assert lora_rank(model, -1) == 16
 
 
 def test_frozen_layers_stay_as_they_are(tiny_llama):

@@ -1,20 +1,18 @@
-"""Attention of packed trees in blocks: each prompt to itself, its branches to it, every branch to itself.
+"""Attention of packed groups in blocks: each prompt to itself, its completions to it, every completion to itself.
 
 A block is a batch of B rows, Q queries that look at L keys; a token's attention is merged from its blocks by their
 log-sum-exp. T tokens, H query heads, K key heads, D head size. For the CPU, forward and backward: torch's fused kernel
 there is slow backwards, and computes what a mask then hides.
 """
 
-import contextlib
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
 
-NAME = "bakeoff_trees"
+from bakeoff.models.attention_interface import Block, Task, looks_at_all
+
 STEP = 16
 """Rows and lengths come in such steps: few shapes, so the matrix library's kernels are used again."""
 SCORES = 2**22
@@ -58,69 +56,12 @@ class Grid:
         return x.reshape(-1, x.shape[-1]).index_select(0, index.flatten()).view(len(self.back_N), heads, -1)
 
 
-@dataclasses.dataclass(slots=True)
-class Block:
-    queries: Grid
-    keys: Grid
-    causal: bool
-
-
-@dataclasses.dataclass(slots=True)
-class Task:
-    """One forward pass over the places from `first` of a flat row; those before are in `past`."""
-
-    blocks: list[Block]
-    first: int = 0
-    past: dict[int, tuple[Tensor, Tensor]] | None = None
-    keep: dict[int, tuple[Tensor, Tensor]] | None = None
-    """Where the keys and values of this pass go, by layer."""
-
-
-@contextlib.contextmanager
-def in_blocks(model: Any) -> Iterator[None]:
-    """The model with the attention of this file inside the block: its forward pass then takes `tree_task`."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation(NAME)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
-
-def possible(model: Any) -> bool:
+def blocks_possible(model: Any) -> bool:
     """Whether a model's attention can be computed so: on the CPU, every token looks at all before it, nothing added."""
     return model.device.type == "cpu" and looks_at_all(model)
 
 
-def looks_at_all(model: Any) -> bool:
-    """Whether every token looks at all before it, without windows or caps, and the attention can be replaced."""
-    config = model.config.get_text_config()
-    windows = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
-    full = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-    plain = (
-        full and (not windows or hasattr(config, "layer_types")) and not getattr(config, "attn_logit_softcapping", 0)
-    )
-    return plain and getattr(model, "_supports_attention_backend", False)
-
-
-def _attend(  # the arguments that transformers passes by position and by name
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
-) -> tuple[Tensor, None]:
-    task, scale = settings["tree_task"], settings.get("scaling") or query.shape[-1] ** -0.5
-    if attention_mask is not None or settings.get("softcap") or settings.get("s_aux") is not None:
-        raise NotImplementedError("the model's attention adds a mask, a cap or sinks of its own")
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    if task.keep is not None:
-        task.keep[module.layer_idx] = (k, v)
-    if task.past is not None:
-        k, v = (torch.cat([old, new]) for old, new in zip(task.past[module.layer_idx], (k, v), strict=True))
-    return _Attention.apply(q, k, v, task, scale)[None], None
-
-
-AttentionInterface.register(NAME, _attend)
-
-
-class _Attention(torch.autograd.Function):
+class BlockAttention(torch.autograd.Function):
     """[T, H, D] from queries [T, H, D], keys and values [past + T, K, D]."""
 
     @staticmethod
@@ -156,7 +97,7 @@ class _Attention(torch.autograd.Function):
         return found[0].mul_(ctx.scale), found[1], found[2], None, None
 
 
-def _padding_mask(block: Block, dtype: torch.dtype) -> Tensor | None:
+def _padding_mask(block: Block[Grid], dtype: torch.dtype) -> Tensor | None:
     """Hides padded keys; in a causal block they stand behind all that look."""
     if block.causal or not block.keys.padded:
         return None

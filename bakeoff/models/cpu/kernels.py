@@ -19,13 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bakeoff.models import load as models
-
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fPIC")
 WIDE = "-mprefer-vector-width=512"
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
-_POINTER, _LONG = ctypes.c_void_p, ctypes.c_long
+ARGUMENTS = {
+    "spread": "pi" + 8 * "p", "attend": "pif" + 8 * "p", "norm": "llif" + 3 * "p", "norm_backward": "llif" + 5 * "p",
+    "gate": "li" + 3 * "p", "gate_backward": "li" + 5 * "p", "slopes": "llif" + 3 * "p", "draw": "llif" + 4 * "p",
+}  # fmt: skip
+"""What each kernel takes after the number of threads: pointers, longs, ints and floats."""
+FALLIBLE = ("attend", "slopes", "draw")
+"""Kernels that allocate memory, and return whether they could not."""
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -45,12 +49,17 @@ def library() -> Any:
         return None
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `BAKEOFF_CACHE`, or a folder in the user's cache."""
+    return Path(os.environ.get("BAKEOFF_CACHE", Path.home() / ".cache" / "bakeoff"))
+
+
 def _compiled(compiler: str) -> Path:
     """The shared library for this source and this processor, from the cache folder or made now."""
     threads = _openmp()
     words = repr((compiler, *FLAGS, WIDE, *threads, torch.__version__, _processor()))
     key = hashlib.sha256(SOURCE.read_bytes() + words.encode()).hexdigest()[:16]
-    made = models.cache_folder() / f"kernels-{key}.so"
+    made = cache_folder() / f"kernels-{key}.so"
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=made.parent, prefix=".kernels.") as folder:
@@ -80,15 +89,18 @@ def _processor() -> str:
 
 
 def _declare(lib: Any) -> Any:
-    lib.spread.argtypes = [ctypes.c_int, _POINTER, ctypes.c_int, *[_POINTER] * 8]
-    lib.attend.argtypes = [ctypes.c_int, _POINTER, ctypes.c_int, ctypes.c_float, *[_POINTER] * 8]
-    lib.norm.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 3]
-    lib.norm_backward.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 5]
-    lib.gate.argtypes = [ctypes.c_int, _LONG, ctypes.c_int, *[_POINTER] * 3]
-    lib.gate_backward.argtypes = [ctypes.c_int, _LONG, ctypes.c_int, *[_POINTER] * 5]
-    lib.slopes.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 3]
-    lib.draw.argtypes = [ctypes.c_int, _LONG, _LONG, ctypes.c_int, ctypes.c_float, *[_POINTER] * 4]
+    kinds = {"p": ctypes.c_void_p, "l": ctypes.c_long, "i": ctypes.c_int, "f": ctypes.c_float}
+    for name, arguments in ARGUMENTS.items():
+        getattr(lib, name).argtypes = [ctypes.c_int, *(kinds[kind] for kind in arguments)]
+        getattr(lib, name).restype = ctypes.c_int if name in FALLIBLE else None
     return lib
+
+
+def _run(name: str, *arguments: Any) -> None:
+    """Call a kernel with as many threads as torch has; raises MemoryError where it finds none."""
+    plain = [x.data_ptr() if isinstance(x, Tensor) else DTYPES.get(x, x) for x in arguments]
+    if getattr(library(), name)(torch.get_num_threads(), *plain):
+        raise MemoryError(f"{name}: no memory for one row")
 
 
 @dataclasses.dataclass(slots=True)
@@ -115,9 +127,9 @@ def spread(
         own: receive the new keys and values [R or more, K, S, D], contiguous.
     """
     cosine, sine = (x.contiguous() for x in turns)
-    numbers = _sizes(rows, grid, own[0])
-    pointers = [x.data_ptr() for x in (joined_RW, cosine, sine, rows.length_R, rows.place_R, grid, *own)]
-    library().spread(torch.get_num_threads(), ctypes.addressof(numbers), DTYPES[grid.dtype], *pointers)
+    sizes = _sizes(rows, grid, own[0])
+    where = rows.length_R, rows.place_R
+    _run("spread", ctypes.addressof(sizes), grid.dtype, joined_RW, cosine, sine, *where, grid, *own)
 
 
 def attend(grid: Tensor, own: tuple[Tensor, Tensor], shared: tuple[Tensor, Tensor], rows: Rows, scale: float) -> Tensor:
@@ -132,40 +144,33 @@ def attend(grid: Tensor, own: tuple[Tensor, Tensor], shared: tuple[Tensor, Tenso
         The attention's output [1, R, H, D].
     """
     out, lse = shared
-    numbers = _sizes(rows, grid, own[0], *out.stride()[:3], *lse.stride())
+    sizes = _sizes(rows, grid, own[0], *out.stride()[:3], *lse.stride())
     heads = grid.shape[1] * grid.shape[2] // rows.widest
     merged = torch.empty(1, len(rows.length_R), heads, grid.shape[3], dtype=grid.dtype)
-    pointers = [x.data_ptr() for x in (grid, *own, out, lse, rows.length_R, rows.place_R, merged)]
-    threads = torch.get_num_threads()
-    if library().attend(threads, ctypes.addressof(numbers), DTYPES[grid.dtype], scale, *pointers):
-        raise MemoryError("no memory for the attention's scores")
+    where = rows.length_R, rows.place_R
+    _run("attend", ctypes.addressof(sizes), grid.dtype, scale, grid, *own, out, lse, *where, merged)
     return merged
 
 
 def _sizes(rows: Rows, grid: Tensor, keys: Tensor, *strides: int) -> Any:
     _, kv_heads, capacity, size = keys.shape
     sizes = [len(rows.length_R), kv_heads, grid.shape[2] // rows.widest, size, capacity, rows.widest]
-    return (_LONG * 12)(*sizes, *strides)
+    return (ctypes.c_long * 12)(*sizes, *strides)
 
 
 def norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """weight * x / sqrt(mean(x^2) + epsilon) over the last dimension (RMSNorm, arXiv:1910.07467, equation 4)."""
-    threads = torch.get_num_threads()
-    x = x.contiguous()
+    x, size = x.contiguous(), x.shape[-1]
     out = torch.empty_like(x)
-    size = x.shape[-1]
-    pointers = [t.data_ptr() for t in (x, weight, out)]
-    library().norm(threads, x.numel() // size, size, DTYPES[x.dtype], epsilon, *pointers)
+    _run("norm", x.numel() // size, size, x.dtype, epsilon, x, weight, out)
     return out
 
 
 def norm_backward(x: Tensor, weight: Tensor, epsilon: float, grad: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of `norm` for its input and its weight."""
-    threads, size = torch.get_num_threads(), x.shape[-1]
-    x, grad = x.contiguous(), grad.contiguous()
-    dx, dweight = torch.empty_like(x), torch.zeros(threads, size)
-    pointers = [t.data_ptr() for t in (x, weight, grad, dx, dweight)]
-    library().norm_backward(threads, x.numel() // size, size, DTYPES[x.dtype], epsilon, *pointers)
+    x, grad, size = x.contiguous(), grad.contiguous(), x.shape[-1]
+    dx, dweight = torch.empty_like(x), torch.zeros(torch.get_num_threads(), size)
+    _run("norm_backward", x.numel() // size, size, x.dtype, epsilon, x, weight, grad, dx, dweight)
     return dx, dweight.sum(0).to(weight.dtype)
 
 
@@ -173,8 +178,7 @@ def gate(x: Tensor, other: Tensor) -> Tensor:
     """silu(x) * other, of one shape."""
     x, other = x.contiguous(), other.contiguous()
     out = torch.empty_like(x)
-    pointers = [t.data_ptr() for t in (x, other, out)]
-    library().gate(torch.get_num_threads(), x.numel(), DTYPES[x.dtype], *pointers)
+    _run("gate", x.numel(), x.dtype, x, other, out)
     return out
 
 
@@ -182,27 +186,20 @@ def gate_backward(x: Tensor, other: Tensor, grad: Tensor) -> tuple[Tensor, Tenso
     """The gradients of `gate` for both."""
     x, other, grad = x.contiguous(), other.contiguous(), grad.contiguous()
     found = torch.empty_like(x), torch.empty_like(x)
-    pointers = [t.data_ptr() for t in (x, other, grad, *found)]
-    library().gate_backward(torch.get_num_threads(), x.numel(), DTYPES[x.dtype], *pointers)
+    _run("gate_backward", x.numel(), x.dtype, x, other, grad, *found)
     return found
 
 
 def slopes(logits_MV: Tensor, targets_M: Tensor, factor: float) -> Tensor:
     """The log-probabilities [M] of tokens, float32, under softmax(factor * logits); the logits become their slopes."""
     logps_M = torch.empty(len(logits_MV))
-    pointers = [t.data_ptr() for t in (logits_MV, targets_M, logps_M)]
-    if library().slopes(torch.get_num_threads(), *logits_MV.shape, DTYPES[logits_MV.dtype], factor, *pointers):
-        raise MemoryError("no memory for one row of probabilities")
+    _run("slopes", *logits_MV.shape, logits_MV.dtype, factor, logits_MV, targets_M, logps_M)
     return logps_M
 
 
 def draw(logits_RV: Tensor, uniform_R: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """The first token [R] whose cumulative probability exceeds the uniform number (float64); its log-probability."""
-    threads = torch.get_num_threads()
     logits_RV, uniform_R = logits_RV.contiguous(), uniform_R.contiguous()
-    rows, size = logits_RV.shape
-    tokens, logps = torch.empty(rows, dtype=torch.long), torch.empty(rows, dtype=torch.float64)
-    pointers = [t.data_ptr() for t in (logits_RV, uniform_R, tokens, logps)]
-    if library().draw(threads, rows, size, DTYPES[logits_RV.dtype], 1 / temperature, *pointers):
-        raise MemoryError("no memory for one row of probabilities")
+    tokens, logps = torch.empty(len(logits_RV), dtype=torch.long), torch.empty(len(logits_RV), dtype=torch.float64)
+    _run("draw", *logits_RV.shape, logits_RV.dtype, 1 / temperature, logits_RV, uniform_R, tokens, logps)
     return tokens, logps
