@@ -47,7 +47,7 @@ from bakeoff.sampling import Sampling
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training.methods import METHODS, Group
-from bakeoff.training.trainer import Training
+from bakeoff.training.trainer import PolicyTraining
 from benchmarks import flash_reference, results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -489,7 +489,7 @@ def _training(shape: str, name: str, *, lora: int, frozen: float = 0.5) -> Rows:
     ]
     recipe = Recipe(sample=Sample(group_size=16), bake=Bake(method="grpo", batch_size=4, epochs=6, learning_rate=1e-6))
     METHODS["grpo"] = dataclasses.replace(METHODS["grpo"], most=16)  # every completion of the group
-    training = Training(model, groups, [t.prompt for t in prefixes], recipe)
+    training = PolicyTraining(model, groups, [t.prompt for t in prefixes], recipe)
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     steps = training.steps()

@@ -16,7 +16,7 @@ from bakeoff.models.packing import SharedPrefix
 from bakeoff.sampling.local import LocalEngine
 from bakeoff.settings import Bake, Recipe, Sample
 from bakeoff.training.methods import Group
-from bakeoff.training.trainer import Training
+from bakeoff.training.trainer import PolicyTraining
 
 WIDE = SHAPE | {"initializer_range": 0.15}
 SLIDING = WIDE | {"sliding_window": 8}
@@ -152,7 +152,7 @@ def test_a_step_without_packing_is_that_of_the_plain_loss(kind, monkeypatch):
     ]
     recipe = Recipe(bake=Bake(method="qrpo", batch_size=2), sample=Sample(group_size=3))
     freeze_layers(model, 0.0)
-    work = Training(model, groups, [t.prompt for t in GROUPS], recipe)
+    work = PolicyTraining(model, groups, [t.prompt for t in GROUPS], recipe)
     logps = [torch.stack([plain_logps(model, t, b).sum() for b in t.completions]) for t in work.prefixes]
     loss = torch.stack([work._loss(t.key, x) for t, x in zip(work.prefixes, logps, strict=True)]).mean()
     expected = torch.autograd.grad(loss, work.optimizer.parameters)
