@@ -33,7 +33,7 @@ ORDER = (
     ("__main__", "__init__"),
 )
 """Files and folders of the package from the bottom up: each imports only from lines above its own, or itself."""
-LINES, PACKAGE_LINES, FUNCTION_LINES = 320, 18900, 60
+LINES, PACKAGE_LINES, FUNCTION_LINES = 320, 18180, 55
 FILES = sorted(PACKAGE.rglob("*.py"))
 PARTS = {part for parts in ORDER for part in parts}
 
