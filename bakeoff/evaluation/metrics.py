@@ -49,9 +49,8 @@ def comparison(
         return measured(closed)
 
     def curve(name: str, by: dict[str, np.ndarray], rows: np.ndarray) -> list[dict[str, Any]]:
-        ks = powers(value[name].shape[1])
-        columns = best_of_n.best_of_k_curve(by[name], value[name], ks).T
-        return [{"k": k} | mean(column, rows).as_dict() for k, column in zip(ks, columns, strict=True)]
+        columns = best_of_n.best_of_k_curve(by[name], value[name], own := powers(value[name].shape[1])).T
+        return [{"k": k} | mean(column, rows).as_dict() for k, column in zip(own, columns, strict=True)]
 
     worth = measured(lambda i: best_of_n.equivalent_n(curve_PK[i].mean(0), ks, float(now[i].mean())))
     found = {
