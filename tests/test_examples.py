@@ -2,6 +2,7 @@
 
 import json
 import random
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -72,10 +73,7 @@ def test_the_simulated_tester_errs_in_a_tenth_of_cases_and_is_fair_among_equals(
 
 def grounded():
     """The program that rewards the messages."""
-    sys.path.insert(0, str(MESSAGES))
-    from grounded import grounded
-
-    return grounded
+    return runpy.run_path(str(MESSAGES / "grounded.py"))["grounded"]
 
 
 def test_the_script_makes_the_committed_messages(tmp_path):
