@@ -91,3 +91,15 @@ def looks_at_all(model: Any) -> bool:
     plain = full and (not windows or hasattr(config, "layer_types"))
     capped = getattr(config, "attn_logit_softcapping", 0)
     return plain and not capped and getattr(model, "_supports_attention_backend", False)
+
+
+def head_size(config: Any) -> int:
+    """The size of an attention head by a model's configuration; some leave it to the width."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def merge(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The attention [N, H, D] to two sets of keys, and its log-sum-exp [N, H], from the attention to each."""
+    (out, lse), (found, found_lse) = one, other
+    weight = torch.sigmoid(found_lse - lse)[..., None].to(out.dtype)
+    return torch.lerp(out, found, weight), torch.logaddexp(lse, found_lse)

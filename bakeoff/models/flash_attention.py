@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bakeoff.models.attention_interface import Block, Task, looks_at_all
+from bakeoff.models.attention_interface import Block, Task, head_size, looks_at_all, merge
 
 DTYPES = (torch.bfloat16, torch.float16)
 LARGEST_HEAD, AMPERE = 256, (8, 0)
@@ -51,7 +51,7 @@ def flash_possible(model: Any) -> bool:
     if model.device.type != "cuda" or model.dtype not in DTYPES or not looks_at_all(model):
         return False
     config = model.config.get_text_config()
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = head_size(config)
     return torch.cuda.get_device_capability(model.device) >= AMPERE and size % 8 == 0 and size <= LARGEST_HEAD
 
 
@@ -80,13 +80,6 @@ class RowAttention(torch.autograd.Function):
             for total, at, part in zip((dq, dk, dv), (rows, keys, keys), parts, strict=True):
                 total[at] += part
         return dq, dk, dv, None, None
-
-
-def merge(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The attention [N, H, D] to two sets of keys, and its log-sum-exp [N, H], from the attention to each."""
-    (out, lse), (found, found_lse) = one, other
-    weight = torch.sigmoid(found_lse - lse)[..., None].to(out.dtype)
-    return torch.lerp(out, found, weight), torch.logaddexp(lse, found_lse)
 
 
 def attend(qkv: QKV, block: Block[Rows], scale: float, used_B: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bakeoff.models import flash_attention, fused_layers
+from bakeoff.models.attention_interface import head_size
 from bakeoff.models.memory import free_bytes
 from bakeoff.records import Completion, Prompt
 from bakeoff.sampling import static_cache
@@ -153,9 +154,9 @@ class Batch:
 
     def _advance(self) -> None:
         """One decoding step of all rows: the first as it is, then as a graph."""
-        if self.model.device.type != "cuda" or self.graph is None:
+        if self.graph is None:
             self._step()
-            self.graph = self.graph or self._capture()
+            self.graph = self._capture()
         elif self.graph:
             self.graph.replay()
         else:
@@ -245,7 +246,5 @@ def room(budget: int, group_size: int, longest: int, new: int, prompts: int) -> 
 def tokens_in_memory(model: Any, config: Any) -> int:
     """Tokens whose keys and values fit the device's free memory."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(MEMORY * free_bytes(model.device)) // (
-        2 * heads * size * config.num_hidden_layers * model.dtype.itemsize
-    )
+    token = 2 * heads * head_size(config) * config.num_hidden_layers * model.dtype.itemsize
+    return int(MEMORY * free_bytes(model.device)) // token

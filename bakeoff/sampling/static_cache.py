@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bakeoff.models import flash_attention
-from bakeoff.models.attention_interface import Block, register
+from bakeoff.models.attention_interface import Block, merge, register
 from bakeoff.models.flash_attention import Rows
 from bakeoff.sampling.cpu_layers import is_attention, joined_projections, replace
 from bakeoff.sampling.hf_generate import compare
@@ -72,7 +72,7 @@ class Cache:
         own = _grouped(q, (own_k, own_v), one, self.filled_R, scale)
         many = Block(Rows(slice(0, 0), self.bounds_P * group, self.group * group), self.prompt_rows, causal=False)
         shared, lse = _grouped(q[self.order_R], (prompt_k, prompt_v), many, self.size_P, scale)
-        return flash_attention.merge((shared[self.back_R], lse[self.back_R]), own)[0]
+        return merge((shared[self.back_R], lse[self.back_R]), own)[0]
 
 
 def _grouped(

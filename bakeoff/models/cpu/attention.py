@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bakeoff.models.attention_interface import Block, Task, looks_at_all
+from bakeoff.models.attention_interface import Block, Task, looks_at_all, merge
 
 STEP = 16
 """Rows and lengths come in such steps: few shapes, so the matrix library's kernels are used again."""
@@ -81,9 +81,7 @@ class BlockAttention(torch.autograd.Function):
             back, rows = block.queries.back_N, slice(block.queries.start - task.first, block.queries.stop - task.first)
             found = found.transpose(1, 2).flatten(0, 1).index_select(0, back)
             found_lse = found_lse.transpose(1, 2).flatten(0, 1).index_select(0, back)
-            weight = torch.sigmoid(found_lse - lse[rows])[..., None]
-            out[rows] = torch.lerp(out[rows], found, weight.to(out.dtype))
-            lse[rows] = torch.logaddexp(lse[rows], found_lse)
+            out[rows], lse[rows] = merge((out[rows], lse[rows]), (found, found_lse))
         ctx.task, ctx.scale = task, scale
         ctx.save_for_backward(q, k, v, out, lse)
         return out
